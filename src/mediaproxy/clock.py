@@ -1,0 +1,14 @@
+"""The one clock of the shells: seconds since the epoch that never jump.
+
+Wall time is read once, at start; from then on the monotonic clock counts. So one float serves timers and records, and
+an operator who sets the clock back ends no call. Pure code never imports this: it gets ``now`` as an argument.
+"""
+
+import time
+
+_offset = time.time() - time.monotonic()
+
+
+def now() -> float:
+    """Seconds since the epoch, as wall time was when the process started plus what has passed since."""
+    return time.monotonic() + _offset

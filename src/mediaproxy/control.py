@@ -1,0 +1,216 @@
+"""Waist 1: what the signalling arm asks of the media arm, and the answer, with their JSON codec.
+
+A SIP door (the built-in edge, Kamailio, a wire dialect) turns a message into one of three questions; a relay answers
+each with one MediaReply. The values know nothing of SIP syntax. Text of peers is Latin-1 (one character per byte), so
+any byte a phone sends survives the codec. Nothing here may do IO or remember anything.
+"""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+from mediaproxy.endpoint import Endpoint
+
+
+class ControlError(ValueError):
+    """A control line that is no question or reply of this protocol; the text says what was expected."""
+
+
+class Direction(StrEnum):
+    """The direction attribute of a stream, seen from the sender of the SDP (RFC 8866 §6.7)."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+
+class KnownBy(StrEnum):
+    """How the phone's address came to be known (calls.md 1), strongest first."""
+
+    EXPLICIT = "explicit"
+    "Told by the SIP server: 2.x signaling_ip, NG received-from, 1.x client-ip."
+    RECEIVED = "received"
+    "The Via ``received`` set by a configured trusted proxy, in a packet from that proxy."
+    SOURCE = "source"
+    "The source of the SIP packet."
+    UNKNOWN = "unknown"
+    "Only a trusted proxy's address is known and the SDP is private: nothing qualifies by address."
+
+
+class EndCause(StrEnum):
+    """Why the SIP side says that media is over."""
+
+    BYE = "bye"
+    CANCEL = "cancel"
+    FAILURE = "failure"
+    "A final response ≥ 300 went upstream: the whole call attempt failed."
+    BRANCH = "branch"
+    "One branch of a fork failed; the others live on."
+    ADMIN = "admin"
+    "An operator ended the call."
+
+
+class PayloadType(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One RTP payload type of an m= line (RFC 3551 table for the static ones, a=rtpmap otherwise)."""
+
+    number: int
+    "0 to 127."
+    codec: str = ""
+    "Encoding name, such as ``PCMU``; empty if unknown."
+    clock_rate: int = 0
+    "Hz; 0 if unknown."
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One m-section of an SDP, as the relay needs it."""
+
+    kind: str
+    "Media type of the m= line: audio, video, image, application…"
+    transport: str
+    "Transport protocol of the m= line, verbatim: ``RTP/AVP``, ``udptl``, ``UDP/TLS/RTP/SAVPF``…"
+    endpoint: Endpoint | None = None
+    """Where the sender says it wants media: c= address and m= port; ``0.0.0.0:PORT`` for an old-style hold. None: port 0
+    (rejected or disabled), a transport that no relay carries (TCP, MSRP), or a host name in c=; it gets no ports."""
+    rtcp: Endpoint | None = None
+    "Where it says it wants RTCP (a=rtcp, else port + 1); None without a port, for udptl, or with rtcp_mux only."
+    rtcp_mux: bool = False
+    "a=rtcp-mux is present (RFC 5761)."
+    direction: Direction = Direction.SENDRECV
+    payload_types: tuple[PayloadType, ...] = ()
+    ice: bool = False
+    "The stream has ICE (a=ice-ufrag or a=candidate, media or session level): STUN passes."
+    dtls: bool = False
+    "The stream has a=fingerprint (media or session level): DTLS passes."
+
+    @property
+    def rtp(self) -> bool:
+        """Whether only RTP may latch on this stream; udptl and other UDP media latch by any datagram (calls.md 3)."""
+        return "RTP/" in self.transport.upper()
+
+    @property
+    def held(self) -> bool:
+        """Whether the sender put the stream on hold: sendonly, inactive, or 0.0.0.0 (calls.md 11)."""
+        if self.endpoint is not None and self.endpoint.address in ("0.0.0.0", "::"):
+            return True
+        return self.direction in (Direction.SENDONLY, Direction.INACTIVE)
+
+
+class Party(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One side of a dialog as the message names it."""
+
+    tag: str = ""
+    "From or To tag; empty while the party has none."
+    uri: str = ""
+    "URI of From or To without parameters, such as ``sip:alice@example.com``."
+    domain: str = ""
+    "Host of that URI."
+    local: bool | None = None
+    "Whether the domain is one of ours; None if the door does not know (calls.md 20)."
+
+
+class PhoneAddress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The sender's signalling address and how it is known (calls.md 1)."""
+
+    endpoint: Endpoint | None = None
+    "None only with KnownBy.UNKNOWN. Port 0 if only the address is known."
+    known_by: KnownBy = KnownBy.SOURCE
+
+
+class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="media"):
+    """One SDP body: "this party wants its media there; which ports do I tell the other one?"
+
+    Idempotent: a repeated question, same (sender tag, receiver tag, cseq, sdp_hash), has the same answer.
+    """
+
+    call_id: str
+    sender: Party
+    "Who wrote the SDP: From in a request, To in a reply."
+    receiver: Party
+    "Who will read it; without a tag in a dialog-forming request."
+    cseq: int
+    sdp_hash: str
+    "Of the SDP as it was received, before any edit."
+    status: int = 0
+    "0: the SDP came in a request (INVITE, ACK, UPDATE, PRACK…); else the status of the response, 101 to 299."
+    branch: str = ""
+    "Via branch of the client transaction that the response answers; tells forks apart before they have tags."
+    phone: PhoneAddress = PhoneAddress(known_by=KnownBy.UNKNOWN)
+    contact: str = ""
+    "The Contact URI as sent, before repair: a change of it allows a new source address (calls.md 6)."
+    user_agent: str = ""
+    asymmetric: bool = False
+    "The sender is RTP-asymmetric: sends from one port, listens on another (calls.md 8)."
+    streams: tuple[Stream, ...] = ()
+    receiver_version: int = 0
+    "IP version wanted for the side that reads the answer: 4, 6, or 0 = as the sender's SDP (or as learned before)."
+    dialog_id: str = ""
+    relay_wish: str = ""
+    "Relay that the door asks for (2.x media_relay); empty = the dispatcher chooses."
+
+
+class ConfirmRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="confirm"):
+    """A 2xx to INVITE without SDP, or an ACK without SDP: the call stands (locks the leg, revives a lingering call)."""
+
+    call_id: str
+    sender: Party
+    receiver: Party
+    cseq: int
+    status: int = 0
+    "0: ACK; 200 to 299: the response."
+    branch: str = ""
+
+
+class EndRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="end"):
+    """BYE, CANCEL, a failure or an operator: media of a leg or of the call is over (calls.md 9, 10)."""
+
+    call_id: str
+    sender: Party
+    receiver: Party
+    cause: EndCause
+    status: int = 0
+    "Status of the final response with FAILURE and BRANCH."
+    branch: str = ""
+    "Via branch of the branch that failed, with BRANCH."
+
+
+class MediaPort(msgspec.Struct, frozen=True, kw_only=True):
+    """The advertised relay endpoints for one stream, to be written into the SDP."""
+
+    rtp: Endpoint
+    rtcp: Endpoint | None = None
+    "None: the stream has no RTCP (udptl) ."
+
+
+class MediaReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="reply"):
+    """The answer to any question. ``error`` empty: done."""
+
+    ports: tuple[MediaPort | None, ...] = ()
+    "One per stream of the request, in order; None: leave that stream as it is."
+    error: str = ""
+    "Why not, in words for a log line: no ports left, no relay, unknown call."
+    status: int = 0
+    "SIP status that suits the error: 503 no relay, 480 no ports, 481 unknown call; 0 without error."
+    relay: str = ""
+    "Name of the relay that answered."
+
+
+Question: TypeAlias = MediaRequest | ConfirmRequest | EndRequest
+Control: TypeAlias = Question | MediaReply
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Control)
+
+
+def encode(value: Control) -> bytes:
+    """One JSON line, newline included."""
+    return _encoder.encode(value) + b"\n"
+
+
+def decode(line: bytes) -> Control:
+    """The value of one JSON line. ControlError if it is anything else."""
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ControlError(f"not a control line: {error}") from error

@@ -1,0 +1,217 @@
+"""What happened to calls, as values. The relay returns them; logs, records, metrics and pages are folds over them.
+
+``at`` and all other times are seconds since the epoch on a clock that never jumps back (mediaproxy.clock); durations
+are seconds. Nothing here decides anything.
+"""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+from mediaproxy.control import KnownBy
+from mediaproxy.endpoint import Endpoint
+
+
+class Side(StrEnum):
+    """A party of a call: who sent the first INVITE is the caller, for the life of the call."""
+
+    CALLER = "caller"
+    CALLEE = "callee"
+
+    @property
+    def other(self) -> "Side":
+        return Side.CALLEE if self is Side.CALLER else Side.CALLER
+
+
+class CallState(StrEnum):
+    """Where a call stands."""
+
+    RINGING = "ringing"
+    "No 2xx yet; early media may flow."
+    TALKING = "talking"
+    HELD = "held"
+    LINGERING = "lingering"
+    "CANCEL or failure seen; ports are kept for 32 s (calls.md 10)."
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    """How a call ended."""
+
+    BYE = "bye"
+    CANCEL = "cancel"
+    FAILURE = "failure"
+    ADMIN = "admin"
+    UNANSWERED = "unanswered"
+    "No answer within ``unanswered`` seconds and no early media."
+    SILENT = "silent"
+    "No RTP, RTCP or STUN either way on any stream for ``silence`` seconds (calls.md 11)."
+    HOLD_EXPIRED = "hold-expired"
+    SHUTDOWN = "shutdown"
+    "The relay was stopped."
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """Packets from one source that were not let into the call."""
+
+    source: Endpoint
+    packets: int
+
+
+class SideReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One party's end of one stream."""
+
+    local: Endpoint
+    "The relay's port that faces this party, as bound."
+    advertised: Endpoint
+    "The same as the SDP tells it."
+    sdp: Endpoint | None = None
+    "Where the party's SDP wants its media."
+    learned: Endpoint | None = None
+    "Where its packets really come from; None: nothing usable has come."
+    rank: int = 0
+    "Rank by which it was learned (calls.md 2): 1, 2, 3; 4 = probation; 0 = not learned."
+    codec: str = ""
+    "Codec of the last packet from this party."
+    packets: int = 0
+    "RTP (or udptl) packets received from this party and accepted."
+    bytes: int = 0
+    "UDP payload bytes of these."
+    rtcp_packets: int = 0
+    sent: int = 0
+    "Packets sent to this party."
+    lost: int = 0
+    "Packets from this party that its sequence numbers say were lost before they reached us; 0 if not measured."
+    first_packet: float | None = None
+    last_packet: float | None = None
+    refused: tuple[Refused, ...] = ()
+    "The sources refused most, at most 8."
+    refused_packets: int = 0
+    warnings: tuple[str, ...] = ()
+    "In words an operator can act on, such as ``nothing received from callee for 12 s``."
+
+
+class StreamReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One stream of a call. A second 2xx (fork) has streams of its own with its own ``leg``."""
+
+    index: int
+    "Position of the m= line, from 0."
+    kind: str
+    transport: str
+    caller: SideReport
+    callee: SideReport
+    leg: str = ""
+    "To tag of the callee's leg if the call has more than one; empty otherwise."
+    held: bool = False
+    plane: str = ""
+    "What forwards it: ``kernel``, ``user`` or empty while learning."
+
+
+class PartyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One party of a call."""
+
+    uri: str = ""
+    tag: str = ""
+    user_agent: str = ""
+    signalling: Endpoint | None = None
+    known_by: KnownBy = KnownBy.UNKNOWN
+    asymmetric: bool = False
+
+
+class CallReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All there is to say about a call: what ``mediaproxy calls`` shows, and the core of the call's record."""
+
+    call_id: str
+    caller: PartyReport
+    callee: PartyReport
+    state: CallState
+    started: float
+    answered: float | None = None
+    ended: float | None = None
+    reason: EndReason | None = None
+    status: int = 0
+    "SIP status of a failure; 0 otherwise."
+    relay: str = ""
+    dialog_id: str = ""
+    streams: tuple[StreamReport, ...] = ()
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from answer to end; None while not ended or if never answered."""
+        if self.answered is None or self.ended is None:
+            return None
+        return self.ended - self.answered
+
+
+class CallEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What all events have."""
+
+    at: float
+    call_id: str
+
+
+class CallStarted(CallEvent, frozen=True, kw_only=True):
+    """The first SDP of a call got its ports."""
+
+    caller: PartyReport
+    callee: PartyReport
+
+
+class CallAnswered(CallEvent, frozen=True, kw_only=True):
+    """A 2xx locked the callee's leg."""
+
+    callee_tag: str
+
+
+class StreamChanged(CallEvent, frozen=True, kw_only=True):
+    """A new offer or answer changed what is expected of a stream: address, hold, direction."""
+
+    stream: int
+    side: Side
+    sdp: Endpoint | None
+    held: bool
+
+
+class PeerLearned(CallEvent, frozen=True, kw_only=True):
+    """A party's first qualifying packet came, or a better one replaced it, or its NAT moved it."""
+
+    stream: int
+    side: Side
+    source: Endpoint
+    rank: int
+    rtcp: bool = False
+    before: Endpoint | None = None
+    "The source it replaces; None for the first."
+
+
+class SourceRefused(CallEvent, frozen=True, kw_only=True):
+    """A source that may not enter sent its first packet; later ones are only counted."""
+
+    stream: int
+    side: Side
+    source: Endpoint
+    why: str
+
+
+class OneWay(CallEvent, frozen=True, kw_only=True):
+    """One side is heard, nothing has come from the other one for 10 s (calls.md 11). Never ends a call."""
+
+    stream: int
+    silent: Side
+    seconds: float
+
+
+class CallRevived(CallEvent, frozen=True, kw_only=True):
+    """A 2xx or ACK crossed a CANCEL: the lingering call lives on (calls.md 10)."""
+
+
+class CallEnded(CallEvent, frozen=True, kw_only=True):
+    """The call is over; exactly one per CallStarted."""
+
+    report: CallReport
+
+
+Event: TypeAlias = (
+    CallStarted | CallAnswered | StreamChanged | PeerLearned | SourceRefused | OneWay | CallRevived | CallEnded
+)

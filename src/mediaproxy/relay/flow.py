@@ -1,0 +1,91 @@
+"""Waist 2: what a plane must know to move packets: one Flow per lent local port. A plane makes flows real.
+
+``relay/calls.py`` writes flows and cannot tell which plane carries them. Two flows name each other: a packet that comes
+to A from A.source leaves from B.local to B.target, where B is A's peer. A flow that names a peer of another generation
+forwards nothing (calls.md 12). What a plane does not forward itself it passes up as a Packet; ``calls`` decides.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+
+from mediaproxy.endpoint import Endpoint
+
+
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about one lent local port, RTP or RTCP. Installing it again with the same generation changes it."""
+
+    local: Endpoint
+    "Bind address and port: the key of the slot."
+    generation: int
+    "New each time the port is lent; old packets and counters of the port never mix with new ones."
+    peer: Endpoint | None = None
+    "``local`` of the flow that faces the other party; None: nothing is forwarded."
+    peer_generation: int = 0
+    source: Endpoint | None = None
+    "The learned source. Packets from exactly there are forwarded by the plane; all others are passed up."
+    target: Endpoint | None = None
+    "Where packets for the party that this port faces are sent; None: not known yet, the plane drops and counts."
+    allowed: tuple[str, ...] = ()
+    "Prefixes (CIDR) whose packets may still change a decision; a plane may drop and count others. Empty: pass all."
+    tos: int | None = None
+    "IP TOS / traffic class of packets sent from here; None: keep."
+
+
+class SlotCounters(msgspec.Struct, kw_only=True):
+    """What a plane knows of one flow: cumulative since the flow's generation was installed."""
+
+    local: Endpoint
+    generation: int
+    packets: int = 0
+    "Packets from ``source`` that the plane forwarded."
+    bytes: int = 0
+    "Their UDP payload bytes."
+    last: float = 0.0
+    "When the last of them came; 0.0: none yet."
+    ssrc: int | None = None
+    "SSRC of the last RTP packet among them."
+    sequence: int = 0
+    "Its RTP sequence number."
+    payload_type: int | None = None
+    "Its RTP payload type."
+    undeliverable: int = 0
+    "Packets from ``source`` that had nowhere to go: peer or target missing."
+
+
+class Packet(msgspec.Struct, frozen=True, kw_only=True):
+    """A datagram that the plane did not forward."""
+
+    local: Endpoint
+    generation: int
+    source: Endpoint
+    data: bytes
+    slot: SlotCounters
+    "The slot's counters when it came: rule 6 compares SSRC, sequence and silence of the old source with them."
+
+
+class Plane(Protocol):
+    """Moves packets. Never decides who may speak, never parses SIP or SDP."""
+
+    name: str
+    "``kernel`` or ``user``: shown to operators."
+
+    def start(self, receive: Callable[[Packet], None]) -> None:
+        """Begin to pass packets up to ``receive``. Called once."""
+
+    def install(self, flow: Flow) -> None:
+        """Lend the port (a new generation: what lies in the socket is drained first, counters start at 0), or change
+        the flow of a lent one. OSError if the port cannot be had."""
+
+    def remove(self, local: Endpoint, generation: int) -> None:
+        """Take the port back: from now on its packets are dropped silently. Unknown or older generations: no effect."""
+
+    def send(self, local: Endpoint, target: Endpoint, data: bytes) -> None:
+        """Send one datagram from a lent port (while learning). Errors of the network are counted, never raised."""
+
+    def counters(self) -> Iterable[SlotCounters]:
+        """A sweep over all lent flows."""
+
+    def close(self) -> None:
+        """Give back everything."""
