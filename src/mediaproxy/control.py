@@ -71,8 +71,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     transport: str
     "Transport protocol of the m= line, verbatim: ``RTP/AVP``, ``udptl``, ``UDP/TLS/RTP/SAVPF``…"
     endpoint: Endpoint | None = None
-    """Where the sender says it wants media: c= address and m= port; ``0.0.0.0:PORT`` for an old-style hold. None: it gets
-    no ports, because the port is 0 (rejected, disabled), no relay carries the transport (TCP, MSRP), or c= has a name."""
+    """Where the sender says it wants media: c= address and m= port; ``0.0.0.0:PORT`` for an old-style hold.
+    None: it gets no ports, because the port is 0 (rejected, disabled), no relay carries the transport (TCP, MSRP), or
+    c= has a host name."""
     rtcp: Endpoint | None = None
     "Where it says it wants RTCP (a=rtcp, else port + 1); None without a port, for udptl, or with rtcp_mux only."
     rtcp_mux: bool = False
