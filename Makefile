@@ -1,0 +1,73 @@
+# mediaproxy: `make demo` shows the main job on real input, `make test` runs every check. Both install what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Debian packages: what each target needs beyond Python and make.
+DEMO_PACKAGES := baresip-core iproute2 nftables procps tcpdump
+TEST_PACKAGES := $(DEMO_PACKAGES) sip-tester openssl
+BENCH_PACKAGES := $(DEMO_PACKAGES) rtpengine-daemon
+
+.PHONY: help install dev demo test lint types layers docs unit e2e bench format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo     install, then let two phones behind NAT hear each other (about a minute; root for real NATs)'
+	@echo 'make test     install, then run all checks: lint, layers, types, tests, real phones behind real NATs'
+	@echo 'make install  install into $(VENV); the program is $(BIN)/mediaproxy'
+	@echo 'make bench    measure against rtpengine'
+	@echo 'make lint types layers docs unit e2e   one part of make test each;  make format  write the format'
+
+install: $(VENV)/.installed
+dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	tools/debian-packages --python $(PYTHON)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[fast]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[fast,dev]'
+	touch $@
+
+demo: install
+	tools/debian-packages --optional $(DEMO_PACKAGES)
+	$(BIN)/python -m lab.demo
+
+test: dev lint layers types docs unit e2e
+	@tools/count-ignores
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+layers: dev
+	$(BIN)/lint-imports
+
+types: dev
+	$(BIN)/mypy
+
+docs: dev
+	$(BIN)/python -m docs.diagrams --check
+
+unit: dev
+	$(BIN)/pytest -q -m 'not e2e'
+
+e2e: dev
+	tools/debian-packages $(TEST_PACKAGES)
+	$(BIN)/pytest -q -m e2e
+
+bench: dev
+	tools/debian-packages $(BENCH_PACKAGES)
+	$(BIN)/python -m bench
+
+format: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
