@@ -1,0 +1,131 @@
+"""Sdp: a lossless SDP body that knows its streams and takes relay ports.
+
+Bytes come in, control.Stream values and edited bytes go out; ``bytes(Sdp.parse(body)) == body`` for every body that
+parses. Peers' bytes raise nothing but SdpError. Lines that nobody here understands are never touched.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from mediaproxy.control import Direction, MediaPort, Stream
+from mediaproxy.endpoint import Endpoint, ip_address
+from mediaproxy.sdp.payloads import payload_types
+from mediaproxy.sdp.rewrite import IcePolicy, rewrite, uses_ice
+from mediaproxy.sdp.section import RTCP, Block, Section, blocks, split
+
+_DIRECTIONS = {direction.value: direction for direction in Direction}
+
+
+class Sdp:
+    """An immutable SDP body (RFC 8866)."""
+
+    __slots__ = ("_blocks", "_lines", "_streams")
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        """Of lines with their line ends. They are read when they are first asked for; ``parse`` reads them at once."""
+        self._lines = tuple(lines)
+        self._blocks: tuple[Block, tuple[Section, ...]] | None = None
+        self._streams: tuple[Stream, ...] | None = None
+
+    @classmethod
+    def parse(cls, body: bytes) -> "Sdp":
+        """Read a body. SdpError if an m= or c= line cannot be read; all else is tolerated: line ends of any kind, a
+        missing last one, any order of lines within a part, bytes that are no UTF-8, unknown lines, no stream at all."""
+        sdp = cls(split(body))
+        sdp._read()
+        return sdp
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sdp) and bytes(self) == bytes(other)
+
+    def __hash__(self) -> int:
+        return hash(bytes(self))
+
+    def __repr__(self) -> str:
+        return f"Sdp.parse({bytes(self)!r})"
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that stand for the bytes of this body in questions (calls.md, Names)."""
+        return hashlib.blake2b(bytes(self), digest_size=8).hexdigest()
+
+    @property
+    def session(self) -> Block:
+        """What stands before the first m= line."""
+        return self._read()[0]
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """One view per m= line, in order."""
+        return self._read()[1]
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams as a relay needs them, one per m= line, in order."""
+        if self._streams is None:
+            session, sections = self._read()
+            self._streams = tuple(_stream(session, section) for section in sections)
+        return self._streams
+
+    def with_ports(self, ports: Sequence[MediaPort | None], *, ice: IcePolicy = IcePolicy.REMOVE) -> "Sdp":
+        """The same body with relay endpoints in it: one MediaPort per m= line; None leaves that stream as it is.
+
+        - m=: the port, without ``/n``. A stream with port 0 stays rejected and is not touched at all.
+        - c=: replaced where it stands, IP4/IP6 corrected, ``/ttl`` dropped. 0.0.0.0 stays 0.0.0.0 (hold), or becomes
+          :: if the relay's address is IPv6. Streams that inherited a session address which is not theirs any more get
+          a c= line of their own: with the old address if they are left alone.
+        - a=rtcp: rewritten where it stands (the address only if it had one or needs one); added if the relay's RTCP
+          port is not RTP + 1.
+        - ICE lines of relayed streams, and of the session, as ``ice`` says.
+
+        o= and everything else stay byte for byte. ValueError if the numbers of ports and streams differ.
+        """
+        session, sections = self._read()
+        return Sdp(rewrite(self._lines, session, sections, ports, ice))
+
+    def _read(self) -> tuple[Block, tuple[Section, ...]]:
+        if self._blocks is None:
+            self._blocks = blocks(self._lines)
+        return self._blocks
+
+
+def _stream(session: Block, section: Section) -> Stream:
+    endpoint = _endpoint(session, section)
+    return Stream(
+        kind=section.kind,
+        transport=section.transport,
+        endpoint=endpoint,
+        rtcp=_rtcp(section, endpoint),
+        rtcp_mux=section.has("rtcp-mux", "rtcp-mux-only"),
+        direction=_direction(section) or _direction(session) or Direction.SENDRECV,
+        payload_types=payload_types(section.formats, section.values("rtpmap")) if section.rtp else (),
+        ice=uses_ice(section, session),
+        dtls=section.has("fingerprint") or session.has("fingerprint"),
+    )
+
+
+def _endpoint(session: Block, section: Section) -> Endpoint | None:
+    connection = section.connection or session.connection
+    if not section.port or not section.carried or connection is None or connection.address is None:
+        return None
+    return Endpoint(connection.address, section.port)
+
+
+def _rtcp(section: Section, endpoint: Endpoint | None) -> Endpoint | None:
+    if endpoint is None or not section.rtp or section.has("rtcp-mux-only"):
+        return None
+    for attribute in section.attributes:
+        match = RTCP.match(f"a=rtcp:{attribute.value}") if attribute.name == "rtcp" else None
+        if match is not None and int(match[1]) <= 65535:
+            address = ip_address(match[4]) if match[4] and "%" not in match[4] else None
+            port = int(match[1])
+            return Endpoint(endpoint.address if address is None else str(address), port) if port else None
+    # RFC 3550 §11: the next higher port.
+    return endpoint.with_port(endpoint.port + 1) if endpoint.port < 65535 else None
+
+
+def _direction(block: Block) -> Direction | None:
+    return next((_DIRECTIONS[a.name] for a in block.attributes if a.name in _DIRECTIONS and not a.value), None)

@@ -1,0 +1,219 @@
+"""Writing relay ports into the lines of an SDP body.
+
+The lines of a body, its parts and one MediaPort per stream come in, the lines of the new body go out. Only c=, the
+port of m=, a=rtcp and, if asked, the ICE lines of relayed streams change; every other byte stays, line ends included.
+A stream without a MediaPort keeps its address, its port and its lines, whatever happens to lines shared with others.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from mediaproxy.control import MediaPort
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.sdp.section import CONNECTION, MEDIA, RTCP, Attribute, Block, Connection, Section
+
+
+class IcePolicy(StrEnum):
+    """What happens to the ICE lines (RFC 8839) of relayed streams."""
+
+    REMOVE = "remove"
+    "They go, so both phones take the relay's address as plain RTP phones do."
+    KEEP = "keep"
+    "They stay: phones may find a direct path; those that insist on RFC 8839 §4.2.5 see a mismatch and give ICE up."
+
+
+_DISCARD_PORT = 9
+"RFC 8840 §4.1.1: an offer that will trickle its candidates says port 9 at 0.0.0.0; that is no hold."
+
+
+def is_ice(attribute: Attribute) -> bool:
+    """Whether an attribute belongs to ICE: RFC 8839 §5, RFC 8840 (end-of-candidates), RFC 5245 (ice-mismatch…)."""
+    return attribute.name.startswith("ice-") or attribute.name in (
+        "candidate",
+        "remote-candidates",
+        "end-of-candidates",
+    )
+
+
+def uses_ice(*blocks: Block) -> bool:
+    """Whether ICE is offered in one of the parts: a=ice-ufrag or a=candidate."""
+    return any(block.has("ice-ufrag", "candidate") for block in blocks)
+
+
+def rewrite(
+    lines: Sequence[bytes],
+    session: Block,
+    sections: Sequence[Section],
+    ports: Sequence[MediaPort | None],
+    ice: IcePolicy,
+) -> list[bytes]:
+    """The lines with ``ports`` written in, one per section; None leaves a section alone. A section with port 0 is
+    always left alone. ValueError if the numbers of ports and sections differ."""
+    if len(ports) != len(sections):
+        raise ValueError(f"{len(ports)} ports for {len(sections)} streams")
+    relayed = [(section, port) for section, port in zip(sections, ports, strict=True) if port and section.port]
+    left = [section for section, port in zip(sections, ports, strict=True) if not port and section.port]
+    edit = _Edit(lines)
+    if relayed:
+        _connections(edit, session, relayed, left)
+        for section, port in relayed:
+            _media(edit, section, port.rtp.port)
+            _rtcp(edit, section, port)
+        if ice is IcePolicy.REMOVE:
+            _remove_ice(edit, session, [section for section, _ in relayed], left)
+    return edit.lines
+
+
+class _Edit:
+    """A copy of the lines that can be changed, dropped and added to without moving their numbers."""
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self.original = lines
+        self.lines = list(lines)
+        self.line_end = next((_line_end(line) for line in lines), b"") or b"\r\n"
+
+    def text(self, number: int) -> str:
+        return self.lines[number].decode("latin-1")
+
+    def change(self, number: int, start: int, end: int, text: str) -> None:
+        """Replace the characters from ``start`` to ``end`` of a line."""
+        line = self.lines[number]
+        self.lines[number] = line[:start] + text.encode("latin-1") + line[end:]
+
+    def drop(self, number: int) -> None:
+        self.lines[number] = b""
+
+    def add(self, number: int, text: str) -> None:
+        """A new line after line ``number``, after those added there before. A body without final line end keeps so."""
+        ended = bool(_line_end(self.original[number]))
+        before = self.line_end if self.lines[number] and not ended else b""
+        self.lines[number] += before + text.encode("latin-1") + (self.line_end if ended else b"")
+
+
+def _line_end(line: bytes) -> bytes:
+    return line[len(line.rstrip(b"\r\n")) :]
+
+
+class _Target:
+    """What a c= line shall say."""
+
+    __slots__ = ("addrtype", "address")
+
+    def __init__(self, relay: Endpoint, held: bool) -> None:
+        version = relay.version
+        self.addrtype = f"IP{version}"
+        self.address = relay.address if not held else "0.0.0.0" if version == 4 else "::"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Target) and (self.addrtype, self.address) == (other.addrtype, other.address)
+
+    def __str__(self) -> str:
+        return f"c=IN {self.addrtype} {self.address}"
+
+
+def _held(connection: Connection | None, section: Section, session: Block) -> bool:
+    """Whether the hold that a c= line expresses shall stay."""
+    if connection is None or not connection.held:
+        return False
+    return not (section.port == _DISCARD_PORT and uses_ice(section, session))
+
+
+def _connections(
+    edit: _Edit, session: Block, relayed: Sequence[tuple[Section, MediaPort]], left: Sequence[Section]
+) -> None:
+    heirs: list[tuple[Section, _Target]] = []
+    for section, port in relayed:
+        if not section.connections:
+            heirs.append((section, _Target(port.rtp, _held(session.connection, section, session))))
+        for connection in section.connections:
+            _connect(edit, connection, _Target(port.rtp, _held(connection, section, session)))
+    left_heirs = [section for section in left if not section.connections]
+    written: _Target | None = None
+    if session.connections and (heirs or not left_heirs):
+        # Nobody else needs the session's address: it is replaced even if unused, because some phones read only that.
+        written = heirs[0][1] if heirs else _Target(relayed[0][1].rtp, session.connections[0].held)
+        original = edit.text(session.connections[0].line)
+        for connection in session.connections:
+            _connect(edit, connection, written)
+        if edit.text(session.connections[0].line) != original:
+            for section in left_heirs:
+                edit.add(_title_line(edit, section), original.strip("\r\n"))
+    for section, target in heirs:
+        if target != written:
+            edit.add(_title_line(edit, section), str(target))
+
+
+def _connect(edit: _Edit, connection: Connection, target: _Target) -> None:
+    line = connection.line
+    match = CONNECTION.match(edit.text(line))
+    assert match is not None  # it was read by the same expression
+    if match[3] != target.address and not (connection.address == target.address and "/" not in match[3]):
+        edit.change(line, match.start(3), match.end(3), target.address)
+    if match[2] != target.addrtype:
+        edit.change(line, match.start(2), match.end(2), target.addrtype)
+    if match[1] != "IN":
+        edit.change(line, match.start(1), match.end(1), "IN")
+
+
+def _title_line(edit: _Edit, section: Section) -> int:
+    """The line after which a c= line belongs: m=, or i= behind it (RFC 8866 §5)."""
+    following = section.first + 1
+    return following if following < section.end and edit.original[following].startswith(b"i=") else section.first
+
+
+def _media(edit: _Edit, section: Section, port: int) -> None:
+    match = MEDIA.match(edit.text(section.first))
+    assert match is not None  # it was read by the same expression
+    # The number of ports goes, too: a relay gives one pair per stream.
+    edit.change(section.first, match.start(2), match.end(3) if match[3] else match.end(2), str(port))
+
+
+def _rtcp(edit: _Edit, section: Section, port: MediaPort) -> None:
+    rtcp = port.rtcp or port.rtp
+    found = False
+    for attribute in section.attributes:
+        match = RTCP.match(edit.text(attribute.line)) if attribute.name == "rtcp" else None
+        if match is None:
+            continue
+        found = True
+        if int(match[1]):  # port 0: no RTCP wanted
+            _rewrite_rtcp(edit, attribute.line, rtcp, port.rtp)
+    if found or port.rtcp is None or not section.rtp or section.has("rtcp-mux-only"):
+        return
+    if port.rtcp != port.rtp.with_port(port.rtp.port + 1):
+        edit.add(_before_attributes(edit, section), f"a=rtcp:{_rtcp_value(port.rtcp, port.rtp)}")
+
+
+def _rewrite_rtcp(edit: _Edit, line: int, rtcp: Endpoint, rtp: Endpoint) -> None:
+    match = RTCP.match(edit.text(line))
+    assert match is not None
+    if match[4]:
+        edit.change(line, match.start(2), match.end(4), f"IN IP{rtcp.version} {rtcp.address}")
+        edit.change(line, match.start(1), match.end(1), str(rtcp.port))
+    else:
+        edit.change(line, match.start(1), match.end(1), _rtcp_value(rtcp, rtp))
+
+
+def _rtcp_value(rtcp: Endpoint, rtp: Endpoint) -> str:
+    """RFC 3605 §2.1: the address only if it is not that of the stream."""
+    return str(rtcp.port) if rtcp.address == rtp.address else f"{rtcp.port} IN IP{rtcp.version} {rtcp.address}"
+
+
+def _before_attributes(edit: _Edit, section: Section) -> int:
+    """The last line of a section before its a= lines; its last line with text if it has none."""
+    if section.attributes:
+        return section.attributes[0].line - 1
+    last = section.end - 1
+    while last > section.first and not edit.original[last].strip():
+        last -= 1
+    return last
+
+
+def _remove_ice(edit: _Edit, session: Block, relayed: Sequence[Section], left: Sequence[Section]) -> None:
+    concerned: list[Block] = list(relayed)
+    if not any(section.has("candidate") for section in left):
+        concerned.append(session)
+    for block in concerned:
+        for attribute in block.attributes:
+            if is_ice(attribute):
+                edit.drop(attribute.line)
