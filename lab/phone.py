@@ -1,0 +1,117 @@
+"""What a call needs of a phone, whatever make it is, and one call between two of them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lab import judge, tones
+from lab.judge import Heard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Where a phone registers and as whom."""
+
+    user: str
+    proxy: str
+    "HOST:PORT of the outbound proxy."
+    domain: str = "sip.test"
+    transport: str = "udp"
+    "udp, tcp or tls."
+    ca_file: Path | None = None
+    "Certificate authority that a TLS phone trusts."
+    expires: int = 600
+    "Seconds; the phone registers again shortly before."
+    password: str = "x"
+
+    @property
+    def uri(self) -> str:
+        """What others dial."""
+        return f"sip:{self.user}@{self.domain}"
+
+
+class Phone(Protocol):
+    """A phone that answers every call at once, sends its tone and records what it hears."""
+
+    account: Account
+    tone: int
+    "What it sends, Hz."
+
+    def wait_registered(self, seconds: float = 10.0) -> None:
+        """Wait until the server accepted the registration."""
+
+    def dial(self, uri: str) -> None:
+        """Call somebody."""
+
+    def wait_established(self, seconds: float = 10.0) -> float:
+        """Wait until the call stands; when that was (time.monotonic)."""
+
+    def wait_closed(self, seconds: float = 10.0) -> None:
+        """Wait until the call is over."""
+
+    def hang_up(self) -> None:
+        """End the call."""
+
+    def take_recording(self) -> Path | None:
+        """What was heard in the call that just ended; None if nothing was recorded."""
+
+    def close(self) -> None:
+        """End the phone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How a call went, as its two phones tell it."""
+
+    seconds: float
+    "From the answer until the hang-up."
+    caller: Heard
+    "What the caller heard (of the callee's tone)."
+    callee: Heard
+    "What the callee heard (of the caller's tone)."
+    recordings: tuple[Path | None, Path | None]
+    "Of the caller and of the callee."
+
+    @property
+    def share(self) -> float:
+        """The part of the call, 0 to 1, that the worse listener heard."""
+        return min(self.caller.seconds, self.callee.seconds) / self.seconds
+
+    @property
+    def strange(self) -> float:
+        """Seconds in which somebody else was heard, by either."""
+        return self.caller.strange + self.callee.strange
+
+
+def talk(
+    caller: Phone,
+    callee: Phone,
+    seconds: float,
+    meanwhile: Callable[[], None] | None = None,
+    unwanted: tuple[int, ...] = (tones.ATTACKER,),
+) -> Call:
+    """Call, talk for ``seconds``, hang up, and judge both recordings. ``meanwhile`` runs once the call stands."""
+    caller.dial(callee.account.uri)
+    answered = caller.wait_established()
+    callee.wait_established()
+    if meanwhile is not None:
+        meanwhile()
+    time.sleep(max(answered + seconds - time.monotonic(), 0.0))
+    length = time.monotonic() - answered
+    caller.hang_up()
+    caller.wait_closed()
+    callee.wait_closed()
+    recordings = caller.take_recording(), callee.take_recording()
+    return Call(
+        seconds=length,
+        caller=_judge(recordings[0], callee.tone, unwanted),
+        callee=_judge(recordings[1], caller.tone, unwanted),
+        recordings=recordings,
+    )
+
+
+def _judge(recording: Path | None, tone: int, unwanted: tuple[int, ...]) -> Heard:
+    pcm = judge.read_wav(recording) if recording is not None else tones.Pcm("h")
+    return judge.judge(pcm, tone, unwanted)
