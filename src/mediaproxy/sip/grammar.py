@@ -1,0 +1,318 @@
+"""The words and separators of SIP that all header fields share (RFC 3261 §7.3 and §25.1).
+
+Text of a header field comes in, its pieces go out: names, list elements, parameters, quoted strings, numbers. Text is
+``str`` decoded as latin-1, one character per byte, so every byte a peer sends has a place. It may still be folded: line
+ends count as white space. Nothing here changes a byte that nobody asked to change, and nothing raises but SipError.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+
+class SipError(ValueError):
+    """A peer's bytes are not SIP, or not SIP that we may go on with."""
+
+    status: int
+    "What to answer if the bytes were a request: 400, or a better fitting 4xx or 5xx."
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+COMPACT = {
+    "a": "accept-contact",
+    "b": "referred-by",
+    "c": "content-type",
+    "d": "request-disposition",
+    "e": "content-encoding",
+    "f": "from",
+    "i": "call-id",
+    "j": "reject-contact",
+    "k": "supported",
+    "l": "content-length",
+    "m": "contact",
+    "n": "identity-info",
+    "o": "event",
+    "r": "refer-to",
+    "s": "subject",
+    "t": "to",
+    "u": "allow-events",
+    "v": "via",
+    "x": "session-expires",
+    "y": "identity",
+}
+"Compact header names and what they stand for: all of IANA's registry 'SIP Parameters, Header Fields'."
+
+SINGLE = frozenset(
+    (
+        "authorization",
+        "call-id",
+        "content-disposition",
+        "content-length",
+        "content-type",
+        "cseq",
+        "date",
+        "event",
+        "expires",
+        "from",
+        "identity",
+        "identity-info",
+        "max-forwards",
+        "mime-version",
+        "min-expires",
+        "min-se",
+        "organization",
+        "priority",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "rack",
+        "refer-to",
+        "referred-by",
+        "replaces",
+        "reply-to",
+        "retry-after",
+        "rseq",
+        "server",
+        "session-expires",
+        "subject",
+        "timestamp",
+        "to",
+        "user-agent",
+        "www-authenticate",
+    )
+)
+"Header fields that are no comma lists, though their values may hold commas (RFC 3261 §7.3.1 and each one's grammar)."
+
+_USUAL_NAMES = (
+    "Accept",
+    "Accept-Encoding",
+    "Accept-Language",
+    "Alert-Info",
+    "Allow",
+    "Allow-Events",
+    "Authentication-Info",
+    "Authorization",
+    "Call-ID",
+    "Call-Info",
+    "Contact",
+    "Content-Disposition",
+    "Content-Encoding",
+    "Content-Language",
+    "Content-Length",
+    "Content-Type",
+    "CSeq",
+    "Date",
+    "Error-Info",
+    "Event",
+    "Expires",
+    "From",
+    "In-Reply-To",
+    "Max-Forwards",
+    "MIME-Version",
+    "Min-Expires",
+    "Min-SE",
+    "Organization",
+    "P-Access-Network-Info",
+    "P-Asserted-Identity",
+    "P-Preferred-Identity",
+    "Path",
+    "Priority",
+    "Privacy",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Proxy-Require",
+    "RAck",
+    "Reason",
+    "Record-Route",
+    "Refer-To",
+    "Referred-By",
+    "Replaces",
+    "Reply-To",
+    "Require",
+    "Retry-After",
+    "Route",
+    "RSeq",
+    "Server",
+    "Service-Route",
+    "Session-Expires",
+    "SIP-ETag",
+    "SIP-If-Match",
+    "Subject",
+    "Subscription-State",
+    "Supported",
+    "Timestamp",
+    "To",
+    "Unsupported",
+    "User-Agent",
+    "Via",
+    "Warning",
+    "WWW-Authenticate",
+)
+_KEYS = {
+    spelling: name.lower() for name in _USUAL_NAMES for spelling in (name, name.lower(), name.title(), name.upper())
+}
+_KEYS |= {spelling: name for letter, name in COMPACT.items() for spelling in (letter, letter.upper())}
+
+WS = " \t\r\n"
+"White space in a header field, the line ends of folding included."
+
+_FOLD = re.compile(r"[ \t]*+\r?\n[ \t]++")
+_ELEMENT = re.compile(r'(?:[^",<]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|<[^>]*+(?:>|\Z))*+', re.DOTALL)
+_PIECE = re.compile(r'(?:[^";]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
+"RFC 3261 §25.1 token; to be used with fullmatch."
+
+
+def canonical(name: str) -> str:
+    """The name by which a header field is looked up: lower case, compact forms written out."""
+    known = _KEYS.get(name)
+    if known is not None:
+        return known
+    name = name.strip(WS).lower()
+    return COMPACT.get(name, name)
+
+
+def unfold(value: str) -> str:
+    """The value on one line, outer white space removed (RFC 3261 §7.3.1: a fold is one space)."""
+    if "\n" in value:
+        value = _FOLD.sub(" ", value)
+    return value.strip(WS)
+
+
+def number(text: str, most: int) -> int | None:
+    """The decimal number ``text``, or None if it is none or above ``most``. Takes any text, of any length."""
+    if not text.isascii() or not text.isdigit():
+        return None
+    digits = text.lstrip("0") or "0"
+    if len(digits) > len(str(most)):
+        return None
+    value = int(digits)
+    return value if value <= most else None
+
+
+def element_spans(value: str) -> list[tuple[int, int]]:
+    """Where the elements of a comma list begin and end, white space around them and empty elements left out."""
+    if "," not in value:
+        spans = [(0, len(value))]
+    else:
+        spans = []
+        at = 0
+        while at <= len(value):
+            found = _ELEMENT.match(value, at)
+            end = found.end() if found else len(value)
+            spans.append((at, end))
+            at = end + 1
+    return [span for begin, end in spans if (span := _trimmed(value, begin, end))]
+
+
+def _trimmed(value: str, begin: int, end: int) -> tuple[int, int] | None:
+    part = value[begin:end]
+    kept = part.lstrip(WS)
+    begin += len(part) - len(kept)
+    kept = kept.rstrip(WS)
+    return (begin, begin + len(kept)) if kept else None
+
+
+def split_commas(value: str) -> list[str]:
+    """The elements of a comma list; commas inside quotes and angle brackets do not separate. Empty elements are
+    dropped."""
+    return [value[begin:end] for begin, end in element_spans(value)]
+
+
+def split_params(text: str) -> list[str]:
+    """The pieces between semicolons outside quotes, untouched: ``";".join(pieces) == text``."""
+    if '"' not in text:
+        return text.split(";")
+    pieces = []
+    at = 0
+    while at <= len(text):
+        found = _PIECE.match(text, at)
+        end = found.end() if found else len(text)
+        pieces.append(text[at:end])
+        at = end + 1
+    return pieces
+
+
+def quote(text: str) -> str:
+    """``text`` as a quoted-string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def unquote(text: str) -> str:
+    """What a quoted-string says; text that is not quoted is returned as it is."""
+    if len(text) >= 2 and text[0] == '"' and text[-1] == '"':
+        return _ESCAPE.sub(r"\1", text[1:-1])
+    return text
+
+
+class Params(Mapping[str, str]):
+    """Parameters ``;name=value;name`` in their order. Names match in any case; a name without value has the value "".
+
+    Values are as written, quotes included. Of a name that comes twice the first counts.
+    """
+
+    __slots__ = ("_items", "text")
+
+    text: str
+    "All of it as written, from the first semicolon on (or white space before it); empty if there are none."
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._items: dict[str, str] = {}
+        if text:
+            for piece in split_params(text)[1:]:
+                name, _, value = piece.partition("=")
+                name = name.strip(WS).lower()
+                if name and name not in self._items:
+                    self._items[name] = value.strip(WS)
+
+    def __getitem__(self, name: str) -> str:
+        return self._items[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"Params({self.text!r})"
+
+    def with_param(self, name: str, value: str | None = None) -> "Params":
+        """The same with ``name`` set (None: without a value): in its place if it is there, else at the end."""
+        pieces = split_params(self.text)
+        for at, piece in enumerate(pieces[1:], 1):
+            if _param_name(piece) == name.lower():
+                pieces[at] = _set_value(piece, value)
+                return Params(";".join(pieces))
+        kept = self.text.rstrip(WS)
+        added = f";{name}" if value is None else f";{name}={value}"
+        return Params(kept + added + self.text[len(kept) :])
+
+    def without_param(self, name: str) -> "Params":
+        """The same without any parameter ``name``."""
+        first, *pieces = split_params(self.text)
+        kept = [piece for piece in pieces if _param_name(piece) != name.lower()]
+        return Params(";".join([first, *kept])) if len(kept) != len(pieces) else self
+
+
+def parse_params(text: str) -> Params:
+    """The parameters in ``text``, which begins with a semicolon or is empty."""
+    return Params(text)
+
+
+def _param_name(piece: str) -> str:
+    return piece.partition("=")[0].strip(WS).lower()
+
+
+def _set_value(piece: str, value: str | None) -> str:
+    """One ``name=value`` with another value: the name's spelling and all white space stay."""
+    name, equals, old = piece.partition("=")
+    tail = piece[len(piece.rstrip(WS)) :]
+    if value is None or not equals:
+        head = name.rstrip(WS)
+        return head + ("" if value is None else f"={value}") + tail
+    lead = old[: len(old) - len(old.lstrip(WS))] if old.strip(WS) else ""
+    return f"{name}={lead}{value}{tail}"
