@@ -62,12 +62,20 @@ _V6_SCOPES = tuple(
 )
 
 
-@lru_cache(maxsize=65536)
+_LONGEST = 80
+"No address is longer in any spelling. Longer texts are not looked at, let alone remembered: peers write them."
+
+
 def ip_address(text: str) -> IPAddress | None:
     """The address that ``text`` spells (IPv6 with or without brackets), or None if it is none, a host name for example.
 
     An IPv4-mapped IPv6 address (::ffff:192.0.2.1) is the IPv4 address: a dual-stack socket reports phones so.
     """
+    return _ip_address(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=65536)
+def _ip_address(text: str) -> IPAddress | None:
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     try:
@@ -79,9 +87,13 @@ def ip_address(text: str) -> IPAddress | None:
     return address
 
 
-@lru_cache(maxsize=65536)
 def scope(text: str) -> Scope | None:
     """The kind of network that the address ``text`` belongs to; None if ``text`` is no IP address."""
+    return _scope(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=65536)
+def _scope(text: str) -> Scope | None:
     address = ip_address(text)
     if address is None:
         return None

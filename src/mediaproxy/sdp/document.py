@@ -21,9 +21,9 @@ class Sdp:
 
     __slots__ = ("_blocks", "_lines", "_streams")
 
-    def __init__(self, lines: Sequence[bytes]) -> None:
-        """Of lines with their line ends. They are read when they are first asked for; ``parse`` reads them at once."""
-        self._lines = tuple(lines)
+    def __init__(self, lines: tuple[bytes, ...]) -> None:
+        """Of lines, each with its line end. They are read when first asked for; ``parse`` reads them at once."""
+        self._lines = lines
         self._blocks: tuple[Block, tuple[Section, ...]] | None = None
         self._streams: tuple[Stream, ...] | None = None
 
@@ -84,7 +84,7 @@ class Sdp:
         o= and everything else stay byte for byte. ValueError if the numbers of ports and streams differ.
         """
         session, sections = self._read()
-        return Sdp(rewrite(self._lines, session, sections, ports, ice))
+        return Sdp(split(b"".join(rewrite(self._lines, session, sections, ports, ice))))
 
     def _read(self) -> tuple[Block, tuple[Section, ...]]:
         if self._blocks is None:

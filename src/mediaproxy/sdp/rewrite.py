@@ -48,7 +48,8 @@ def rewrite(
     ice: IcePolicy,
 ) -> list[bytes]:
     """The lines with ``ports`` written in, one per section; None leaves a section alone. A section with port 0 is
-    always left alone. ValueError if the numbers of ports and sections differ."""
+    always left alone. An element of the result may hold several lines, or none: join and split again. ValueError if
+    the numbers of ports and sections differ."""
     if len(ports) != len(sections):
         raise ValueError(f"{len(ports)} ports for {len(sections)} streams")
     relayed = [(section, port) for section, port in zip(sections, ports, strict=True) if port and section.port]
