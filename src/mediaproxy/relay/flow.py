@@ -43,15 +43,17 @@ class SlotCounters(msgspec.Struct, kw_only=True):
     bytes: int = 0
     "Their UDP payload bytes."
     last: float = 0.0
-    "When the last of them came; 0.0: none yet."
+    "When the last packet from ``source`` came, forwarded or undeliverable; 0.0: none yet."
     ssrc: int | None = None
-    "SSRC of the last RTP packet among them."
+    "SSRC of the last RTP packet from ``source``."
     sequence: int = 0
     "Its RTP sequence number."
     payload_type: int | None = None
     "Its RTP payload type."
     undeliverable: int = 0
-    "Packets from ``source`` that had nowhere to go: peer or target missing."
+    "Packets from ``source`` that had nowhere to go: peer or target missing, or the network refused them."
+    dropped: int = 0
+    "Packets from elsewhere that were not passed up, because more came than a decision can need (calls.md 13)."
 
 
 class Packet(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,243 @@
+"""The user-space plane: one UDP socket per port, bound once and lent to call after call (calls.md 15).
+
+Flows come in from ``relay/service.py``, packets from the network. A packet from exactly a flow's source leaves at once
+by the peer's socket; all others are passed up, as many as a decision can need. It must never let a packet of an earlier
+call be heard in a later one, never hold the event loop for more than one short batch, and never raise because of what
+the network did.
+
+All sockets sit in one epoll set of our own, and only that set in the event loop, because a callback of the loop for
+each packet costs as much as Python's part of the forwarding. Each event is worth one ``recvfrom``: the set is
+level-triggered and fair, so a flooded port gets one turn per round like every other one.
+"""
+
+import asyncio
+import errno
+import select
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
+
+from mediaproxy import clock
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.relay.flow import Flow, Packet, SlotCounters
+from mediaproxy.relay.sockets import LentSocket, SocketAddress, TokenBucket, raise_file_limit, socket_address
+
+_BATCH = 128
+"Packets per turn of the event loop: about half a millisecond."
+_LARGEST = 65536
+"No UDP payload is longer, so none is cut."
+_RESERVE = 512
+"File descriptors left to the rest of the process: SIP connections, log, database."
+_STRANGERS_RATE, _STRANGERS_BURST = 2000.0, 500.0
+"Packets per second passed up from strangers to all slots together: a spray over them costs a few per cent of a core."
+
+
+class UserPlane:
+    """A Plane (relay/flow.py) over ordinary UDP sockets. Needs a running event loop from ``start`` to ``close``."""
+
+    name = "user"
+
+    def __init__(
+        self, *, max_sockets: int = 0, receive_buffer: int = 131072, now: Callable[[], float] = clock.now
+    ) -> None:
+        """``max_sockets``: most sockets held, lent or kept for later; 0 = what the limit of open files allows.
+        ``receive_buffer``: SO_RCVBUF in bytes, about a second of a video stream."""
+        self.send_errors: Counter[str] = Counter()
+        "Packets that the network did not take, by errno name, since start."
+        self._max_sockets = max_sockets
+        self._receive_buffer = receive_buffer
+        self._now = now
+        self._lent: dict[Endpoint, LentSocket] = {}
+        self._idle: OrderedDict[Endpoint, LentSocket] = OrderedDict()
+        self._by_fd: dict[int, LentSocket] = {}
+        self._namers: defaultdict[Endpoint, set[Endpoint]] = defaultdict(set)
+        "Peer's local endpoint -> the flows that name it."
+        self._strangers = TokenBucket(_STRANGERS_RATE, _STRANGERS_BURST)
+        self._epoll: select.epoll | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._receive: Callable[[Packet], None] = lambda packet: None
+
+    # -- the Plane protocol
+
+    def start(self, receive: Callable[[Packet], None]) -> None:
+        """Begin to pass packets up. Called once, with the event loop running."""
+        assert self._epoll is None, "started twice"
+        self._receive = receive
+        files = raise_file_limit()
+        limit = max(files - _RESERVE, files // 2)
+        self._max_sockets = min(self._max_sockets, limit) if self._max_sockets else limit
+        self._epoll = select.epoll()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._epoll.fileno(), self._readable)
+
+    def install(self, flow: Flow) -> None:
+        """Lend the port of the flow, or change its flow. OSError if the port cannot be had, or no socket is left."""
+        slot = self._lent.get(flow.local)
+        if slot is None or slot.flow is None or slot.flow.generation != flow.generation:
+            if slot is not None and slot.flow is not None:
+                self.remove(flow.local, slot.flow.generation)
+            slot = self._idle.pop(flow.local, None) or self._new_socket(flow.local)
+            slot.lend(Flow(local=flow.local, generation=flow.generation))
+            self._lent[flow.local] = slot
+        self._rename(slot, flow)
+        slot.change(flow)
+        self._link(slot)
+        for local in self._namers.get(flow.local, ()):
+            self._link(self._lent[local])
+
+    def remove(self, local: Endpoint, generation: int) -> None:
+        """Take the port back; its socket stays bound behind the drop-all filter."""
+        slot = self._lent.get(local)
+        if slot is None or slot.flow is None or slot.flow.generation != generation:
+            return
+        del self._lent[local]
+        self._rename(slot, None)
+        slot.take_back()
+        self._idle[local] = slot
+        for name in self._namers.get(local, ()):
+            self._link(self._lent[name])
+
+    def send(self, local: Endpoint, target: Endpoint, data: bytes) -> None:
+        """Send one datagram from a lent port. What the network refuses is counted."""
+        slot = self._lent.get(local)
+        if slot is None or target.version != local.version:
+            self.send_errors["no_socket"] += 1
+            return
+        try:
+            slot.send(data, socket_address(target))
+        except OSError as error:
+            self._count(error)
+
+    def counters(self) -> Iterator[SlotCounters]:
+        """A sweep over all lent flows."""
+        for slot in self._lent.values():
+            counters = slot.counters()
+            if counters is not None:
+                yield counters
+
+    def close(self) -> None:
+        """Close every socket. A second call does nothing."""
+        if self._epoll is None or self._loop is None:
+            return
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        for slot in self._by_fd.values():
+            slot.sock.close()
+        self._by_fd.clear()
+        self._lent.clear()
+        self._idle.clear()
+        self._namers.clear()
+        self._epoll = self._loop = None
+
+    # -- sockets
+
+    @property
+    def sockets(self) -> int:
+        """Sockets held, lent or idle."""
+        return len(self._by_fd)
+
+    def _new_socket(self, local: Endpoint) -> LentSocket:
+        assert self._epoll is not None, "not started"
+        if len(self._by_fd) >= self._max_sockets:
+            self._evict()
+        try:
+            slot = LentSocket(local, self._receive_buffer)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._evict()  # somebody else in this process took more than his share
+            slot = LentSocket(local, self._receive_buffer)
+        self._by_fd[slot.sock.fileno()] = slot
+        self._epoll.register(slot.sock.fileno(), select.EPOLLIN)
+        return slot
+
+    def _evict(self) -> None:
+        """Close the socket that has been idle longest."""
+        if not self._idle:
+            raise OSError(
+                errno.EMFILE,
+                f"all {len(self._by_fd)} sockets are lent: raise the limit of open files (ulimit -n, LimitNOFILE=)",
+            )
+        _, slot = self._idle.popitem(last=False)
+        del self._by_fd[slot.sock.fileno()]
+        slot.sock.close()
+
+    # -- flows that name each other
+
+    def _rename(self, slot: LentSocket, flow: Flow | None) -> None:
+        """Note whom the slot names now."""
+        before = slot.flow.peer if slot.flow is not None else None
+        after = flow.peer if flow is not None else None
+        if before == after:
+            return
+        if before is not None:
+            self._namers[before].discard(slot.local)
+            if not self._namers[before]:
+                del self._namers[before]
+        if after is not None:
+            self._namers[after].add(slot.local)
+
+    def _link(self, slot: LentSocket) -> None:
+        """Resolve the slot's peer: a lent flow of the named generation that knows its target; else nothing."""
+        slot.forward = None
+        if slot.flow is None or slot.flow.peer is None:
+            return
+        peer = self._lent.get(slot.flow.peer)
+        if peer is None or peer.flow is None or peer.flow.generation != slot.flow.peer_generation:
+            return
+        target = peer.flow.target
+        if target is not None and target.version == peer.local.version:
+            slot.forward, slot.target = peer.send, socket_address(target)
+
+    # -- packets
+
+    def _readable(self) -> None:
+        """One batch: the hot path. Everything that is not forwarding happens in ``_pass_up``."""
+        if self._epoll is None:
+            return
+        slots, now = self._by_fd, self._now()
+        for fd, _ in self._epoll.poll(0, _BATCH):
+            slot = slots.get(fd)
+            if slot is None:  # closed by what an earlier packet of this batch led to
+                continue
+            try:
+                data, source = slot.receive(_LARGEST)
+            except OSError:
+                continue
+            if source != slot.source:
+                self._pass_up(slot, data, source, now)
+                continue
+            slot.last = now
+            size = len(data)
+            if size >= 12 and data[0] & 0xC0 == 0x80 and not 192 <= data[1] <= 223:  # RTP, RFC 5761 §4
+                slot.rtp = data
+            forward = slot.forward
+            if forward is None:
+                slot.undeliverable += 1
+                continue
+            try:
+                forward(data, slot.target)
+            except OSError as error:
+                slot.undeliverable += 1
+                self._count(error)
+            else:
+                slot.packets += 1
+                slot.bytes += size
+
+    def _pass_up(self, slot: LentSocket, data: bytes, source: SocketAddress, now: float) -> None:
+        if not slot.may_pass(source[0], now, self._strangers):
+            slot.dropped += 1
+            return
+        counters = slot.counters()
+        assert counters is not None, "may_pass says no for a slot that is not lent"
+        self._receive(
+            Packet(
+                local=slot.local,
+                generation=counters.generation,
+                source=Endpoint.of(source[0].partition("%")[0], source[1]),
+                data=data,
+                slot=counters,
+            )
+        )
+
+    def _count(self, error: OSError) -> None:
+        self.send_errors[errno.errorcode.get(error.errno or 0, "unknown")] += 1
