@@ -1,0 +1,92 @@
+"""Whom a request is forked to and in which order, and which of several answers is the best one.
+
+Registered contacts or a URI become targets, grouped by preference; the final responses of the branches become one.
+Nothing here sends or remembers.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from mediaproxy.edge.binding import Binding
+from mediaproxy.edge.hop import Hop
+from mediaproxy.edge.settings import Transport
+from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.header import NameAddr, Uri
+from mediaproxy.sip.message import Response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One member of the target set (RFC 3261 §16.5)."""
+
+    uri: str = ""
+    "The Request-URI to send; empty: leave it as it is."
+    hop: Hop | None = None
+    "Where to send to. None: that must still be found out from ``next_hop``."
+    next_hop: Uri | None = None
+    "The URI to resolve (RFC 3263). None with ``hop``, or if the first Route or the Request-URI says it."
+    routes: tuple[str, ...] = ()
+    "Values to put in front of the Route of the request: the Path of a registration, or a configured next hop."
+    unreachable: bool = False
+    "The connection it lives with is gone: 480 at once (calls.md 18)."
+
+
+def of_binding(binding: Binding) -> Target:
+    """The target that a registration stands for."""
+    transport = Transport(binding.transport)
+    if not binding.reachable:
+        return Target(uri=binding.contact, unreachable=True)
+    if binding.path:
+        return Target(uri=binding.contact, routes=binding.path, next_hop=_route_uri(binding.path[0]))
+    if transport.reliable:
+        hop = Hop(transport, binding.received, binding.local, binding.connection, connect=False)
+        return Target(uri=binding.contact, hop=hop)
+    if binding.nat:
+        return Target(uri=binding.contact, hop=Hop(transport, binding.received, binding.local))
+    return Target(uri=binding.contact, next_hop=Uri.parse(binding.contact))
+
+
+def _route_uri(value: str) -> Uri | None:
+    try:
+        return NameAddr.parse(value).uri
+    except SipError:
+        return None
+
+
+def groups(bindings: Iterable[Binding], limit: int) -> list[tuple[Target, ...]]:
+    """The targets of a user's contacts: those of one q are tried together, a lower q after a higher one has failed
+    (RFC 3261 §16.6). At most ``limit`` in all, the likeliest first."""
+    chosen = sorted(bindings, key=lambda b: -b.q)[:limit]
+    return [tuple(of_binding(b) for b in members) for _, members in groupby(chosen, key=lambda b: b.q)]
+
+
+_SALVAGEABLE = (401, 407, 415, 420, 484)
+"Responses that let the caller try again better (RFC 3261 §16.7 step 6)."
+
+
+def _badness(status: int) -> tuple[int, int]:
+    """Sort key of RFC 3261 §16.7 step 6: 6xx wins, else the lowest class; within 4xx what can be mended, and what a
+    person did before what a machine met."""
+    if status >= 600:
+        return (0, 0)
+    if status in _SALVAGEABLE:
+        return (4, 0)
+    # A busy or declining phone tells the caller more than one that was switched off or did not answer.
+    return (status // 100, 2 if status in (408, 480, 487, 503) else 1)
+
+
+def best(responses: Sequence[Response]) -> Response | None:
+    """The response to send upstream; with 401 or 407 it carries the challenges of all branches (§16.7 step 7)."""
+    if not responses:
+        return None
+    chosen = min(responses, key=lambda response: _badness(response.status))
+    if chosen.status not in (401, 407):
+        return chosen
+    for other in responses:
+        if other is chosen or other.status not in (401, 407):
+            continue
+        for name in ("WWW-Authenticate", "Proxy-Authenticate"):
+            for value in other.headers(name):
+                chosen = chosen.append(name, value)
+    return chosen

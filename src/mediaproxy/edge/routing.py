@@ -1,0 +1,291 @@
+"""What a proxy does to a message on its way (RFC 3261 §16.3, §16.4, §16.6): judge, take our marks off, put them on.
+
+A message comes in, an edited one or a refusal goes out. Our marks are a Via branch and a Record-Route parameter that
+only this server can make, so a later message proves by itself that we let its dialog through: nothing is remembered.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mediaproxy.edge.domains import Domains
+from mediaproxy.edge.hop import Hop, Inbound
+from mediaproxy.edge.settings import Listener, RouteRule, Transport
+from mediaproxy.endpoint import Endpoint, ip_address
+from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.header import Uri, Via
+from mediaproxy.sip.message import Request, Response
+from mediaproxy.sip.transaction import MAGIC_COOKIE
+
+MARK = "mp"
+"URI parameter of our Record-Route that holds the mark of the dialog."
+DIALOG_FORMING = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY"))
+"Requests that we record-route when they begin a dialog (RFC 3261 §12, RFC 6665)."
+EXTENSIONS: tuple[str, ...] = ()
+"Option tags of Proxy-Require that we understand."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A request that is not forwarded: what to answer."""
+
+    status: int
+    reason: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """A request without the Routes that were ours (RFC 3261 §16.4)."""
+
+    request: Request
+    ours: bool = False
+    "The first Route was one of ours: whoever sent it came this way on purpose."
+    marked: bool = False
+    "It carries the mark of its dialog: we let the dialog-forming request through."
+    local: Listener | None = None
+    "The socket that the dialog's other side is reached from, if it is marked."
+
+
+class Marks:
+    """Makes and recognises what we write into messages. One secret, shared by all runs that shall know each other."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def _mac(self, kind: str, text: str, size: int) -> str:
+        digest = hmac.digest(self._secret, f"{kind}\0{text}".encode("latin-1", "replace"), "sha256")
+        return digest.hex()[:size]
+
+    def dialog(self, call_id: str) -> str:
+        """The mark of a dialog that we record-route."""
+        return self._mac("dialog", call_id, 16)
+
+    def branch(self, unique: str, loop: str) -> str:
+        """A Via branch: unique, with the loop hash of the request (RFC 3261 §16.6 step 8), and not to be forged."""
+        return f"{MAGIC_COOKIE}mp{unique}.{loop}.{self._mac('branch', unique + loop, 10)}"
+
+    def stateless_branch(self, request: Request, loop: str) -> str:
+        """A branch that is the same for every retransmission (RFC 3261 §16.11)."""
+        via = request.via
+        same = f"{via.branch}\0{via.sent_by}\0{request.call_id}\0{request.cseq}\0{request.from_.tag}"
+        return self.branch(self._mac("stateless", same, 16), loop)
+
+    def loop_of(self, via: Via) -> str | None:
+        """The loop hash in a branch that we made; None if we did not make it."""
+        branch = via.branch or ""
+        prefix = MAGIC_COOKIE + "mp"
+        parts = branch.removeprefix(prefix).split(".")
+        if not branch.startswith(prefix) or len(parts) != 3:
+            return None
+        genuine = hmac.compare_digest(
+            branch.encode("latin-1", "replace"), self.branch(parts[0], parts[1]).encode("latin-1", "replace")
+        )
+        return parts[1] if genuine else None
+
+    def loop_hash(self, request: Request) -> str:
+        """Of all that decides where a request goes: the same again means that nothing will change (RFC 5393 §4.2)."""
+        parts = (
+            request.uri_text,
+            request.call_id,
+            request.from_.tag or "",
+            request.to.tag or "",
+            str(request.cseq),
+            *request.values("Route"),
+            *request.values("Proxy-Require"),
+        )
+        return hashlib.blake2b("\0".join(parts).encode("latin-1"), digest_size=6).hexdigest()
+
+
+def judge(request: Request, marks: Marks) -> Refusal | None:
+    """RFC 3261 §16.3: whether the request may be processed at all. SipError if a header that must be is broken."""
+    if request.uri.scheme not in ("sip", "sips"):
+        return Refusal(status=416)
+    if request.cseq.method != request.method:
+        return Refusal(status=400, reason="CSeq Names Another Method")
+    if request.header("Max-Forwards") is not None and request.max_forwards is None:
+        return Refusal(status=400, reason="Bad Max-Forwards")
+    if request.max_forwards == 0 and request.method != "OPTIONS":
+        return Refusal(status=483)
+    loops = [loop for via in request.vias if (loop := marks.loop_of(via)) is not None]
+    if loops and marks.loop_hash(request) in loops:
+        return Refusal(status=482)
+    unknown = [tag for tag in request.values("Proxy-Require") if tag.lower() not in EXTENSIONS]
+    if unknown and request.method != "ACK":
+        return Refusal(status=420, headers=(("Unsupported", ", ".join(unknown)),))
+    return None
+
+
+def stamp(request: Request, source: Endpoint) -> Request:
+    """RFC 3261 §18.2.1 and RFC 3581 §4: note in the top Via where the request really came from, if it differs or was
+    asked for."""
+    via = request.via
+    stamped = via
+    asked = via.rport is not None
+    if asked:
+        stamped = stamped.with_param("rport", str(source.port))
+    if asked or str(ip_address(via.host)) != source.address:
+        stamped = stamped.with_param("received", source.address)
+    elif via.received is not None:
+        # Nobody but the next hop, us, may say where the sender is.
+        stamped = stamped.without_param("received")
+    return request if stamped is via else request.replace_value("Via", 0, str(stamped))
+
+
+def reply_hop(request: Request, inbound: Inbound) -> Hop:
+    """Where responses to a stamped request go (RFC 3261 §18.2.2): the connection it came over; over UDP its source if
+    rport is there (RFC 3581 §4), else the source's address with the port of the Via. maddr is not obeyed: a response
+    goes nowhere but to who asked."""
+    via = request.via
+    transport = inbound.transport
+    port = via.port if via.port else transport.default_port
+    if via.rport is not None and not transport.reliable:
+        port = inbound.source.port
+    direct = str(ip_address(via.host)) == inbound.source.address
+    remote = inbound.source.with_port(port)
+    if transport.reliable and not direct:
+        # Behind NAT: there is no way back but the connection.
+        return Hop(transport, inbound.source, inbound.local, inbound.connection, connect=False)
+    return Hop(transport, remote, inbound.local, inbound.connection)
+
+
+class Routes:
+    """Our own Route URIs: reading them off requests, and writing Record-Route."""
+
+    def __init__(self, marks: Marks, domains: Domains, listeners: Iterable[Listener]) -> None:
+        self._marks = marks
+        self._domains = domains
+        self._listeners: dict[tuple[Transport, Endpoint], Listener] = {}
+        for listener in listeners:
+            self._listeners.setdefault((listener.transport, listener.bind), listener)
+            self._listeners.setdefault((listener.transport, listener.public), listener)
+
+    def listener(self, transport: Transport, endpoint: Endpoint) -> Listener | None:
+        """The listener that is bound to, or advertised as, this endpoint."""
+        return self._listeners.get((transport, endpoint))
+
+    def _listener_of(self, uri: Uri) -> Listener | None:
+        endpoint = uri.endpoint
+        return None if endpoint is None else self.listener(transport_of(uri), endpoint)
+
+    def strip(self, request: Request) -> Routed:
+        """RFC 3261 §16.4: undo what a strict router did to the Request-URI, and take our Routes off the top. SipError
+        if Route is broken."""
+        mark = self._marks.dialog(request.call_id)
+        uri = request.uri
+        marked = ours = False
+        local = None
+        if MARK in uri.params and self._domains.is_self(uri) and request.routes:
+            # The element before us routed strictly: we are the Request-URI, the target is the last Route.
+            last = len(request.routes) - 1
+            ours, marked = True, uri.params[MARK] == mark
+            request = request.with_uri(str(request.routes[last].uri)).remove_value("Route", last)
+        if "maddr" in request.uri.params and self._is_our_maddr(request.uri):
+            request = request.with_uri(request.uri.without_param("maddr"))
+        while request.routes and self._is_ours(request.routes[0].uri):
+            route = request.routes[0].uri
+            ours = True
+            if route.params.get(MARK) == mark:
+                marked, local = True, self._listener_of(route)
+            request = request.remove_value("Route", 0)
+        return Routed(request=request, ours=ours, marked=marked, local=local)
+
+    def _is_ours(self, uri: Uri) -> bool:
+        # A preloaded Route may name us by our domain (an outbound proxy in a phone's settings).
+        return self._domains.is_self(uri) or (uri.user is None and bool(uri.host) and self._domains.owns(uri))
+
+    def _is_our_maddr(self, uri: Uri) -> bool:
+        address = ip_address(uri.params["maddr"])
+        return address is not None and str(address) in self._domains.hosts
+
+    def record(self, request: Request, came_to: Listener | None, leaves_from: Listener) -> Request:
+        """Put our Record-Route on a dialog-forming request; two if it changes socket or transport on its way through
+        us, so that each side sees the address that it can reach (RFC 5658 §5)."""
+        mark = self._marks.dialog(request.call_id)
+        secure = request.uri.scheme == "sips"
+        if came_to is not None and came_to != leaves_from:
+            request = request.prepend("Record-Route", f"<{own_uri(came_to, secure)};lr;{MARK}={mark}>")
+        return request.prepend("Record-Route", f"<{own_uri(leaves_from, secure)};lr;{MARK}={mark}>")
+
+
+def own_uri(listener: Listener, secure: bool = False) -> str:
+    """The URI of one of our sockets."""
+    scheme = "sips" if secure and listener.transport is Transport.TLS else "sip"
+    transport = "" if listener.transport is Transport.UDP or scheme == "sips" else f";transport={listener.transport}"
+    return f"{scheme}:{listener.public}{transport}"
+
+
+def transport_of(uri: Uri) -> Transport:
+    """The transport that a URI with an address literal means (RFC 3263 §4.1); an unknown one counts as UDP."""
+    if uri.scheme == "sips":
+        return Transport.TLS
+    name = uri.params.get("transport", "").lower()
+    return Transport(name) if name in ("tcp", "tls") else Transport.UDP
+
+
+def forwarded(request: Request, uri: str, routes: Iterable[str]) -> Request:
+    """RFC 3261 §16.6 steps 2, 3 and 6: Request-URI, Max-Forwards and Route of the copy that goes to one target."""
+    if uri and uri != request.uri_text:
+        request = request.with_uri(uri)
+    left = request.max_forwards
+    if left is None:
+        request = request.append("Max-Forwards", "70")
+    else:
+        request = request.replace("Max-Forwards", str(max(0, left - 1)))
+    for route in reversed(tuple(routes)):
+        request = request.prepend("Route", route)
+    return request
+
+
+def strict(request: Request) -> Request:
+    """RFC 3261 §16.6 step 6: if the next hop is a strict router, it wants itself as Request-URI."""
+    routes = request.routes
+    if not routes or "lr" in routes[0].uri.params:
+        return request
+    target = request.uri_text
+    request = request.with_uri(str(routes[0].uri)).remove_value("Route", 0)
+    return request.append("Route", f"<{target}>")
+
+
+def with_via(request: Request, listener: Listener, branch: str) -> Request:
+    """RFC 3261 §16.6 step 8."""
+    return request.prepend("Via", f"SIP/2.0/{listener.transport.upper()} {listener.public};branch={branch}")
+
+
+def stray_hop(response: Response, ours: Listener) -> Hop | None:
+    """Where a response goes of whose request nothing is known, our Via already taken off (RFC 3261 §16.11); None:
+    nowhere."""
+    via = response.via
+    name = via.transport.lower()
+    if name not in ("udp", "tcp", "tls"):
+        return None
+    transport = Transport(name)
+    remote = via.without_param("maddr").response_endpoint()
+    if remote is None or remote.port == 0:
+        return None
+    return Hop(transport, remote, ours.bind if transport is ours.transport else None, connect=via.received is None)
+
+
+def rule_for(uri: Uri, rules: Iterable[RouteRule]) -> RouteRule | None:
+    """The first configured route that takes the URI."""
+    host = uri.host.lower()
+    for rule in rules:
+        domain = rule.domain.lower()
+        fits = domain in ("*", host) or (domain.startswith("*.") and host.endswith(domain[1:]))
+        if fits and (uri.user or "").startswith(rule.prefix):
+            return rule
+    return None
+
+
+def literal_hop(uri: Uri) -> tuple[Transport, Endpoint] | None:
+    """Transport and endpoint of a URI that needs no resolver, maddr obeyed (RFC 3263 §4); None: it names a host."""
+    target = uri.params.get("maddr") or uri.host
+    address = ip_address(target) if target else None
+    if address is None:
+        return None
+    transport = transport_of(uri)
+    port = uri.port if uri.port is not None else transport.default_port
+    if port == 0:
+        raise SipError("Request-URI: port 0")
+    return transport, Endpoint(str(address), port)
