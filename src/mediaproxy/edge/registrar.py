@@ -12,9 +12,9 @@ from email.utils import formatdate
 from mediaproxy.edge.binding import Binding, canonical_aor
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.nat import Arrival, client_nat_test, fix_contact
-from mediaproxy.sip.grammar import SipError, number, unquote
+from mediaproxy.sip.grammar import SipError, unfold, unquote
 from mediaproxy.sip.header import NameAddr, Uri
-from mediaproxy.sip.message import Request
+from mediaproxy.sip.message import Request, seconds
 
 EXTENSIONS = ("path", "outbound")
 "Option tags that the registrar understands in Require and Supported."
@@ -162,7 +162,7 @@ def _check_star(request: Request) -> None:
     # RFC 3261 §10.3 step 6
     if len(request.contacts) > 1:
         raise SipError("Contact: * must stand alone")
-    if _seconds(request.header("Expires")) != 0:
+    if request.expires != 0:
         raise SipError("Contact: * needs Expires: 0")
 
 
@@ -198,15 +198,15 @@ def _outbound(request: Request) -> bool:
 
 def _wishes(registration: _Registration) -> list[_Wish]:
     request = registration.request
-    header = _seconds(request.header("Expires"))
+    header = request.expires
     contacts = request.contacts
     wishes: list[_Wish] = []
     for contact, uri in zip(contacts, _repaired(registration), strict=True):
         _check_contact(contact)
-        own = _seconds(contact.params.get("expires"))
+        own = seconds(contact.params.get("expires"))
         instance = unquote(contact.params.get("+sip.instance", ""))
         wish = _Wish(
-            sent=contact.without_param("expires"),
+            sent=NameAddr.parse(unfold(str(contact))).without_param("expires"),
             uri=uri,
             expires=_granted(own if own is not None else header, registration.settings),
             q=_preference(contact.params.get("q")),
@@ -227,11 +227,6 @@ def _check_contact(contact: NameAddr) -> None:
         raise SipError(f"Contact: the scheme {contact.uri.scheme[:20]} is not sip or sips", 416)
     if contact.uri.headers and not contact.bracketed:
         raise SipError("Contact: a URI with ? needs angle brackets")  # RFC 3261 §20.10
-
-
-def _seconds(text: str | None) -> int | None:
-    """An expiry; None if there is none or it cannot be read (RFC 3261 §20.19: then the default is meant)."""
-    return None if text is None else number(text.strip(), 2**32 - 1)
 
 
 def _granted(wanted: int | None, settings: EdgeSettings) -> int:
