@@ -1,0 +1,128 @@
+"""Finding the SDP in a message body, which may be a multipart (RFC 2046), and putting another in its place.
+
+Content-Type and body come in; the bytes of the SDP, and after an edit the whole body again, go out. Every byte outside
+the SDP stays, but for a Content-Length that the part, or a multipart around it, declares about itself. A body in which
+no SDP can be read (another type, compressed, a broken multipart) is simply one without SDP; nothing is raised.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mediaproxy.sip.grammar import Params, canonical, unfold, unquote
+
+_DEEPEST = 4
+"Multiparts within multiparts that are looked into."
+_HEADER = re.compile(rb"(?m:^)([!-9;-~]++)[ \t]*+:((?:[^\r\n]|\r(?!\n)|\r?\n[ \t])*+)")
+_BLANK = re.compile(rb"\r?\n\r?\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Length:
+    """A Content-Length inside the body."""
+
+    start: int
+    end: int
+    length: int
+    "Of what it is about: its true length."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SdpPart:
+    """Where in a body the SDP is."""
+
+    body: bytes
+    start: int
+    end: int
+    lengths: tuple[_Length, ...] = ()
+
+    @property
+    def sdp(self) -> bytes:
+        """The SDP."""
+        return self.body[self.start : self.end]
+
+    def with_sdp(self, sdp: bytes) -> bytes:
+        """The body with another SDP in this place."""
+        body = self.body[: self.start] + sdp + self.body[self.end :]
+        grown = len(sdp) - (self.end - self.start)
+        for length in sorted(self.lengths, key=lambda one: one.start, reverse=True):  # all stand before the SDP
+            body = body[: length.start] + str(length.length + grown).encode() + body[length.end :]
+        return body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entity:
+    """A body, or one part of a multipart."""
+
+    content_type: str
+    encoded: bool
+    "Compressed or in base64, for example."
+    start: int
+    end: int
+    lengths: tuple[_Length, ...]
+
+
+def find_sdp(body: bytes, content_type: str | None, content_encoding: str = "") -> SdpPart | None:
+    """The SDP of a body, or None. Both header values as in the message; ``content_type`` None if it has none.
+
+    ``application/sdp`` is the SDP; of a ``multipart/...`` its first such part. Without a Content-Type a body counts
+    that starts with ``v=``. Whatever is compressed or otherwise encoded is not looked into.
+    """
+    if content_type is None:
+        content_type = "application/sdp" if body.startswith(b"v=") else ""
+    whole = _Entity(content_type=content_type, encoded=_encoded(content_encoding), start=0, end=len(body), lengths=())
+    return _find(body, whole, 0)
+
+
+def _find(body: bytes, entity: _Entity, depth: int) -> SdpPart | None:
+    if entity.start == entity.end or entity.encoded:
+        return None
+    kind, semicolon, rest = entity.content_type.partition(";")
+    kind = kind.strip().lower()
+    if kind == "application/sdp":
+        return SdpPart(body=body, start=entity.start, end=entity.end, lengths=entity.lengths)
+    if not kind.startswith("multipart/") or depth >= _DEEPEST:
+        return None
+    boundary = unquote(Params(semicolon + rest).get("boundary", ""))
+    if not boundary:
+        return None
+    parts = _parts(body, entity, boundary.encode("latin-1"))
+    return next((found for part in parts if (found := _find(body, part, depth + 1))), None)
+
+
+def _parts(body: bytes, entity: _Entity, boundary: bytes) -> Iterator[_Entity]:
+    """RFC 2046 §5.1.1: the parts between the delimiter lines; a missing last one is the end of the body."""
+    delimiter = re.compile(rb"(?:(?<![^\n])|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*+(?:(?=\r?\n)|\Z)")
+    start: int | None = None
+    for match in delimiter.finditer(body, entity.start, entity.end):
+        if start is not None:
+            yield _part(body, start, max(start, match.start()), entity.lengths)
+        if match[1]:
+            return
+        start = body.find(b"\n", match.end(), entity.end) + 1 or entity.end
+    if start is not None:
+        yield _part(body, start, entity.end, entity.lengths)
+
+
+def _part(body: bytes, start: int, end: int, lengths: tuple[_Length, ...]) -> _Entity:
+    content = start
+    if body.startswith((b"\r\n", b"\n"), start):  # no headers at all
+        head_end = start
+        content = body.index(b"\n", start) + 1
+    else:
+        blank = _BLANK.search(body, start, end)
+        head_end, content = (blank.start(), blank.end()) if blank else (end, end)
+    content = min(content, end)
+    fields = {"content-type": "text/plain"}
+    for match in _HEADER.finditer(body, start, head_end):
+        name = canonical(match[1].decode("latin-1"))
+        fields[name] = unfold(match[2].decode("latin-1"))
+        if name == "content-length" and (digits := re.search(rb"[0-9]+", match[2])):
+            at = match.start(2) + digits.start()
+            lengths = (*lengths, _Length(start=at, end=at + len(digits[0]), length=end - content))
+    encoded = _encoded(fields.get("content-encoding", "")) or _encoded(fields.get("content-transfer-encoding", ""))
+    return _Entity(content_type=fields["content-type"], encoded=encoded, start=content, end=end, lengths=lengths)
+
+
+def _encoded(encoding: str) -> bool:
+    return encoding.strip().lower() not in ("", "identity", "7bit", "8bit", "binary")

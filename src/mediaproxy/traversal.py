@@ -1,0 +1,386 @@
+"""The signalling arm's two pure calls, between which a shell asks the media arm one question.
+
+A message as it arrived, how it arrived and the policy come in; ``plan`` says what to ask, ``Plan.complete`` puts the
+answer into the message to send. ``repair`` is the NAT test with its repairs. Nothing is remembered between messages.
+Peers' bytes raise nothing: what is wrong with them stands in ``Plan.error``. ``plan`` must see the message before any
+repair, since it tells the relay the Contact as the phone sent it; ``complete`` takes the message to be sent, so the two
+need not be the same.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TypeVar, overload
+
+from mediaproxy.agents import AgentList
+from mediaproxy.control import (
+    ConfirmRequest,
+    EndCause,
+    EndRequest,
+    KnownBy,
+    MediaReply,
+    MediaRequest,
+    Party,
+    PhoneAddress,
+    Question,
+    Stream,
+)
+from mediaproxy.endpoint import Endpoint, Scope, ip_address, scope
+from mediaproxy.nat import (
+    CONTACT_PRIVATE,
+    Arrival,
+    client_nat_test,
+    contacts,
+    fix_contact,
+    force_rport,
+    note_source,
+)
+from mediaproxy.sdp import IcePolicy, Sdp, SdpError, SdpPart, find_sdp
+from mediaproxy.sip.grammar import SipError, number
+from mediaproxy.sip.header import NameAddr, Via
+from mediaproxy.sip.message import Message, Request, Response
+
+_M = TypeVar("_M", bound=Message)
+
+_MEDIA_METHODS = frozenset(("INVITE", "ACK", "UPDATE", "PRACK"))
+"Requests that may carry an offer or an answer (RFC 3264, 3311, 3262)."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator decided. ValueError if a prefix is none."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    "Addresses or prefixes of SIP servers before us, whose Via ``received`` is believed (calls.md 1)."
+    local_domains: frozenset[str] | None = None
+    "Domains and addresses whose users are ours, in any case of letters; None: the door does not know (calls.md 20)."
+    sip_asymmetric: AgentList = field(default_factory=AgentList)
+    rtp_asymmetric: AgentList = field(default_factory=AgentList)
+    nat_tests: int = 7
+    "The tests of client_nat_test by which ``repair`` judges requests."
+    ice: IcePolicy = IcePolicy.REMOVE
+    _networks: tuple[IPv4Network | IPv6Network, ...] = field(init=False, repr=False, compare=False)
+    _domains: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        networks = tuple(ip_network(prefix, strict=False) for prefix in self.trusted_proxies)
+        object.__setattr__(self, "_networks", networks)
+        object.__setattr__(self, "_domains", frozenset(_domain(name) for name in self.local_domains or ()))
+
+    def trusts(self, address: str) -> bool:
+        """Whether a trusted proxy has this address."""
+        ip = ip_address(address.partition("%")[0])
+        return ip is not None and any(ip in network for network in self._networks)
+
+    def is_local(self, domain: str) -> bool | None:
+        """Whether a domain is ours; None if that is not known."""
+        return None if self.local_domains is None else _domain(domain) in self._domains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a shell knows about a message that does not stand in it. The defaults suit a shell that knows nothing."""
+
+    in_dialog: bool | None = None
+    """Responses: whether the INVITE had a To tag. A failed re-INVITE ends nothing; nor does a failure of which the
+    shell does not know (None)."""
+    final: bool = False
+    """Responses ≥ 300 to an initial INVITE: this one goes upstream, the whole attempt failed (FAILURE). False: it is
+    what one branch answered (BRANCH)."""
+    branch: str = ""
+    "Via branch of the client transaction that a response answers; empty: that of its top Via, which is the same."
+    address: Endpoint | None = None
+    "The sender's signalling address if the SIP server tells it (KnownBy.EXPLICIT); port 0 if unknown."
+    contact: str | None = None
+    "The Contact URI as the phone sent it, if the message was repaired before; None: as in the message."
+    receiver_version: int = 0
+    "IP version wanted towards the reader of the SDP: 4, 6, or 0 = as the sender's (see MediaRequest)."
+    dialog_id: str = ""
+    relay_wish: str = ""
+
+
+_NO_FACTS = Facts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why media cannot be relayed, and the SIP status that suits it."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to ask about one message, and what to do with the answer."""
+
+    message: Message
+    "The message as planned."
+    request: Question | None = None
+    "The question for the media arm; None: there is nothing to ask, ``complete(None)`` at once."
+    error: str = ""
+    "What is wrong with the message, so that its media cannot be relayed; empty: nothing."
+    status: int = 0
+    "The SIP status that suits the error; 0 without one."
+    ice: IcePolicy = IcePolicy.REMOVE
+    _part: SdpPart | None = field(default=None, repr=False)
+    _sdp: Sdp | None = field(default=None, repr=False)
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams of the message's SDP; empty without SDP."""
+        return self._sdp.streams if self._sdp is not None else ()
+
+    def failure(self, reply: MediaReply | None) -> Failure | None:
+        """Why the message's SDP cannot be relayed, given the answer (None: none came in time); None: it can, or it has
+        none. A shell answers an INVITE with that status, and sends a response on as it is."""
+        if self.error:
+            return Failure(status=self.status, reason=self.error)
+        if not isinstance(self.request, MediaRequest):
+            return None
+        if reply is None:
+            return Failure(status=503, reason="no answer from the media relay")
+        if reply.error:
+            return Failure(status=reply.status or 503, reason=reply.error)
+        if len(reply.ports) != len(self.streams):
+            reason = f"the media relay answered {len(reply.ports)} ports for {len(self.streams)} streams"
+            return Failure(status=503, reason=reason)
+        return None
+
+    @overload
+    def complete(self, reply: MediaReply | None) -> Message: ...
+    @overload
+    def complete(self, reply: MediaReply | None, message: _M) -> _M: ...
+    def complete(self, reply: MediaReply | None, message: Message | None = None) -> Message:
+        """The message to send: ``message``, which is the planned one with whatever edits in its headers, or the planned
+        one itself, with the relay's ports in its SDP. Unchanged if ``failure(reply)`` says why."""
+        message = self.message if message is None else message
+        if self._sdp is None or self._part is None or reply is None or self.failure(reply) or not any(reply.ports):
+            return message
+        sdp = bytes(self._sdp.with_ports(reply.ports, ice=self.ice))
+        return message if sdp == self._part.sdp else message.with_body(self._part.with_sdp(sdp))
+
+
+def plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts = _NO_FACTS) -> Plan:
+    """What to ask the media arm about a message, given as it arrived, before any repair.
+
+    - INVITE, ACK, UPDATE, PRACK with SDP, 101 to 299 to INVITE and 2xx to UPDATE and PRACK with SDP: MediaRequest.
+    - 2xx to INVITE without SDP, ACK without SDP: ConfirmRequest. An ACK to a final response ≥ 300 is hop by hop and
+      belongs to its INVITE's transaction: a shell must not plan it.
+    - BYE, CANCEL, ≥ 300 to an initial INVITE: EndRequest (see Facts).
+    - Everything else: no question.
+    """
+    try:
+        return _plan(message, arrival, policy, facts)
+    except SipError as error:
+        return Plan(message=message, error=str(error), status=error.status, ice=policy.ice)
+
+
+def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> Plan:
+    if isinstance(message, Request):
+        if message.method in ("BYE", "CANCEL"):
+            cause = EndCause.BYE if message.method == "BYE" else EndCause.CANCEL
+            return Plan(message=message, request=end_request(message, cause, policy))
+        if message.method not in _MEDIA_METHODS:
+            return Plan(message=message)
+        confirms = message.method == "ACK"
+    else:
+        assert isinstance(message, Response)
+        method = message.cseq.method
+        if method == "INVITE" and message.status >= 300:
+            return Plan(message=message, request=_failed(message, policy, facts))
+        first = 101 if method == "INVITE" else 200
+        if method not in ("INVITE", "UPDATE", "PRACK") or not first <= message.status < 300:
+            return Plan(message=message)
+        confirms = method == "INVITE" and message.status >= 200
+    part = _sdp_part(message)
+    try:
+        sdp = Sdp.parse(part.sdp) if part is not None else None
+    except SdpError as error:
+        return Plan(
+            message=message,
+            request=_confirm(message, policy, facts) if confirms else None,
+            error=f"SDP: {error}",
+            status=400,
+        )
+    if sdp is not None and sdp.streams:
+        request = _media(message, sdp, arrival, policy, facts)
+        return Plan(message=message, request=request, ice=policy.ice, _part=part, _sdp=sdp)
+    return Plan(message=message, request=_confirm(message, policy, facts) if confirms else None)
+
+
+def end_request(message: Message, cause: EndCause, policy: Policy, *, status: int = 0, branch: str = "") -> EndRequest:
+    """The question that ends the media of the call which a message belongs to. SipError if From or To is broken."""
+    sender, receiver = _parties(message, policy)
+    return EndRequest(
+        call_id=message.call_id, sender=sender, receiver=receiver, cause=cause, status=status, branch=branch
+    )
+
+
+def _failed(message: Response, policy: Policy, facts: Facts) -> EndRequest | None:
+    if facts.in_dialog is not False:
+        return None
+    if facts.final:
+        return end_request(message, EndCause.FAILURE, policy, status=message.status)
+    return end_request(message, EndCause.BRANCH, policy, status=message.status, branch=_branch(message, facts))
+
+
+def _confirm(message: Message, policy: Policy, facts: Facts) -> ConfirmRequest:
+    sender, receiver = _parties(message, policy)
+    return ConfirmRequest(
+        call_id=message.call_id,
+        sender=sender,
+        receiver=receiver,
+        cseq=message.cseq.number,
+        status=_status(message),
+        branch=_branch(message, facts),
+    )
+
+
+def _media(message: Message, sdp: Sdp, arrival: Arrival, policy: Policy, facts: Facts) -> MediaRequest:
+    sender, receiver = _parties(message, policy)
+    return MediaRequest(
+        call_id=message.call_id,
+        sender=sender,
+        receiver=receiver,
+        cseq=message.cseq.number,
+        sdp_hash=sdp.hash,
+        status=_status(message),
+        branch=_branch(message, facts),
+        phone=phone_address(message, arrival, policy, sdp.streams, facts.address),
+        contact=contact_uri(message) if facts.contact is None else facts.contact,
+        user_agent=message.user_agent,
+        asymmetric=policy.rtp_asymmetric.matches(message.user_agent),
+        streams=sdp.streams,
+        receiver_version=facts.receiver_version,
+        dialog_id=facts.dialog_id,
+        relay_wish=facts.relay_wish,
+    )
+
+
+def _sdp_part(message: Message) -> SdpPart | None:
+    body = message.body
+    if not body:
+        return None
+    return find_sdp(body, message.header("content-type"), message.header("content-encoding") or "")
+
+
+def _status(message: Message) -> int:
+    return message.status if isinstance(message, Response) else 0
+
+
+def _branch(message: Message, facts: Facts) -> str:
+    """The branch that tells forks apart: only responses have one, that of our own Via on top of them."""
+    if not isinstance(message, Response):
+        return ""
+    return facts.branch or message.via.branch or ""
+
+
+def _parties(message: Message, policy: Policy) -> tuple[Party, Party]:
+    """Sender and receiver of a message: From and To of a request, To and From of a response."""
+    from_, to = _party(message.from_, policy), _party(message.to, policy)
+    return (from_, to) if message.is_request else (to, from_)
+
+
+def _party(address: NameAddr, policy: Policy) -> Party:
+    uri = address.uri
+    text = uri.text[: uri.params_at] if uri.host else uri.text.partition(";")[0]
+    domain = _domain(uri.host)
+    return Party(tag=address.tag or "", uri=text, domain=domain, local=policy.is_local(domain) if domain else None)
+
+
+def _domain(host: str) -> str:
+    """A host as domains are compared: lower case, no final dot, an address in canonical text without brackets."""
+    ip = ip_address(host)
+    return host.lower().rstrip(".") if ip is None else str(ip)
+
+
+def contact_uri(message: Message) -> str:
+    """The first Contact URI as written; empty if there is none that can be read, or only ``*``."""
+    return next((contact.uri.text for _, contact in contacts(message) if not contact.star), "")
+
+
+def phone_address(
+    message: Message,
+    arrival: Arrival,
+    policy: Policy,
+    streams: Sequence[Stream] = (),
+    explicit: Endpoint | None = None,
+) -> PhoneAddress:
+    """The sender's signalling address and how it is known (calls.md 1)."""
+    if explicit is not None:
+        return PhoneAddress(endpoint=explicit, known_by=KnownBy.EXPLICIT)
+    source = arrival.source
+    if not policy.trusts(source.address):
+        return PhoneAddress(endpoint=source, known_by=KnownBy.SOURCE)
+    for hop in _hops_before(message):
+        if not policy.trusts(hop.address):
+            return PhoneAddress(endpoint=hop, known_by=KnownBy.RECEIVED)
+    # Only proxies are known. A public SDP still names the phone; a private one leaves nothing that qualifies.
+    wanted = [stream.endpoint for stream in streams if stream.endpoint is not None]
+    if wanted and all(scope(endpoint.address) is Scope.PUBLIC for endpoint in wanted):
+        return PhoneAddress(endpoint=source, known_by=KnownBy.SOURCE)
+    return PhoneAddress(endpoint=None, known_by=KnownBy.UNKNOWN)
+
+
+def _hops_before(message: Message) -> Iterator[Endpoint]:
+    """Where the hops before the last one got the request from, nearest first: each Via below the top one, as the
+    server above it completed it. A response does not tell: its Vias are the way of the request."""
+    if message.is_request:
+        for via in message.vias[1:]:
+            hop = _certified(via)
+            if hop is None:
+                return
+            yield hop
+
+
+def _certified(via: Via) -> Endpoint | None:
+    """The source that the next hop vouches for. RFC 3261 §18.2.1: without ``received`` it is the sent-by address. The
+    port is known by ``rport`` only; 0 otherwise."""
+    ip = ip_address(via.host if via.received is None else via.received)
+    return None if ip is None else Endpoint(str(ip), number(via.rport or "", 65535) or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired:
+    """A message after the NAT test."""
+
+    message: Message
+    nat: bool
+    "The sender is behind a NAT: answer it to its source, keep its binding alive."
+
+
+def repair(message: Message, arrival: Arrival, policy: Policy, *, direct: bool | None = None) -> Repaired:
+    """Judge the sender of a message by client_nat_test, and repair the message so that it can be reached.
+
+    ``direct``: whether it came straight from a phone; None: a request with one Via that no trusted proxy sent did, and
+    a response may have. Others' phones are not ours to judge: such requests only get what RFC 3261 §18.2.1 asks for.
+
+    - Requests: ``policy.nat_tests``. Behind a NAT: ``force_rport`` and ``fix_contact``; else ``note_source``.
+    - Responses below 300: a private Contact is repaired; if ``direct`` is True, one with another address, too. The
+      Contacts of redirections (3xx) are other people's.
+    """
+    asymmetric = policy.sip_asymmetric.matches(message.user_agent)
+    if not isinstance(message, Request):
+        assert isinstance(message, Response)
+        nat = message.status < 300 and direct is not False and _reply_from_nat(message, arrival, direct)
+        fixed = fix_contact(message, arrival, asymmetric) if nat else None
+        return Repaired(message=fixed or message, nat=nat)
+    if direct is None:
+        direct = len(message.values("via")) <= 1 and not policy.trusts(arrival.source.address)
+    if not direct or not client_nat_test(message, arrival, policy.nat_tests, asymmetric):
+        return Repaired(message=note_source(message, arrival), nat=False)
+    return Repaired(
+        message=force_rport(fix_contact(message, arrival, asymmetric) or message, arrival),
+        nat=True,
+    )
+
+
+def _reply_from_nat(message: Message, arrival: Arrival, direct: bool | None) -> bool:
+    if client_nat_test(message, arrival, CONTACT_PRIVATE):
+        return True
+    if not direct:
+        return False
+    said = [contact.uri.endpoint for _, contact in contacts(message)]
+    source = ip_address(arrival.source.address)
+    return any(endpoint is not None and ip_address(endpoint.address) != source for endpoint in said)
