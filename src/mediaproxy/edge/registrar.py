@@ -12,9 +12,9 @@ from email.utils import formatdate
 from mediaproxy.edge.binding import Binding, canonical_aor
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.nat import Arrival, client_nat_test, fix_contact
-from mediaproxy.sip.grammar import SipError, unfold, unquote
+from mediaproxy.sip.grammar import SipError, seconds, unfold, unquote
 from mediaproxy.sip.header import NameAddr, Uri
-from mediaproxy.sip.message import Request, seconds
+from mediaproxy.sip.message import Request
 
 EXTENSIONS = ("path", "outbound")
 "Option tags that the registrar understands in Require and Supported."
