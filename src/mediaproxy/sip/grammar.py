@@ -8,6 +8,24 @@ ends count as white space. Nothing here changes a byte that nobody asked to chan
 import re
 from collections.abc import Iterator, Mapping
 
+from mediaproxy.sip.names import COMPACT, canonical
+
+__all__ = [
+    "COMPACT",
+    "Params",
+    "SipError",
+    "canonical",
+    "element_spans",
+    "number",
+    "parse_params",
+    "quote",
+    "seconds",
+    "split_commas",
+    "split_params",
+    "unfold",
+    "unquote",
+]
+
 
 class SipError(ValueError):
     """A peer's bytes are not SIP, or not SIP that we may go on with."""
@@ -20,164 +38,20 @@ class SipError(ValueError):
         self.status = status
 
 
-COMPACT = {
-    "a": "accept-contact",
-    "b": "referred-by",
-    "c": "content-type",
-    "d": "request-disposition",
-    "e": "content-encoding",
-    "f": "from",
-    "i": "call-id",
-    "j": "reject-contact",
-    "k": "supported",
-    "l": "content-length",
-    "m": "contact",
-    "n": "identity-info",
-    "o": "event",
-    "r": "refer-to",
-    "s": "subject",
-    "t": "to",
-    "u": "allow-events",
-    "v": "via",
-    "x": "session-expires",
-    "y": "identity",
-}
-"Compact header names and what they stand for: all of IANA's registry 'SIP Parameters, Header Fields'."
-
-SINGLE = frozenset(
-    (
-        "authorization",
-        "call-id",
-        "content-disposition",
-        "content-length",
-        "content-type",
-        "cseq",
-        "date",
-        "event",
-        "expires",
-        "from",
-        "identity",
-        "identity-info",
-        "max-forwards",
-        "mime-version",
-        "min-expires",
-        "min-se",
-        "organization",
-        "priority",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "rack",
-        "refer-to",
-        "referred-by",
-        "replaces",
-        "reply-to",
-        "retry-after",
-        "rseq",
-        "server",
-        "session-expires",
-        "subject",
-        "timestamp",
-        "to",
-        "user-agent",
-        "www-authenticate",
-    )
-)
-"Header fields that are no comma lists, though their values may hold commas (RFC 3261 §7.3.1 and each one's grammar)."
-
-_USUAL_NAMES = (
-    "Accept",
-    "Accept-Encoding",
-    "Accept-Language",
-    "Alert-Info",
-    "Allow",
-    "Allow-Events",
-    "Authentication-Info",
-    "Authorization",
-    "Call-ID",
-    "Call-Info",
-    "Contact",
-    "Content-Disposition",
-    "Content-Encoding",
-    "Content-Language",
-    "Content-Length",
-    "Content-Type",
-    "CSeq",
-    "Date",
-    "Error-Info",
-    "Event",
-    "Expires",
-    "From",
-    "In-Reply-To",
-    "Max-Forwards",
-    "MIME-Version",
-    "Min-Expires",
-    "Min-SE",
-    "Organization",
-    "P-Access-Network-Info",
-    "P-Asserted-Identity",
-    "P-Preferred-Identity",
-    "Path",
-    "Priority",
-    "Privacy",
-    "Proxy-Authenticate",
-    "Proxy-Authorization",
-    "Proxy-Require",
-    "RAck",
-    "Reason",
-    "Record-Route",
-    "Refer-To",
-    "Referred-By",
-    "Replaces",
-    "Reply-To",
-    "Require",
-    "Retry-After",
-    "Route",
-    "RSeq",
-    "Server",
-    "Service-Route",
-    "Session-Expires",
-    "SIP-ETag",
-    "SIP-If-Match",
-    "Subject",
-    "Subscription-State",
-    "Supported",
-    "Timestamp",
-    "To",
-    "Unsupported",
-    "User-Agent",
-    "Via",
-    "Warning",
-    "WWW-Authenticate",
-)
-_KEYS = {
-    spelling: name.lower() for name in _USUAL_NAMES for spelling in (name, name.lower(), name.title(), name.upper())
-}
-_KEYS |= {spelling: name for letter, name in COMPACT.items() for spelling in (letter, letter.upper())}
-
 WS = " \t\r\n"
 "White space in a header field, the line ends of folding included."
 
-_FOLD = re.compile(r"[ \t]*+\r?\n[ \t]++")
-_ELEMENT = re.compile(r'(?:[^",<]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|<[^>]*+(?:>|\Z))*+', re.DOTALL)
-_PIECE = re.compile(r'(?:[^";]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
+_ELEMENT = re.compile(r'(?:[^",<]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|<[^>]*+(?:>|\Z))*+', re.DOTALL)
+_PIECE = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 "RFC 3261 §25.1 token; to be used with fullmatch."
 
 
-def canonical(name: str) -> str:
-    """The name by which a header field is looked up: lower case, compact forms written out."""
-    known = _KEYS.get(name)
-    if known is not None:
-        return known
-    name = name.strip(WS).lower()
-    return COMPACT.get(name, name)
-
-
 def unfold(value: str) -> str:
     """The value on one line, outer white space removed (RFC 3261 §7.3.1: a fold is one space)."""
     if "\n" in value:
-        value = _FOLD.sub(" ", value)
+        return " ".join(part for line in value.split("\n") if (part := line.strip(WS)))
     return value.strip(WS)
 
 
@@ -190,6 +64,15 @@ def number(text: str, most: int) -> int | None:
         return None
     value = int(digits)
     return value if value <= most else None
+
+
+def seconds(text: str | None) -> int | None:
+    """A delta-seconds value: 0 to 2**32 - 1, larger ones count as that (RFC 3261 §20.19); None if it is missing or
+    no number."""
+    if not text or not text.isascii() or not text.isdigit():
+        return None
+    value = number(text, 2**32 - 1)
+    return 2**32 - 1 if value is None else value
 
 
 def element_spans(value: str) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from mediaproxy.sip.via import Via
 __all__ = ["CSeq", "NameAddr", "Params", "Uri", "Via"]
 
 # All up to an angle bracket that does not stand in a quoted string
-_DISPLAY = re.compile(r'((?:[^"<]++|"(?:[^"\\]|\\.)*+")*+)<', re.DOTALL)
+_DISPLAY = re.compile(r'((?:[^"<]++|"(?:[^"\\]++|\\.)*+")*+)<', re.DOTALL)
 _BARE = re.compile(r"[ \t\r\n]*+([^; \t\r\n]++)[ \t\r\n]*+(?=;|\Z)")
 _CSEQ = re.compile(rf"[ \t\r\n]*+([0-9]++)[ \t\r\n]++({TOKEN.pattern})[ \t\r\n]*+")
 _STAR = Uri(text="*", scheme="", host_at=1, params_at=1, headers_at=1)
@@ -80,6 +80,11 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
     def bracketed(self) -> bool:
         """Whether the URI stands in angle brackets."""
         return self.text[self.uri_end : self.uri_end + 1] == ">"
+
+    @property
+    def quoted(self) -> bool:
+        """Whether the display name is a quoted string."""
+        return self.text.lstrip(WS).startswith('"')
 
     @property
     def display(self) -> str:
