@@ -1,7 +1,7 @@
 """What a server refuses before it does anything else with a message (RFC 3261 §16.3 and §8.2, RFC 4475).
 
-A parsed message comes in; it is right, or SipError says what is wrong and which status answers it. After that no getter
-of the message raises. Not judged here is what depends on who we are: Max-Forwards 0, Require, Route, loops, permissions.
+A parsed message comes in; it is right, or SipError says what is wrong and which status answers it. After that no
+getter of the message raises. Not judged here is what depends on who we are: Max-Forwards 0, Require, Route, loops.
 """
 
 from mediaproxy.sip.grammar import SipError

@@ -1,7 +1,7 @@
 """Cutting a stream (TCP, TLS) into SIP messages and keep-alives (RFC 3261 §18.3 and §7.5, RFC 5626 §4.4.1).
 
-Chunks of any size come in, whole frames go out: the bytes of one message each, Ping or Pong. It must never wait for more
-than ``max_size`` octets, nor go on after it has lost the place where a message begins.
+Chunks of any size come in, whole frames go out: the bytes of one message each, Ping or Pong. It must never wait for
+more than ``max_size`` octets, nor go on after it has lost the place where a message begins.
 """
 
 import re
@@ -86,7 +86,7 @@ class Framer:
         while buffer.startswith(b"\n"):  # the line end of somebody who sends no CR; no keep-alive
             del buffer[:1]
         if not buffer.startswith(b"\r\n"):
-            self._half_ping = self._half_ping and buffer in (b"", b"\r")
+            self._half_ping = self._half_ping and bytes(buffer[:2]) in (b"", b"\r")
             return None
         del buffer[:2]
         if not self._half_ping and not buffer.startswith(b"\r\n"):
@@ -118,7 +118,7 @@ class Framer:
 
     def _check_start(self) -> None:
         """SipError as soon as it is plain that no SIP message begins here: TLS on a TCP port, HTTP, noise."""
-        if self._started or not self._buffer or self._buffer == b"\r":
+        if self._started or not self._buffer or bytes(self._buffer[:2]) == b"\r":
             return
         if self._buffer[0] not in _FIRST:
             raise SipError("start line: not SIP")
