@@ -14,7 +14,6 @@ from types import TracebackType
 from lab.netns import Namespace, stop, wait_until
 
 _ETHERNET, _RAW_IP = 1, 101
-_SIP_PORTS = frozenset((5060, 5061))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +28,8 @@ class Datagram:
 
     @property
     def is_rtp(self) -> bool:
-        """RTP (not RTCP) between media ports."""
-        if len(self.payload) < 12 or self.payload[0] >> 6 != 2 or 192 <= self.payload[1] <= 223:
-            return False
-        return self.source[1] not in _SIP_PORTS and self.target[1] not in _SIP_PORTS
+        """RTP and not RTCP (RFC 5761 §4); SIP text can't be taken for it."""
+        return len(self.payload) >= 12 and self.payload[0] >> 6 == 2 and not 192 <= self.payload[1] <= 223
 
     @property
     def number(self) -> tuple[bytes, int]:

@@ -95,6 +95,8 @@ class PjsipPhone:
         self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
         self._endpoint.audDevManager().setNullDev()
         self._endpoint.libStart()
+        for codec in self._endpoint.codecEnum2():
+            self._endpoint.codecSetPriority(codec.codecId, 255 if codec.codecId.startswith("PCMU/") else 0)
         self.account = RegisteringAccount(self)
         self.account.create(_account_config(settings))
 
