@@ -123,13 +123,14 @@ class Plan:
     status: int = 0
     "The SIP status that suits the error; 0 without one."
     ice: IcePolicy = IcePolicy.REMOVE
+    sdp: Sdp | None = field(default=None, repr=False)
+    "The message's SDP if it has streams and the message may bring media."
     _part: SdpPart | None = field(default=None, repr=False)
-    _sdp: Sdp | None = field(default=None, repr=False)
 
     @property
     def streams(self) -> tuple[Stream, ...]:
         """The streams of the message's SDP; empty without SDP."""
-        return self._sdp.streams if self._sdp is not None else ()
+        return self.sdp.streams if self.sdp is not None else ()
 
     def failure(self, reply: MediaReply | None) -> Failure | None:
         """Why the message's SDP cannot be relayed, given the answer (None: none came in time); None: it can, or it has
@@ -155,9 +156,9 @@ class Plan:
         """The message to send: ``message``, which is the planned one with whatever edits in its headers, or the planned
         one itself, with the relay's ports in its SDP. Unchanged if ``failure(reply)`` says why."""
         message = self.message if message is None else message
-        if self._sdp is None or self._part is None or reply is None or self.failure(reply) or not any(reply.ports):
+        if self.sdp is None or self._part is None or reply is None or self.failure(reply) or not any(reply.ports):
             return message
-        sdp = bytes(self._sdp.with_ports(reply.ports, ice=self.ice))
+        sdp = bytes(self.sdp.with_ports(reply.ports, ice=self.ice))
         return message if sdp == self._part.sdp else message.with_body(self._part.with_sdp(sdp))
 
 
@@ -205,7 +206,7 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
         )
     if sdp is not None and sdp.streams:
         request = _media(message, sdp, arrival, policy, facts)
-        return Plan(message=message, request=request, ice=policy.ice, _part=part, _sdp=sdp)
+        return Plan(message=message, request=request, ice=policy.ice, sdp=sdp, _part=part)
     return Plan(message=message, request=_confirm(message, policy, facts) if confirms else None)
 
 
