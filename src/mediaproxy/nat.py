@@ -96,7 +96,8 @@ def _source_differs(message: Message, arrival: Arrival, sip_asymmetric: bool) ->
     elif ip_address(via.host) != ip_address(address):
         reason = f"the packet came from {address}, the top Via says {via.host}"
     elif said_port != port and not sip_asymmetric:
-        reason = f"the packet came from port {port}, the top Via says {'5060 (by default)' if via.port is None else via.port}"
+        said = "5060 (by default)" if via.port is None else via.port
+        reason = f"the packet came from port {port}, the top Via says {said}"
     else:
         ignored = " (its port is not compared: SIP-asymmetric client)" if sip_asymmetric and said_port != port else ""
         same = f"the packet came from {arrival.source}, as the top Via says{ignored}"
@@ -171,7 +172,7 @@ def fix_contact(message: _M, arrival: Arrival, sip_asymmetric: bool = False) -> 
 
 
 def fix_uri(uri: Uri, source: Endpoint, sip_asymmetric: bool = False) -> Uri:
-    """A sip: or sips: URI that leads to ``source``; the same one if it does already (default ports: RFC 3261 §19.1.2)."""
+    """A sip: or sips: URI that leads to ``source``; the same one if it does so already (RFC 3261 §19.1.2: ports)."""
     address = _address(source)
     said = uri.endpoint
     if said is not None and said.address == address and (sip_asymmetric or said.port == source.port):

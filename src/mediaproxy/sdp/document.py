@@ -117,8 +117,8 @@ def _endpoint(session: Block, section: Section) -> Endpoint | None:
 def _rtcp(section: Section, endpoint: Endpoint | None) -> Endpoint | None:
     if endpoint is None or not section.rtp or section.has("rtcp-mux-only"):
         return None
-    for attribute in section.attributes:
-        match = RTCP.match(f"a=rtcp:{attribute.value}") if attribute.name == "rtcp" else None
+    for value in section.values("rtcp"):
+        match = RTCP.match(f"a=rtcp:{value}")
         if match is not None and int(match[1]) <= 65535:
             address = ip_address(match[4]) if match[4] and "%" not in match[4] else None
             port = int(match[1])
@@ -128,4 +128,6 @@ def _rtcp(section: Section, endpoint: Endpoint | None) -> Endpoint | None:
 
 
 def _direction(block: Block) -> Direction | None:
+    if block.names.isdisjoint(_DIRECTIONS):
+        return None
     return next((_DIRECTIONS[a.name] for a in block.attributes if a.name in _DIRECTIONS and not a.value), None)

@@ -64,6 +64,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     connections: tuple[Connection, ...] = ()
     "Its c= lines. More than one is legal only for multicast; then the first is taken and all are rewritten."
     attributes: tuple[Attribute, ...] = ()
+    names: frozenset[str] = frozenset()
+    "The names of its attributes."
 
     @property
     def connection(self) -> Connection | None:
@@ -72,11 +74,11 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
     def values(self, name: str) -> Iterator[str]:
         """The values of all attributes of that name, in order."""
-        return (attribute.value for attribute in self.attributes if attribute.name == name)
+        return iter([attribute.value for attribute in self.attributes if attribute.name == name])
 
     def has(self, *names: str) -> bool:
         """Whether there is an attribute of one of these names."""
-        return any(attribute.name in names for attribute in self.attributes)
+        return not self.names.isdisjoint(names)
 
 
 class Section(Block, frozen=True, kw_only=True):
@@ -130,7 +132,8 @@ def _fill(block: _B, lines: Sequence[bytes]) -> _B:
             attributes.append(Attribute(line=number, name=name.strip(), value=value))
         elif start == b"c=":
             connections.append(_connection(number, line.decode("latin-1")))
-    return msgspec.structs.replace(block, connections=tuple(connections), attributes=tuple(attributes))
+    names = frozenset([attribute.name for attribute in attributes])
+    return msgspec.structs.replace(block, connections=tuple(connections), attributes=tuple(attributes), names=names)
 
 
 def _connection(number: int, line: str) -> Connection:
