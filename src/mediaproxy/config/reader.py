@@ -1,0 +1,140 @@
+"""[shell] Reads a TOML file into a Config.
+
+A path comes in, settings go out, or a ConfigError whose lines each name file, line, key, what was expected and what was
+found. It must never start anything or fall back to a default for something that is written but wrong.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import inspect as types
+
+from mediaproxy.agents import AgentList
+from mediaproxy.config.check import Checker, Problem, check_prefix
+from mediaproxy.config.lines import line_numbers, line_of
+from mediaproxy.config.schema import Config
+from mediaproxy.sip.digest import Account
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. One line per problem, each naming the file."""
+
+
+def load(path: Path | str) -> Config:
+    """The configuration in a file. ConfigError if it cannot be read or does not fit."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        advice = "create it (mediaproxy config prints the default)" if isinstance(error, FileNotFoundError) else ""
+        advice = "let this user read it" if isinstance(error, PermissionError) else advice
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}{advice and '; '}{advice}") from error
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: line {line}: expected UTF-8 text; save the file as UTF-8") from error
+    return loads(text, str(path), path.parent)
+
+
+def loads(text: str, name: str = "configuration", directory: Path = Path()) -> Config:
+    """The configuration in TOML text. ``name`` is what errors call it; files that it names are found from
+    ``directory``."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax(name, str(error))) from error
+    checker = Checker(lambda file: _read_agents(directory, file))
+    checked = checker.value(document, types.type_info(Config))
+    problems = list(checker.problems)
+    if not problems:
+        try:
+            config = msgspec.convert(checked, Config)
+        except msgspec.ValidationError as error:
+            problems.append(_from_msgspec(error))
+        else:
+            problems += _judge(config)
+            if not problems:
+                return config
+    numbers = line_numbers(text)
+    raise ConfigError("\n".join(_line(name, problem, line_of(problem.path, numbers)) for problem in problems))
+
+
+def _read_agents(directory: Path, file: str) -> AgentList:
+    path = directory / file
+    return AgentList.parse(path.read_bytes().decode("latin-1"), str(path))
+
+
+def _line(name: str, problem: Problem, line: int | None) -> str:
+    where = f"{name}: line {line}" if line else name
+    return f"{where}: {problem.key}: {problem.text}" if problem.path else f"{where}: {problem.text}"
+
+
+def _syntax(name: str, message: str) -> str:
+    # "Expected '=' after a key in a key/value pair (at line 3, column 5)"
+    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message, re.S)
+    if found is None:
+        return f"{name}: not TOML: {message}"
+    where = f"line {found[2]}, column {found[3]}" if found[2] else "at its end"
+    return f"{name}: {where}: not TOML: {found[1]}"
+
+
+def _from_msgspec(error: msgspec.ValidationError) -> Problem:
+    """What a struct's own ``__post_init__`` objects to: "port_min … - at `$.relay`"."""
+    text, _, where = str(error).partition(" - at `$")
+    parts = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", where)
+    path = tuple(name or int(index) for name, index in parts)
+    key, colon, rest = text.partition(": ")
+    if colon and key.isidentifier():
+        return Problem(path=(*path, key), text=rest)
+    return Problem(path=path, text=text)
+
+
+# What needs more than one value to judge
+
+
+def _judge(config: Config) -> list[Problem]:
+    return [*_accounts(config), *_prefixes(config), *_expiry(config)]
+
+
+def _accounts(config: Config) -> Iterable[Problem]:
+    seen: set[tuple[str, str]] = set()
+    for at, account in enumerate(config.edge.accounts):
+        path = ("edge", "accounts", at)
+        if not account.username or re.search(r"[\s@<>:;\"]", account.username):
+            yield Problem(
+                path=(*path, "username"), text=f"expected a user part such as alice, got {account.username!r}"
+            )
+        if bool(account.password) == bool(account.ha1):
+            yield Problem(path=path, text=f"expected either password or ha1 for {account.username}")
+        if (account.username, account.domain) in seen:
+            yield Problem(path=path, text=f"{account.username} has an account already; expected one")
+        seen.add((account.username, account.domain))
+        yield from _hashes(account, path, config.edge.realm)
+
+
+def _hashes(account: Account, path: tuple[str | int, ...], realm: str) -> Iterable[Problem]:
+    for algorithm, value in account.ha1.items():
+        if not re.fullmatch(rf"[0-9A-Fa-f]{{{algorithm.hex_length}}}", value):
+            text = (
+                f"expected {algorithm.hex_length} hexadecimal digits, the {algorithm} hash of username:realm:password"
+            )
+            yield Problem(path=(*path, "ha1", str(algorithm)), text=text)
+    if account.ha1 and not realm:
+        yield Problem(path=(*path, "ha1"), text="a hash is only good for one realm; set edge.realm to the one it has")
+
+
+def _prefixes(config: Config) -> Iterable[Problem]:
+    for at, prefix in enumerate(config.edge.trusted_proxies):
+        if (text := check_prefix(prefix)) is not None:
+            yield Problem(path=("edge", "trusted_proxies", at), text=text)
+
+
+def _expiry(config: Config) -> Iterable[Problem]:
+    expiry = config.edge.expiry
+    if not expiry.minimum <= expiry.default <= expiry.maximum:
+        text = f"expected minimum <= default <= maximum, got {expiry.minimum}, {expiry.default}, {expiry.maximum}"
+        yield Problem(path=("edge", "expiry"), text=text)
