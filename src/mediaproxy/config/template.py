@@ -121,7 +121,8 @@ def toml(value: Any) -> str:
             return "[" + ", ".join(toml(one) for one in value) + "]"
         case Endpoint():
             return toml(str(value))
-    return json.dumps(value, ensure_ascii=False)
+    # JSON lets DEL stand as it is, TOML does not.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @lru_cache
