@@ -32,9 +32,14 @@ class LabError(RuntimeError):
     """Something of the laboratory itself failed: a command, a phone, a server that does not come up."""
 
 
+def environment(**more: str) -> dict[str, str]:
+    """The environment of every program of the laboratory: system folders are searched even if PATH leaves them out."""
+    return os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin", "PYTHONUNBUFFERED": "1"} | more
+
+
 def run(argv: Sequence[str], text: str = "") -> str:
     """Run a command to its end with ``text`` on its input, return its output. LabError tells what it complained."""
-    done = subprocess.run(argv, input=text, text=True, capture_output=True, check=False)
+    done = subprocess.run(argv, input=text, text=True, capture_output=True, check=False, env=environment())
     if done.returncode != 0:
         raise LabError(f"{' '.join(argv)}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
@@ -49,7 +54,7 @@ def start(argv: Sequence[str], log: Path, cwd: Path | None = None) -> subprocess
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=environment(),
         )
 
 

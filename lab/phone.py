@@ -89,15 +89,20 @@ def talk(
     caller: Phone,
     callee: Phone,
     seconds: float,
-    meanwhile: Callable[[], None] | None = None,
+    every_second: Callable[[float], None] | None = None,
     unwanted: tuple[int, ...] = (tones.ATTACKER,),
 ) -> Call:
-    """Call, talk for ``seconds``, hang up, and judge both recordings. ``meanwhile`` runs once the call stands."""
+    """Call, talk for ``seconds``, hang up, and judge both recordings.
+
+    ``every_second`` is called once a second while they talk, with the seconds since the answer.
+    """
     caller.dial(callee.account.uri)
     answered = caller.wait_established()
     callee.wait_established()
-    if meanwhile is not None:
-        meanwhile()
+    for second in range(1, int(seconds) + 1):
+        time.sleep(max(answered + min(second, seconds) - time.monotonic(), 0.0))
+        if every_second is not None and second < seconds:
+            every_second(time.monotonic() - answered)
     time.sleep(max(answered + seconds - time.monotonic(), 0.0))
     length = time.monotonic() - answered
     caller.hang_up()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import tones
-from lab.netns import LabError, stop
+from lab.netns import LabError, environment, stop
 from lab.phone import Account
 
 Runner = Callable[[list[str]], list[str]]
@@ -60,7 +60,7 @@ class Pjsip:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": paths},
+                env=environment(PYTHONPATH=paths),
             )
 
     def _command(self, line: str) -> None:

@@ -1,0 +1,185 @@
+"""The main job, shown: two phones behind symmetric NATs call each other, with the relay's help and without.
+
+``python -m lab.demo`` (what ``make demo`` runs). Progress goes to the terminal while it runs, a table at its end;
+recordings and captures are left in ``demo-out/``. Exit status 0 only if both sides heard at least 95 % of the call, and
+nothing in the call without relay. Everything else it made is gone when it ends.
+"""
+
+import importlib.util
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.capture import Way, Wire
+from lab.homes import NatKind
+from lab.judge import Heard
+from lab.netns import LabError, end_on_signals
+from lab.phone import Call, talk
+from lab.server import PROGRAM, Server
+from lab.site import Loopback, Site, Stage, missing, namespaces_refused
+
+OUT = Path("demo-out")
+NEEDED_SHARE = 0.95
+_WITH, _WITHOUT = 10.0, 4.0
+"Seconds that are talked with and without the relay."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One of the two calls."""
+
+    title: str
+    call: Call
+    wire: Wire
+
+
+class Demo:
+    """Both calls on one stage."""
+
+    def __init__(self, stage: Stage, console: Console) -> None:
+        self._stage = stage
+        self._console = console
+        self._begin = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """One line of progress, with the seconds since the start."""
+        self._console.print(f"[dim]{time.monotonic() - self._begin:5.1f} s[/]  {text}", highlight=False)
+
+    def call(self, title: str, name: str, *, relay: bool, seconds: float) -> Result:
+        """Start server and phones, let Alice call Bob, end them all, keep what was heard and captured."""
+        self.say(f"[bold]{title}[/]")
+        server = self._stage.start_server({"edge": {"media": relay}})
+        self.say("mediaproxy run: answers on port 5060")
+        alice, bob = self._stage.phone("a"), self._stage.phone("b")
+        try:
+            alice.wait_registered()
+            bob.wait_registered()
+            self.say("Alice and Bob are registered, each through its NAT")
+            capture = OUT / f"{name}.pcap"
+            with self._stage.capture(capture):
+                call = talk(alice, bob, seconds, every_second=self._progress(server))
+            self.say("Alice hung up")
+            wire = self._stage.wire(capture, "a", "b")
+        finally:
+            alice.close()
+            bob.close()
+            server.stop()
+            shutil.copy(server.folder / "log", OUT / f"{name}-server.log")
+        for recording, who in zip(call.recordings, ("alice", "bob"), strict=True):
+            if recording is not None:
+                shutil.copy(recording, OUT / f"{name}-heard-by-{who}.wav")
+        return Result(title=title, call=call, wire=wire)
+
+    def _progress(self, server: Server) -> Callable[[float], None]:
+        def tell(seconds: float) -> None:
+            self.say(f"talking for {seconds:.0f} s; {relayed(server)}")
+
+        return tell
+
+
+def relayed(server: Server) -> str:
+    """What the server says of the running call."""
+    counts = [party["packets"] for call in server.ask("calls") for party in call["parties"]]
+    return (
+        f"the server relays: {' and '.join(map(str, counts))} packets so far" if counts else "the server relays nothing"
+    )
+
+
+def table(results: list[Result]) -> Table:
+    """Who heard how much of whom, and what the wire says."""
+    shown = Table(title="Who heard whom", title_justify="left")
+    for name in ("call", "listener", "heard", "of the call", "first audio", "relayed", "lost"):
+        shown.add_column(name, justify="left" if name in ("call", "listener") else "right")
+    for result in results:
+        call, wire = result.call, result.wire
+        for listener, heard, way in (
+            ("Alice hears Bob", call.caller, wire.to_caller),
+            ("Bob hears Alice", call.callee, wire.to_callee),
+        ):
+            shown.add_row(result.title, listener, *_cells(heard, way, call.seconds))
+        shown.add_section()
+    return shown
+
+
+def _cells(heard: Heard, way: Way, seconds: float) -> tuple[str, ...]:
+    first = "never" if way.first_ms is None else f"{way.first_ms:.0f} ms"
+    return (
+        f"{heard.seconds:.2f} of {seconds:.2f} s",
+        f"{heard.seconds / seconds:.1%}",
+        first,
+        str(way.relayed),
+        str(way.lost),
+    )
+
+
+def complaints(helped: Call, contrast: Call) -> list[str]:
+    """Why the demonstration failed; empty: it holds."""
+    found = []
+    if helped.share < NEEDED_SHARE:
+        found.append(f"with the relay one side heard only {helped.share:.1%} of the call, wanted {NEEDED_SHARE:.0%}")
+    if helped.strange:
+        found.append(f"something else than the phones' tones was heard for {helped.strange:.2f} s")
+    if contrast.caller.seconds or contrast.callee.seconds:
+        found.append("something was heard without the relay, so the NATs prove nothing")
+    return found
+
+
+def stage(folder: Path, console: Console) -> Stage:
+    """Real NATs where they can be had, else simulated ones. SystemExit names what is missing for either."""
+    refused = namespaces_refused()
+    if not refused:
+        console.print("Two homes behind [bold]symmetric NATs[/]: Linux routers in network namespaces.")
+        return Site((NatKind.SYMMETRIC, NatKind.SYMMETRIC), folder)
+    absent = missing("setpriv")
+    if importlib.util.find_spec("pjsua2") is None:
+        absent.append("pjsua2-python (pip install pjsua2-python)")
+    if absent:
+        console.print(
+            f"No network namespaces ({refused}), and for the demo on loopback is missing: {', '.join(absent)}"
+        )
+        raise SystemExit(2)
+    console.print(
+        f"No network namespaces here ({refused}): two homes behind [bold]symmetric NATs simulated in user space[/], "
+        "on loopback, with PJSIP phones. As root, with baresip installed, the demo uses real NATs."
+    )
+    return Loopback(folder)
+
+
+def main() -> int:
+    """Run the demonstration; the exit status."""
+    end_on_signals()
+    console = Console(soft_wrap=True)
+    if not PROGRAM.exists():
+        console.print(f"{PROGRAM} is missing: run `make install` first")
+        return 2
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    with tempfile.TemporaryDirectory(prefix="mediaproxy-demo-") as folder, stage(Path(folder), console) as place:
+        demo = Demo(place, console)
+        contrast = demo.call("without relay", "without-relay", relay=False, seconds=_WITHOUT)
+        helped = demo.call("with relay", "with-relay", relay=True, seconds=_WITH)
+    console.print()
+    console.print(table([contrast, helped]))
+    console.print(f"Recordings, captures and server logs are in {OUT}/.", highlight=False)
+    failed = complaints(helped.call, contrast.call)
+    for complaint in failed:
+        console.print(f"[red]FAILED[/]: {complaint}")
+    if not failed:
+        console.print("[green]Both hear each other through the relay, and nothing without it.[/]")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LabError as problem:
+        sys.exit(f"FAILED: {problem}")
+    except KeyboardInterrupt:
+        sys.exit(130)

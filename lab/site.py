@@ -1,0 +1,225 @@
+"""A whole site: an Internet of namespaces, the server on it, phones in the homes; and the same without root.
+
+Both kinds of site offer what a call needs: start a server, put phones into the homes, capture, read the capture.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from shutil import which
+from types import TracebackType
+from typing import Any, Protocol
+
+from lab import tones
+from lab.baresip import Baresip
+from lab.capture import Capture, Wire, inspect, read
+from lab.homes import SERVER, Internet, NatKind
+from lab.netns import LabError, environment
+from lab.phone import Account, Phone
+from lab.pjsip import Pjsip
+from lab.server import Server, Settings, merge
+from lab.usernat import UserNats
+
+USERS = {"a": ("alice", tones.CALLER), "b": ("bob", tones.CALLEE)}
+"Who lives in which home, and the tone of each."
+
+_NOTHING: Settings = {}
+
+
+class Stage(Protocol):
+    """What a demonstration needs of a site."""
+
+    folder: Path
+
+    def start_server(self, changes: Settings = _NOTHING) -> Server:
+        """Start the server."""
+
+    def phone(self, home: str) -> Phone:
+        """Put the phone of its user into a home and start it."""
+
+    def capture(self, path: Path) -> AbstractContextManager[object]:
+        """Write what passes at the server into a file."""
+
+    def wire(self, path: Path, caller: str, callee: str) -> Wire:
+        """Read a capture of one call between two homes."""
+
+    def __enter__(self) -> "Stage": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def server_settings(folder: Path, sip: Mapping[str, Any], relay: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that keep everything the server writes in ``folder`` and let anybody in."""
+    return {
+        "runtime_dir": str(folder / "run"),
+        "edge": {"open": True, "domains": ["sip.test"], "listeners": [sip]},
+        "relay": relay,
+    }
+
+
+class Site:
+    """Namespaces with two homes. A context manager: leaving it removes everything but the files in ``folder``."""
+
+    def __init__(
+        self,
+        kinds: tuple[NatKind, NatKind],
+        folder: Path,
+        *,
+        same_lan: bool = False,
+        udp_timeout: tuple[int, int] = (30, 120),
+    ) -> None:
+        self.folder = folder
+        self.internet = Internet(kinds, same_lan=same_lan, udp_timeout=udp_timeout)
+        self.server: Server | None = None
+        self._started = 0
+
+    def start_server(self, changes: Settings = _NOTHING) -> Server:
+        """Start the server on 203.0.113.10, with changes to the usual settings."""
+        folder = self.folder / f"server{self._started}"
+        self._started += 1
+        listener = {"transport": "udp", "bind": f"{SERVER}:5060"}
+        relay = {"addresses": [{"bind": SERVER}], "port_min": 20000, "port_max": 20398}
+        settings = merge(server_settings(folder, listener, relay), changes)
+        self.server = Server(self.internet.public, folder, settings, (SERVER, 5060))
+        return self.server
+
+    def account(self, home: str, transport: str = "udp", ca_file: Path | None = None) -> Account:
+        """The account of the user who lives there."""
+        port = 5061 if transport == "tls" else 5060
+        return Account(user=USERS[home][0], proxy=f"{SERVER}:{port}", transport=transport, ca_file=ca_file)
+
+    def baresip(self, home: str, transport: str = "udp", ca_file: Path | None = None) -> Baresip:
+        """Put a baresip into a home and start it."""
+        place = self.internet.homes[home]
+        account = self.account(home, transport, ca_file)
+        return Baresip(place.phone, place.address, account, USERS[home][1], self._folder(home))
+
+    def pjsip(self, home: str) -> Pjsip:
+        """Put a PJSIP phone into a home and start it."""
+        place = self.internet.homes[home]
+        runner = place.phone.argv
+        return Pjsip(
+            lambda argv: runner(*argv), self.account(home), USERS[home][1], self._folder(home), address=place.address
+        )
+
+    def phone(self, home: str) -> Phone:
+        """Put a phone into a home and start it: baresip if it is installed, else PJSIP."""
+        return self.baresip(home) if which("baresip") else self.pjsip(home)
+
+    def _folder(self, home: str) -> Path:
+        self._started += 1
+        return self.folder / f"{USERS[home][0]}{self._started}"
+
+    def capture(self, path: Path) -> AbstractContextManager[object]:
+        """Write what passes on the public network into a file."""
+        return Capture(self.internet.public, "br0", path)
+
+    def wire(self, path: Path, caller: str, callee: str) -> Wire:
+        """Read a capture of one call between two homes."""
+        homes = self.internet.homes
+        return inspect(read(path), SERVER, homes[caller].wan, homes[callee].wan)
+
+    def __enter__(self) -> "Site":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.server is not None:
+            self.server.stop()
+        self.internet.close()
+
+
+class Loopback:
+    """The same without root: PJSIP phones, server and user-space NATs on loopback addresses of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # A network of our own out of 127/8, so that two demos do not meet.
+        self._net = f"127.{os.getpid() // 250 % 250 + 2}.{os.getpid() % 250 + 2}"
+        self._server = f"{self._net}.10"
+        self._world = f"{self._net}.20"
+        self._homes = {"a": ("192.168.1.10", f"{self._net}.1", f"{self._net}.101")}
+        self._homes["b"] = ("10.8.0.10", f"{self._net}.2", f"{self._net}.102")
+        "Of each home: the address that the phone believes to have, the one it really has, the NAT's public one."
+        self._ports = (20000, 20039)
+        nats = {real: public for _, real, public in self._homes.values()}
+        ports = [5060, *range(self._ports[0], self._ports[1] + 1)]
+        self._nats = UserNats(nats, world=self._world, server=self._server, ports=ports)
+        self._phones: list[Phone] = []
+        self.server: Server | None = None
+        self._started = 0
+
+    def start_server(self, changes: Settings = _NOTHING) -> Server:
+        """Start the server; phones know it by another address, as behind the 1:1 NAT of a cloud."""
+        self._started += 1
+        folder = self.folder / f"server{self._started}"
+        listener = {"transport": "udp", "bind": f"{self._server}:5060", "advertise": f"{self._world}:5060"}
+        addresses = [{"bind": self._server, "advertise": self._world}]
+        relay = {"addresses": addresses, "port_min": self._ports[0], "port_max": self._ports[1] - 1}
+        settings = merge(server_settings(folder, listener, relay), changes)
+        self.server = Server(None, folder, settings, (self._server, 5060))
+        return self.server
+
+    def phone(self, home: str) -> Phone:
+        """Put a PJSIP phone into a home and start it."""
+        self._started += 1
+        believed, real, _ = self._homes[home]
+        user, tone = USERS[home]
+        account = Account(user=user, proxy=f"{self._world}:5060")
+        folder = self.folder / f"{user}{self._started}"
+        phone = Pjsip(lambda argv: argv, account, tone, folder, address=believed, bind=real)
+        self._phones.append(phone)
+        return phone
+
+    @contextmanager
+    def _recording(self, path: Path) -> Any:
+        self._nats.capture_to(path)
+        try:
+            yield
+        finally:
+            self._nats.capture_to(None)
+
+    def capture(self, path: Path) -> AbstractContextManager[object]:
+        """Write what passes outside the NATs into a file."""
+        recording: AbstractContextManager[object] = self._recording(path)
+        return recording
+
+    def wire(self, path: Path, caller: str, callee: str) -> Wire:
+        """Read a capture of one call between two homes."""
+        return inspect(read(path), self._server, self._homes[caller][2], self._homes[callee][2])
+
+    def __enter__(self) -> "Loopback":
+        self._nats.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for phone in self._phones:
+            phone.close()
+        if self.server is not None:
+            self.server.stop()
+        self._nats.__exit__(kind, error, trace)
+
+
+def missing(*programs: str) -> list[str]:
+    """Which of the programs are not installed."""
+    return [program for program in programs if which(program, path=environment()["PATH"]) is None]
+
+
+def namespaces_refused() -> str:
+    """Why there can be no network namespaces with NATs here; empty: there can."""
+    if os.geteuid() != 0:
+        return "not root"
+    absent = missing("ip", "nft", "sysctl", "tcpdump", "setpriv")
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    try:
+        Internet((NatKind.SYMMETRIC, NatKind.SYMMETRIC)).close()
+    except (LabError, OSError) as error:
+        return str(error)
+    return ""
