@@ -1,0 +1,73 @@
+"""What the end-to-end tests stand on: root, programs, sites that several tests share, and calls with their verdict."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab.capture import Wire
+from lab.homes import NatKind
+from lab.phone import Call, Phone, talk
+from lab.site import Site, missing
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is an end-to-end test."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+def need(*programs: str) -> None:
+    """Skip, naming what is missing; on CI nothing may be missing, so there it fails."""
+    absent = [] if os.geteuid() == 0 else ["root"]
+    absent += missing("ip", "nft", "sysctl", "tcpdump", "setpriv", *programs)
+    if not absent:
+        return
+    reason = f"missing: {', '.join(absent)}"
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def laboratory() -> None:
+    """No test of this folder can run without these."""
+    need("baresip")
+
+
+@dataclass
+class Shared:
+    """A site with its server and both phones registered, for several calls."""
+
+    site: Site
+    alice: Phone
+    bob: Phone
+    calls: int = 0
+
+    def talk(self, seconds: float) -> tuple[Call, Wire]:
+        """Alice calls Bob; what they heard and what passed on the wire."""
+        self.calls += 1
+        capture = self.site.folder / f"call{self.calls}.pcap"
+        with self.site.capture(capture):
+            call = talk(self.alice, self.bob, seconds)
+        return call, self.site.wire(capture, "a", "b")
+
+
+def register(*phones: Phone) -> None:
+    """Wait until all phones are registered."""
+    for phone in phones:
+        phone.wait_registered()
+
+
+@pytest.fixture(scope="module")
+def symmetric(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """Two baresips behind symmetric NATs."""
+    with Site((NatKind.SYMMETRIC, NatKind.SYMMETRIC), tmp_path_factory.mktemp("symmetric")) as site:
+        site.start_server()
+        alice, bob = site.baresip("a"), site.baresip("b")
+        register(alice, bob)
+        yield Shared(site, alice, bob)

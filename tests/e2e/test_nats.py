@@ -1,0 +1,68 @@
+"""Two baresips, each behind its own NAT, hear each other, whatever kind of NAT it is."""
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from lab.homes import NatKind
+from lab.site import Site
+from tests.e2e.conftest import Shared, register
+
+KINDS = {
+    "restricted": (NatKind.RESTRICTED, NatKind.RESTRICTED, False),
+    "symmetric": (NatKind.SYMMETRIC, NatKind.SYMMETRIC, False),
+    "fullcone": (NatKind.FULLCONE, NatKind.FULLCONE, False),
+    "same-lan": (NatKind.RESTRICTED, NatKind.RESTRICTED, True),
+    "alg": (NatKind.ALG, NatKind.ALG, False),
+    "mixed": (NatKind.FULLCONE, NatKind.SYMMETRIC, False),
+    "alg-and-none": (NatKind.ALG, NatKind.RESTRICTED, False),
+}
+
+
+@pytest.mark.parametrize("kinds", KINDS.values(), ids=KINDS.keys())
+def test_both_hear_each_other_at_once_and_all_the_time(kinds: tuple[NatKind, NatKind, bool], tmp_path: Path) -> None:
+    one, other, same_lan = kinds
+    with Site((one, other), tmp_path, same_lan=same_lan) as site:
+        server = site.start_server()
+        shared = Shared(site, site.baresip("a"), site.baresip("b"))
+        register(shared.alice, shared.bob)
+
+        call, wire = shared.talk(5.0)
+        short = [shared.talk(0.6)[1] for _ in range(4)]
+
+        assert call.share >= 0.95, call
+        assert call.strange == 0
+        assert wire.to_callee.lost <= 5
+        assert wire.to_caller.lost <= 5
+        for name in ("to_callee", "to_caller"):
+            first = [getattr(one, name).first_ms for one in (wire, *short)]
+            assert None not in first, f"{name}: {first}"
+            assert statistics.median(first) <= 100, f"{name}: {first}"
+        assert server.alive
+
+
+@pytest.mark.parametrize("kind", [NatKind.RESTRICTED, NatKind.SYMMETRIC, NatKind.FULLCONE])
+def test_without_the_relay_nothing_is_heard(kind: NatKind, tmp_path: Path) -> None:
+    with Site((kind, kind), tmp_path) as site:
+        site.start_server({"edge": {"media": False}})
+        shared = Shared(site, site.baresip("a"), site.baresip("b"))
+        register(shared.alice, shared.bob)
+
+        call, wire = shared.talk(2.0)
+
+        assert (call.caller.seconds, call.callee.seconds) == (0, 0)
+        assert (wire.to_caller.relayed, wire.to_callee.relayed) == (0, 0)
+
+
+def test_a_restarted_server_still_finds_its_phones(tmp_path: Path) -> None:
+    with Site((NatKind.SYMMETRIC, NatKind.RESTRICTED), tmp_path) as site:
+        first = site.start_server({"runtime_dir": str(tmp_path / "run")})
+        shared = Shared(site, site.baresip("a"), site.baresip("b"))
+        register(shared.alice, shared.bob)
+
+        assert first.stop() == 0
+        site.start_server({"runtime_dir": str(tmp_path / "run")})
+        call, _ = shared.talk(2.0)
+
+        assert call.share >= 0.9, call

@@ -1,0 +1,99 @@
+"""Phones of other makes and over other transports, behind symmetric NATs, hear each other."""
+
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+import trustme
+
+from lab import judge, tones
+from lab.homes import SERVER, NatKind
+from lab.phone import talk
+from lab.sipp import Sipp
+from lab.site import USERS, Site
+from tests.e2e.conftest import Shared, need, register
+
+NATS = (NatKind.SYMMETRIC, NatKind.SYMMETRIC)
+
+
+def listener(transport: str) -> dict[str, str]:
+    """Settings of a listener."""
+    return {"transport": transport, "bind": f"{SERVER}:{5061 if transport == 'tls' else 5060}"}
+
+
+def test_pjsip_and_baresip_call_each_other(tmp_path: Path) -> None:
+    with Site(NATS, tmp_path) as site:
+        site.start_server()
+        pjsip, baresip = site.pjsip("a"), site.baresip("b")
+        try:
+            register(pjsip, baresip)
+            for caller, callee in ((pjsip, baresip), (baresip, pjsip)):
+                call = talk(caller, callee, 4.0)
+                assert call.share >= 0.95, call
+                assert call.strange == 0
+        finally:
+            pjsip.close()
+
+
+def test_sipp_hears_sipp_when_both_send(tmp_path: Path) -> None:
+    need("sipp")
+    proxy = f"{SERVER}:5060"
+    with Site(NATS, tmp_path) as site:
+        site.start_server()
+        alice, bob = (
+            Sipp(home.phone, home.address, *USERS[name], tmp_path / f"sipp-{name}")
+            for name, home in site.internet.homes.items()
+        )
+        alice.register(proxy)
+        bob.register(proxy)
+        capture = tmp_path / "call.pcap"
+        with site.capture(capture):
+            answering = bob.answer(proxy)
+            time.sleep(0.3)  # SIPp does not tell when it listens
+            calling = alice.call(proxy, "bob", 4.0)
+            alice.finish(calling)
+            bob.finish(answering)
+        wire = site.wire(capture, "a", "b")
+    for way, tone in ((wire.to_callee, tones.CALLER), (wire.to_caller, tones.CALLEE)):
+        heard = judge.judge(tones.decode_ulaw(way.pcm_payload), tone, (tones.ATTACKER,))
+        assert heard.seconds >= 0.95 * 4.0, heard
+        assert heard.strange == 0
+        assert way.sent >= 0.95 * 4.0 * 50
+        assert way.lost <= 5
+
+
+def certificates(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A certificate authority's file, and the TLS settings of a server that it vouches for."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert(SERVER, "sip.test")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    assert context.cert_store_stats()["x509_ca"] == 1
+    return folder / "ca.pem", {"certificate": str(folder / "server.pem")}
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_a_phone_over_a_connection_and_one_over_udp_call_each_other(transport: str, tmp_path: Path) -> None:
+    ca_file, tls = certificates(tmp_path)
+    edge = {"listeners": [listener("udp"), listener("tcp"), listener("tls")], "tls": tls}
+    with Site(NATS, tmp_path) as site:
+        site.start_server({"edge": edge})
+        connected = site.baresip("a", transport, ca_file if transport == "tls" else None)
+        plain = site.baresip("b")
+        register(connected, plain)
+        for caller, callee in ((connected, plain), (plain, connected)):
+            call = talk(caller, callee, 3.0)
+            assert call.share >= 0.95, call
+            assert call.strange == 0
+
+
+def test_two_tcp_phones_call_each_other(tmp_path: Path) -> None:
+    with Site(NATS, tmp_path) as site:
+        site.start_server({"edge": {"listeners": [listener("udp"), listener("tcp")]}})
+        shared = Shared(site, site.baresip("a", "tcp"), site.baresip("b", "tcp"))
+        register(shared.alice, shared.bob)
+        call, wire = shared.talk(3.0)
+        assert call.share >= 0.95, call
+        assert wire.to_callee.lost <= 5
