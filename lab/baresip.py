@@ -56,6 +56,28 @@ _ACCOUNT = (
 )
 
 
+def write_profile(folder: Path, address: str, account: Account, tone: int, *modules: str) -> None:
+    """Write the profile of a phone into a folder, for ``baresip -f FOLDER``. ``modules`` are loaded in addition."""
+    (folder / "recordings").mkdir(parents=True, exist_ok=True)
+    tones.write_wav(folder / "tone.wav", tones.samples(tone, 60))
+    tls = f"sip_cafile              {account.ca_file}\n" if account.ca_file else ""
+    more = "".join(f"module                  {module}\n" for module in modules)
+    (folder / "config").write_text(
+        _CONFIG.format(address=address, folder=folder, tls=tls, modules=MODULES, control=_CONTROL_PORT) + more
+    )
+    (folder / "accounts").write_text(
+        _ACCOUNT.format(
+            user=account.user,
+            domain=account.domain,
+            transport=account.transport,
+            proxy=account.proxy,
+            expires=account.expires,
+            password=account.password,
+        )
+    )
+    (folder / "contacts").write_text("")
+
+
 class Baresip:
     """A running baresip."""
 
@@ -69,28 +91,8 @@ class Baresip:
         self._events: list[dict[str, Any]] = []
         self._buffer = b""
         self._socket: socket.socket | None = None
-        self._write_profile()
+        write_profile(folder, address, account, tone)
         self._process: subprocess.Popen[bytes] = namespace.start(["baresip", "-f", str(folder)], folder / "log")
-
-    def _write_profile(self) -> None:
-        (self._folder / "recordings").mkdir(parents=True, exist_ok=True)
-        tones.write_wav(self._folder / "tone.wav", tones.samples(self.tone, 60))
-        tls = f"sip_cafile              {self.account.ca_file}\n" if self.account.ca_file else ""
-        (self._folder / "config").write_text(
-            _CONFIG.format(address=self.address, folder=self._folder, tls=tls, modules=MODULES, control=_CONTROL_PORT)
-        )
-        account = self.account
-        (self._folder / "accounts").write_text(
-            _ACCOUNT.format(
-                user=account.user,
-                domain=account.domain,
-                transport=account.transport,
-                proxy=account.proxy,
-                expires=account.expires,
-                password=account.password,
-            )
-        )
-        (self._folder / "contacts").write_text("")
 
     def _connect(self) -> socket.socket:
         if self._socket is None:

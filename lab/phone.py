@@ -1,6 +1,7 @@
 """What a call needs of a phone, whatever make it is, and one call between two of them."""
 
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,5 +119,5 @@ def talk(
 
 
 def _judge(recording: Path | None, tone: int, unwanted: tuple[int, ...]) -> Heard:
-    pcm = judge.read_wav(recording) if recording is not None else tones.Pcm("h")
+    pcm = judge.read_wav(recording) if recording is not None else array("h")
     return judge.judge(pcm, tone, unwanted)

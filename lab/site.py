@@ -55,6 +55,7 @@ def server_settings(folder: Path, sip: Mapping[str, Any], relay: Mapping[str, An
     """Settings that keep everything the server writes in ``folder`` and let anybody in."""
     return {
         "runtime_dir": str(folder / "run"),
+        "state_dir": str(folder / "state"),
         "edge": {"open": True, "domains": ["sip.test"], "listeners": [sip]},
         "relay": relay,
     }

@@ -21,9 +21,10 @@ class Attack:
 
     def __init__(self, site: Site, *argv: str) -> None:
         self._report = site.folder / f"{argv[0]}-{time.monotonic_ns()}.json"
-        self._process = site.internet.attacker.start([sys.executable, "-m", "lab.attack", *argv], self._report, Path.cwd())
+        program = [sys.executable, "-m", "lab.attack", *argv]
+        self._process = site.internet.attacker.start(program, self._report, Path.cwd())
 
-    def self.outcome() -> dict[str, Any]:
+    def outcome(self) -> dict[str, Any]:
         """What it reports at its end."""
         status = self._process.wait(30)
         text = self._report.read_text()
@@ -74,4 +75,3 @@ def assert_alive(server: Server) -> None:
     assert server.alive
     assert "Traceback" not in server.log, server.log[-3000:]
     server.ask("calls")
-

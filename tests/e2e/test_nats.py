@@ -57,12 +57,12 @@ def test_without_the_relay_nothing_is_heard(kind: NatKind, tmp_path: Path) -> No
 
 def test_a_restarted_server_still_finds_its_phones(tmp_path: Path) -> None:
     with Site((NatKind.SYMMETRIC, NatKind.RESTRICTED), tmp_path) as site:
-        first = site.start_server({"runtime_dir": str(tmp_path / "run")})
+        first = site.start_server({"state_dir": str(tmp_path / "state")})
         shared = Shared(site, site.baresip("a"), site.baresip("b"))
         register(shared.alice, shared.bob)
 
         assert first.stop() == 0
-        site.start_server({"runtime_dir": str(tmp_path / "run")})
+        site.start_server({"state_dir": str(tmp_path / "state")})
         call, _ = shared.talk(2.0)
 
         assert call.share >= 0.9, call
