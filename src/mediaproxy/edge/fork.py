@@ -1,7 +1,7 @@
 """Whom a request is forked to and in which order, and which of several answers is the best one.
 
-Registered contacts or a URI become targets, grouped by preference; the final responses of the branches become one.
-Nothing here sends or remembers.
+Registered contacts or a URI become targets, grouped by preference; a target becomes a message and a hop; the final
+responses of the branches become one. Nothing here sends or remembers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,11 @@ from itertools import groupby
 
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.hop import Hop
-from mediaproxy.edge.settings import Transport
+from mediaproxy.edge.routing import BEHIND_NAT, MARK, forwarded, literal_hop
+from mediaproxy.edge.settings import Listener, Transport
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import NameAddr, Uri
-from mediaproxy.sip.message import Response
+from mediaproxy.sip.message import Request, Response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,25 @@ def groups(bindings: Iterable[Binding], limit: int) -> list[tuple[Target, ...]]:
     (RFC 3261 §16.6). At most ``limit`` in all, the likeliest first."""
     chosen = sorted(bindings, key=lambda b: -b.q)[:limit]
     return [tuple(of_binding(b) for b in members) for _, members in groupby(chosen, key=lambda b: b.q)]
+
+
+def aimed(request: Request, target: Target, local: Listener | None) -> tuple[Request, Hop | Uri]:
+    """The copy of a request for one target, without our Via, and where it goes: a hop, or a URI that must be resolved
+    (RFC 3261 §16.6 steps 1 to 7). ``local``: the socket that the other side of its dialog is reached from, if known.
+    SipError if it cannot go anywhere."""
+    message = forwarded(request, target.uri, target.routes)
+    if target.hop is not None and not message.routes:
+        return message, target.hop
+    uri = message.routes[0].uri if message.routes else target.next_hop or message.uri
+    natted = uri.params.get(MARK) == BEHIND_NAT
+    if natted and uri == message.uri:
+        message = message.with_uri(uri.without_param(MARK))
+    literal = literal_hop(uri)
+    if literal is None:
+        return message, uri
+    transport, remote = literal
+    facing = local is not None and local.transport is transport and local.bind.version == remote.version
+    return message, Hop(transport, remote, local.bind if facing and local is not None else None, connect=not natted)
 
 
 _SALVAGEABLE = (401, 407, 415, 420, 484)

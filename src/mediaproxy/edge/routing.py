@@ -19,7 +19,10 @@ from mediaproxy.sip.message import Request, Response
 from mediaproxy.sip.transaction import MAGIC_COOKIE
 
 MARK = "mp"
-"URI parameter of our Record-Route that holds the mark of the dialog."
+"""URI parameter of ours: in Record-Route it holds the mark of the dialog, in the Contact of a phone behind NAT that
+came over a connection it is ``BEHIND_NAT``."""
+BEHIND_NAT = "nat"
+"Such a contact is reached over its live connection only; one is never opened to it (calls.md 18)."
 DIALOG_FORMING = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY"))
 "Requests that we record-route when they begin a dialog (RFC 3261 §12, RFC 6665)."
 EXTENSIONS: tuple[str, ...] = ()
@@ -33,6 +36,8 @@ class Refusal:
     status: int
     reason: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    why: str = ""
+    "For the log; empty: nothing that a person need know."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,10 @@ class Marks:
     def dialog(self, call_id: str) -> str:
         """The mark of a dialog that we record-route."""
         return self._mac("dialog", call_id, 16)
+
+    def tag(self, request: Request) -> str:
+        """The To tag of the answers that we give ourselves: the same for every retransmission (RFC 3261 §8.2.7)."""
+        return self._mac("tag", f"{request.call_id}\0{request.from_.tag}\0{request.cseq.number}", 12)
 
     def branch(self, unique: str, loop: str) -> str:
         """A Via branch: unique, with the loop hash of the request (RFC 3261 §16.6 step 8), and not to be forged."""
@@ -99,13 +108,9 @@ class Marks:
 
 
 def judge(request: Request, marks: Marks) -> Refusal | None:
-    """RFC 3261 §16.3: whether the request may be processed at all. SipError if a header that must be is broken."""
+    """RFC 3261 §16.3, what is left of it after ``sip.check``: whether the request may be processed at all."""
     if request.uri.scheme not in ("sip", "sips"):
         return Refusal(status=416)
-    if request.cseq.method != request.method:
-        return Refusal(status=400, reason="CSeq Names Another Method")
-    if request.header("Max-Forwards") is not None and request.max_forwards is None:
-        return Refusal(status=400, reason="Bad Max-Forwards")
     if request.max_forwards == 0 and request.method != "OPTIONS":
         return Refusal(status=483)
     loops = [loop for via in request.vias if (loop := marks.loop_of(via)) is not None]
@@ -117,26 +122,10 @@ def judge(request: Request, marks: Marks) -> Refusal | None:
     return None
 
 
-def stamp(request: Request, source: Endpoint) -> Request:
-    """RFC 3261 §18.2.1 and RFC 3581 §4: note in the top Via where the request really came from, if it differs or was
-    asked for."""
-    via = request.via
-    stamped = via
-    asked = via.rport is not None
-    if asked:
-        stamped = stamped.with_param("rport", str(source.port))
-    if asked or str(ip_address(via.host)) != source.address:
-        stamped = stamped.with_param("received", source.address)
-    elif via.received is not None:
-        # Nobody but the next hop, us, may say where the sender is.
-        stamped = stamped.without_param("received")
-    return request if stamped is via else request.replace_value("Via", 0, str(stamped))
-
-
 def reply_hop(request: Request, inbound: Inbound) -> Hop:
-    """Where responses to a stamped request go (RFC 3261 §18.2.2): the connection it came over; over UDP its source if
-    rport is there (RFC 3581 §4), else the source's address with the port of the Via. maddr is not obeyed: a response
-    goes nowhere but to who asked."""
+    """Where responses to a request go whose source is noted in its Via (RFC 3261 §18.2.2): the connection it came over;
+    over UDP its source if rport is there (RFC 3581 §4), else the source's address with the port of the Via. maddr is
+    not obeyed: a response goes nowhere but to who asked."""
     via = request.via
     transport = inbound.transport
     port = via.port if via.port else transport.default_port

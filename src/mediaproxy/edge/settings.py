@@ -132,7 +132,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     open: bool = False
     "Serve public addresses without accounts. Everybody can register and call then."
     trusted_proxies: tuple[str, ...] = ()
-    "Addresses or prefixes of SIP servers in front of us: they need no password, and their Via ``received`` is believed."
+    "Addresses or prefixes of SIP servers in front of us: they need no password; their Via ``received`` is believed."
     routes: tuple[RouteRule, ...] = ()
     natping_interval: SecondsOrOff = 60.0
     "Seconds between two keep-alives to one NATed contact; 0: none. Most NATs forget UDP after 30 to 180 s."

@@ -263,13 +263,13 @@ class Transaction:
 class ClientTransaction(Transaction):
     """One request that we sent (RFC 3261 §17.1), INVITE or not; never ACK."""
 
-    __slots__ = ("_ack", "_data", "_reliable", "invite", "request")
+    __slots__ = ("_ack", "_data", "_reliable", "_request", "invite")
 
     def __init__(self, request: Request, timers: Timers, reliable: bool) -> None:
         self.invite = request.method == "INVITE"
         table, state = (INVITE_CLIENT, State.CALLING) if self.invite else (NON_INVITE_CLIENT, State.TRYING)
         super().__init__(table, state, timers)
-        self.request = request
+        self._request: Request | None = request
         self._data = bytes(request)
         self._reliable = reliable
         self._ack = b""
@@ -296,12 +296,15 @@ class ClientTransaction(Transaction):
         if what is Input.SUCCESS:
             # RFC 6026 §7.2: every 2xx goes to the user, timer M starts with the first.
             if before is not State.ACCEPTED:
+                self._request, self._data = None, b""
                 self._arm_end(Input.TIMER_M, self._timers.limit, now)
             return [Deliver(response)]
         if before is State.COMPLETED:
             # §17.1.1.2: a retransmission of the final response is answered by the ACK, and goes no further.
             return [Transmit(self._ack)]
-        self._ack = bytes(ack_for(self.request, response))
+        assert self._request is not None
+        self._ack = bytes(ack_for(self._request, response))
+        self._request, self._data = None, b""
         self._arm_end(Input.TIMER_D, 0.0 if self._reliable else self._timers.limit, now)
         return [Transmit(self._ack), Deliver(response)]
 

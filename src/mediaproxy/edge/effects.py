@@ -1,0 +1,49 @@
+"""What the pure proxy wants done. The shell carries it out and gives what came of it to the continuation, if any.
+
+A continuation is a pure function of the proxy: it takes the result and the time, and returns further effects.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mediaproxy.control import MediaReply, Question
+from mediaproxy.edge.hop import Hop
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.sip.header import Uri
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send bytes. ``failed`` is called if the transport gives up at once or later; never if it does not know."""
+
+    hop: Hop
+    data: bytes
+    failed: "Callable[[float], list[Effect]] | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the media arm. Without ``then`` the answer changes nothing and is only logged if it is an error."""
+
+    question: Question
+    then: "Callable[[MediaReply, float], list[Effect]] | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Find out where a URI leads to (RFC 3263), best first; empty: nowhere."""
+
+    uri: Uri
+    then: "Callable[[tuple[Hop, ...], float], list[Effect]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something a person may want to know about a peer; the shell bounds how much of it is logged."""
+
+    source: Endpoint
+    text: str
+
+
+Effect: TypeAlias = Send | Ask | Resolve | Refused
