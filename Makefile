@@ -35,6 +35,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: install
 	tools/debian-packages --optional $(DEMO_PACKAGES)
+	$(BIN)/pip install --quiet pjsua2-python
 	$(BIN)/python -m lab.demo
 
 test: dev lint layers types docs unit e2e
