@@ -45,6 +45,11 @@ class Framer:
         self._need = 0  # octets of the message that begins the buffer; 0 while its head is not complete
         self._half_ping = False
 
+    @property
+    def pending(self) -> bool:
+        """Whether a message has begun that is not complete."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> list[Frame]:
         """Take what has arrived, return what is complete.
 
