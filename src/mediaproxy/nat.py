@@ -144,7 +144,7 @@ def contacts(message: Message) -> Iterator[tuple[int, NameAddr]]:
     try:
         yield from enumerate(message.contacts)
     except SipError:
-        for index, text in enumerate(message.values("contact")):
+        for index, text in enumerate(message.elements("contact")):
             try:
                 yield index, NameAddr.parse(text)
             except SipError:
