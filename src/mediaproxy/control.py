@@ -213,5 +213,5 @@ def decode(line: bytes) -> Control:
     """The value of one JSON line. ControlError if it is anything else."""
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ControlError(f"not a control line: {error}") from error
