@@ -44,6 +44,9 @@ WS = " \t\r\n"
 _ELEMENT = re.compile(r'(?:[^",<]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|<[^>]*+(?:>|\Z))*+', re.DOTALL)
 _PIECE = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+HOST = r"\[[0-9A-Fa-f:.]++(?:%[0-9A-Za-z._\-]++)?\]|[0-9A-Za-z._\-\x80-\xff]++"
+"A host in a pattern: RFC 3261 §25.1, with underscores and letters beyond ASCII, which local networks use."
+
 TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 "RFC 3261 §25.1 token; to be used with fullmatch."
 

@@ -186,7 +186,7 @@ class Request(Message):
 
     def __init__(self, start: bytes, fields: tuple[bytes, ...], index: dict[str, list[int]], tail: bytes) -> None:
         super().__init__(start, fields, index, tail)
-        method, _, rest = start.decode("latin-1").strip(WS).partition(" ")
+        method, _, rest = start.decode("latin-1").lstrip("\r\n").rstrip(WS).partition(" ")
         uri, _, version = rest.rpartition(" ")
         self._method = method
         self._uri_text = uri.strip(" \t")

@@ -9,13 +9,13 @@ import re
 import msgspec
 
 from mediaproxy.endpoint import Endpoint, ip_address
-from mediaproxy.sip.grammar import Params, SipError, number
+from mediaproxy.sip.grammar import HOST, Params, SipError, number
 
 _FORBIDDEN = re.compile(r"[\x00-\x20<>\x7f]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+:(?=.)")
 # The user part may hold ; ? / : unescaped, so the host begins at the first @ after which a host can be read.
 _SIP = re.compile(
-    r"(sips?):(?:(.*?)@)?(\[[0-9A-Za-z:.%_\-]++\]|[0-9A-Za-z._\-\x80-\xff]++)(?::([0-9]++))?(?=[;?]|\Z)([^?]*+)",
+    rf"(sips?):(?:(.*?)@)?({HOST})(?::([0-9]++))?(?=[;?]|\Z)([^?]*+)",
     re.IGNORECASE,
 )
 _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")

@@ -9,11 +9,11 @@ import re
 import msgspec
 
 from mediaproxy.endpoint import Endpoint, ip_address
-from mediaproxy.sip.grammar import WS, Params, SipError, number, split_commas
+from mediaproxy.sip.grammar import HOST, WS, Params, SipError, number, split_commas
 
 _VIA = re.compile(
     r"\s*+([\w\-.!%*+`'~]++)\s*+/\s*+([\w\-.!%*+`'~]++)\s*+/\s*+([\w\-.!%*+`'~]++)\s++"
-    r"(\[[0-9A-Za-z:.%_\-]++\]|[0-9A-Za-z._\-\x80-\xff]++)\s*+(?::\s*+([0-9]++)\s*+)?(?=;|\Z)",
+    rf"({HOST})\s*+(?::\s*+([0-9]++)\s*+)?(?=;|\Z)",
     re.ASCII,
 )
 MAGIC = "z9hG4bK"
