@@ -64,8 +64,8 @@ def test_a_call() -> None:
         "  callee   203.0.113.8:40111 (told by a trusted proxy)",
         "                      received  sent to  lost  codec  last     media comes from",
         "  audio 1     caller     4 150        0     2  PCMU   0 s ago  203.0.113.7:40002 (address of its SIP)",
-        "  user space  callee         0    4 150     0  -      never    nowhere yet (SDP: 192.168.1.11:4000, ours:"
-        " 203.0.113.1:20000)",
+        "  user space  callee         0    4 150     0  -      never    unheard: SDP 192.168.1.11:4000, ours"
+        " 203.0.113.1:20000",
     ]
     assert shown[8:] == ["", "1 call"]
     assert max(map(len, shown)) <= 120
