@@ -86,10 +86,11 @@ class Demo:
 
 def relayed(server: Server) -> str:
     """What the server says of the running call."""
-    counts = [party["packets"] for call in server.ask("calls") for party in call["parties"]]
-    return (
-        f"the server relays: {' and '.join(map(str, counts))} packets so far" if counts else "the server relays nothing"
-    )
+    streams = [stream for call in server.ask("calls") for stream in call["streams"]]
+    if not streams:
+        return "the server relays nothing"
+    to_bob, to_alice = (sum(stream[side].get("sent", 0) for stream in streams) for side in ("callee", "caller"))
+    return f"the server has relayed {to_bob} packets to Bob, {to_alice} to Alice"
 
 
 def table(results: list[Result]) -> Table:

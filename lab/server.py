@@ -104,9 +104,13 @@ class Server:
                         return
                 time.sleep(0.02)
 
+    def show(self, *argv: str) -> str:
+        """What ``mediaproxy ARGV`` prints."""
+        return run([str(PROGRAM), *argv, "--config", str(self._config)])
+
     def ask(self, *argv: str) -> Any:
         """What ``mediaproxy ARGV --json`` says, decoded."""
-        return json.loads(run([str(PROGRAM), *argv, "--json", "--config", str(self._config)]))
+        return json.loads(self.show(*argv, "--json"))
 
     def wait(self, what: str, *argv: str, until: Callable[[Any], bool], seconds: float = 5.0) -> Any:
         """Ask until the answer is as wanted; that answer. LabError if it does not become so."""

@@ -1,7 +1,7 @@
 """What the end-to-end tests stand on: root, programs, sites that several tests share, and calls with their verdict."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,12 @@ class Shared:
     bob: Phone
     calls: int = 0
 
-    def talk(self, seconds: float) -> tuple[Call, Wire]:
+    def talk(self, seconds: float, every_second: Callable[[float], None] | None = None) -> tuple[Call, Wire]:
         """Alice calls Bob; what they heard and what passed on the wire."""
         self.calls += 1
         capture = self.site.folder / f"call{self.calls}.pcap"
         with self.site.capture(capture):
-            call = talk(self.alice, self.bob, seconds)
+            call = talk(self.alice, self.bob, seconds, every_second)
         return call, self.site.wire(capture, "a", "b")
 
 

@@ -1,0 +1,69 @@
+"""What an operator sees of a real call, while it runs and after it: calls, registrations, records, log."""
+
+import json
+from typing import Any
+
+from lab.homes import ATTACKER, SERVER
+from tests.e2e.conftest import Shared
+from tests.e2e.test_attacks import Attack
+
+
+def test_a_running_call_and_its_record(symmetric: Shared) -> None:
+    site, server = symmetric.site, symmetric.site.server
+    assert server is not None
+    spraying = Attack(site, "spray", SERVER, "20000", "20399", "3")
+    seen: list[Any] = []
+
+    def look(seconds: float) -> None:
+        seen.append(server.ask("calls"))
+
+    call, _ = symmetric.talk(4.0, every_second=look)
+    assert call.share >= 0.95
+    spraying.outcome()
+
+    (shown,) = seen[-1]
+    assert shown["state"] == "talking"
+    assert (shown["caller"]["uri"], shown["callee"]["uri"]) == ("sip:alice@sip.test", "sip:bob@sip.test")
+    assert "baresip" in shown["caller"]["user_agent"]
+    (stream,) = shown["streams"]
+    for side, home in (("caller", "a"), ("callee", "b")):
+        end = stream[side]
+        assert end["learned"]["address"] == site.internet.homes[home].wan
+        assert 2.5 * 50 <= end["packets"] <= 4 * 50
+        assert end["sent"] > 0
+        assert {one["source"]["address"] for one in end["refused"]} == {ATTACKER}
+
+    recorded = server.wait("one record", "records", until=lambda records: bool(records))
+    record = recorded[-1]
+    assert record["call_id"] == shown["call_id"]
+    assert record["reason"] == "bye"
+    assert not [one for one in server.ask("calls") if one["state"] in ("ringing", "talking")]
+
+
+def test_registrations_name_phones_and_their_nats(symmetric: Shared) -> None:
+    server = symmetric.site.server
+    assert server is not None
+    listed = json.dumps(server.ask("registrations"))
+    for name, home in (("alice", "a"), ("bob", "b")):
+        assert name in listed
+        assert symmetric.site.internet.homes[home].wan in listed
+        assert symmetric.site.internet.homes[home].address in listed
+
+
+def test_the_log_tells_the_story_of_a_call(symmetric: Shared) -> None:
+    server = symmetric.site.server
+    assert server is not None
+    before = len(server.log)
+    symmetric.talk(0.5)
+    (call_id,) = {record["call_id"] for record in server.ask("records")[-1:]}
+    lines = [line for line in server.log[before:].splitlines() if call_id in line]
+    assert len(lines) >= 4  # started, answered, both learned, ended
+
+
+def test_what_people_read_has_the_call_in_it(symmetric: Shared) -> None:
+    server = symmetric.site.server
+    assert server is not None
+    shown: list[str] = []
+    symmetric.talk(2.0, every_second=lambda seconds: shown.append(server.show("calls")))
+    assert "alice" in shown[0]
+    assert "bob" in shown[0]
