@@ -94,9 +94,9 @@ def test_equal_texts_make_equal_lists() -> None:
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(.*)*x", "(a?){50}a{50}$"])
 def test_no_pattern_can_hang(pattern: str) -> None:
     agents = AgentList.parse(pattern)
-    begin = time.perf_counter()
+    begin = time.process_time()
     agents.matches("a" * 10_000 + "!")
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
 
 
 @given(st.text(), st.text())
