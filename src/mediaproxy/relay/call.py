@@ -1,0 +1,252 @@
+"""One call: its parties, its streams, and where it stands (calls.md 9, 10).
+
+The verbs here are what can happen to a call: a leg is heard, locks, fails, leaves; the call lingers, revives, ends.
+Each returns its effects. It must never lend a port that it does not give back, and never end twice.
+"""
+
+from collections.abc import Iterator
+
+from mediaproxy.control import MediaRequest
+from mediaproxy.control import Party as Named
+from mediaproxy.events import CallAnswered, CallRevived, CallState, EndReason, Side
+from mediaproxy.relay.effects import Effect, Report
+from mediaproxy.relay.latch import Latch
+from mediaproxy.relay.leg import Leg, Party
+from mediaproxy.relay.memory import Memory
+from mediaproxy.relay.stream import Stream, disabled
+from mediaproxy.relay.switchboard import Switchboard
+
+
+class Call:
+    """Mutable: one (Call-ID, caller's tag)."""
+
+    def __init__(self, question: MediaRequest, sender: Side, board: Switchboard, now: float) -> None:
+        """``sender``: which party asks the first question; a late offer comes from the callee."""
+        ours, theirs = question.sender, question.receiver
+        self.call_id = question.call_id
+        self.board = board
+        self.caller = Party(ours if sender is Side.CALLER else theirs)
+        self.invited = Party(theirs if sender is Side.CALLER else ours)
+        "Whom the caller wanted, until somebody answers."
+        self.legs: list[Leg] = []
+        self.streams: list[Stream | None] = []
+        "By index of the m= line; None: left alone."
+        self.locked: Leg | None = None
+        "The leg whose 2xx came first."
+        self.active: Leg | None = None
+        "The leg that is heard."
+        self.memory = Memory()
+        self.dialog_id = question.dialog_id
+        self.started = now
+        self.trying = now
+        "When the present attempt began: the INVITE, a new one after a failure, a revival."
+        self.answered: float | None = None
+        self.changed = now
+        "When an answer or a change restarted the silence timers."
+        self.lingering: EndReason | None = None
+        self.lingers_until = 0.0
+        self.over: float | None = None
+        "When SIP said that it is over, or when we did."
+        self.reason: EndReason | None = None
+        self.status = 0
+        self._failed_tag: str | None = None
+        self._orders = 0
+
+    # -- who is who
+
+    @property
+    def state(self) -> CallState:
+        """Where the call stands."""
+        if self.reason is not None:
+            return CallState.ENDED
+        if self.lingering is not None:
+            return CallState.LINGERING
+        if self.answered is None:
+            return CallState.RINGING
+        return CallState.HELD if self.held else CallState.TALKING
+
+    @property
+    def held(self) -> bool:
+        """The voice is on hold: all audio streams are, or any stream of a call without audio (calls.md 11)."""
+        live = [stream for stream in self.all_streams() if stream.enabled and not stream.caller.closed]
+        audio = [stream for stream in live if stream.kind == "audio"]
+        return all(stream.held for stream in audio) if audio else any(stream.held for stream in live)
+
+    @property
+    def callee(self) -> Party:
+        """The callee, as far as there is one."""
+        talking = next((leg for leg in self.legs if leg.answered and not leg.ended), None)
+        leg = self.locked or talking or self.active
+        return leg.party if leg is not None else self.invited
+
+    def streams_of(self, leg: Leg | None) -> list[Stream | None]:
+        """The streams that carry a leg's media."""
+        return leg.streams if leg is not None and leg.streams is not None else self.streams
+
+    def all_streams(self) -> Iterator[Stream]:
+        """The call's streams, then those of further legs."""
+        lists = [self.streams, *(leg.streams for leg in self.legs if leg.streams is not None)]
+        return (stream for streams in lists for stream in streams if stream is not None)
+
+    @property
+    def alive(self) -> float:
+        """When the last RTP, RTCP or STUN came, either way, on any stream; 0.0: never."""
+        return max((stream.alive for stream in self.all_streams()), default=0.0)
+
+    def find_leg(self, tag: str, branch: str = "") -> Leg | None:
+        """The leg of that tag, or the one of that branch that had no tag so far: it has now."""
+        found = next((leg for leg in self.legs if leg.tag == tag), None)
+        if found is None and tag and branch:
+            found = next((leg for leg in self.legs if not leg.tag and leg.branch == branch), None)
+            if found is not None:
+                found.party.tag = tag
+        return found
+
+    def new_leg(self, named: Named, branch: str) -> Leg | None:
+        """A leg that is not in ``legs`` yet; None: there are too many."""
+        if sum(not leg.ended for leg in self.legs) >= self.board.settings.max_legs:
+            return None
+        leg = Leg(named, branch, self.board.settings)
+        leg.party.uri = leg.party.uri or self.invited.uri
+        return leg
+
+    # -- what happens to it
+
+    def hear(self, leg: Leg) -> None:
+        """From now on the call's callee-facing ports listen to this leg only (calls.md 9)."""
+        self._orders += 1
+        leg.order = self._orders
+        self._attend(leg)
+
+    def _attend(self, leg: Leg | None) -> None:
+        self.active = leg
+        for index, stream in enumerate(self.streams):
+            if stream is None or stream.callee.closed:
+                continue
+            if leg is None:
+                rtp = Latch(self.board.settings)
+                stream.callee.attach(rtp, Latch(self.board.settings, rtp))
+            else:
+                stream.callee.attach(*leg.latches(index))
+            if leg is None or not leg.sdp:
+                stream.sdp.pop(Side.CALLEE, None)
+            else:
+                stream.sdp[Side.CALLEE] = leg.sdp[index] if index < len(leg.sdp) else disabled(stream)
+
+    def expect(self, leg: Leg | None, now: float) -> bool:
+        """Tell the latches of a leg's streams what SDP and signalling say. True if somebody's whereabouts changed."""
+        streams = self.streams_of(leg)
+        heard = leg if leg is not None and leg.streams is not None else self.active
+        vouchers = {Side.CALLER: self.caller.voucher}
+        if heard is not None:
+            vouchers[Side.CALLEE] = heard.party.voucher
+        changes = [stream.expect(vouchers, self.board.ground, now) for stream in streams if stream is not None]
+        return any(changes)
+
+    def sync(self, now: float) -> list[Effect]:
+        """Tell the plane what is news."""
+        tos = self.board.settings.tos
+        return [effect for stream in self.all_streams() for effect in stream.sync(now, tos)]
+
+    def lock(self, leg: Leg, now: float) -> list[Effect]:
+        """A 2xx or its ACK: the first locks its leg."""
+        if leg.answered or leg.ended:
+            return []
+        leg.answered = True
+        self.changed = now
+        if self.answered is None:
+            self.answered = now
+        if self.locked is None and leg.streams is None:
+            self.locked = leg
+            self.hear(leg)
+            self.expect(leg, now)
+        answered = CallAnswered(at=now, call_id=self.call_id, callee_tag=leg.tag)
+        return [Report(answered), *self.sync(now)]
+
+    def linger(self, reason: EndReason, status: int, now: float) -> None:
+        """CANCEL or failure: keep the ports for an answer that crossed it (calls.md 10)."""
+        if self.lingering is None:
+            self.lingering = reason
+            self.lingers_until = now + self.board.settings.linger
+            self.over = now
+        self.status = status or self.status
+
+    def failed(self, tag: str) -> None:
+        """Note whose failure went upstream: an ACK with that tag acknowledges it and revives nothing."""
+        self._failed_tag = tag
+
+    def revives(self, tag: str) -> bool:
+        """Whether an ACK to that tag confirms a 2xx. RFC 3261 §17.1.1.3: the ACK of a failure has the failure's tag."""
+        return self._failed_tag is None or not tag or tag != self._failed_tag
+
+    def revive(self, now: float) -> list[Effect]:
+        """A 2xx or ACK crossed the CANCEL, or the caller tries again."""
+        if self.lingering is None:
+            return []
+        self.lingering, self.over, self.status, self._failed_tag = None, None, 0, None
+        self.trying = self.changed = now
+        return [Report(CallRevived(at=now, call_id=self.call_id))]
+
+    def drop_early_legs(self) -> None:
+        """A new INVITE after a failure: who answered the old one is out."""
+        for leg in self.legs:
+            leg.ended = True
+        self._attend(None)
+
+    def fail_branch(self, branch: str, tag: str, now: float) -> list[Effect]:
+        """A branch of a fork failed: it frees only itself (calls.md 9)."""
+        for leg in self.legs:
+            if not leg.answered and ((branch and leg.branch == branch) or (tag and leg.tag == tag)):
+                leg.ended = True
+        if self.locked is None and self.active is not None and self.active.ended:
+            self._hear_next()
+            self.expect(self.active, now)
+        return self.sync(now)
+
+    def _hear_next(self) -> None:
+        """Fall back to the newest 18x that is left."""
+        left = [leg for leg in self.legs if leg.order and not leg.ended]
+        self._attend(max(left, key=lambda leg: leg.order, default=None))
+
+    def leave(self, leg: Leg, now: float) -> list[Effect] | None:
+        """BYE of a leg. None: nobody is left, the call must end."""
+        leg.ended = True
+        left = [other for other in self.legs if not other.ended and (other.answered or self.answered is None)]
+        if not left:
+            return None
+        if leg.streams is not None:
+            return self._close_own(leg, now)
+        if self.answered is None:
+            return self.fail_branch(leg.branch, leg.tag, now)
+        return self._close_first(next((other for other in left if other.streams is None), None), now)
+
+    def _close_own(self, leg: Leg, now: float) -> list[Effect]:
+        """The ports of a further leg cool."""
+        effects: list[Effect] = []
+        for stream in leg.streams or ():
+            if stream is None:
+                continue
+            for port in stream.callee.ports:
+                if port.via is not None:
+                    port.via.guests.remove(port)
+                    port.via = None
+            for end in stream.ends:
+                effects += self.board.cool(end, now)
+        return [*effects, *self.sync(now)]
+
+    def _close_first(self, heir: Leg | None, now: float) -> list[Effect]:
+        """The first leg left, further ones talk on: they were told the call's callee-facing ports, so these stay."""
+        self.locked = heir
+        self._attend(heir)
+        effects: list[Effect] = []
+        if heir is None:
+            for stream in self.streams:
+                if stream is not None:
+                    effects += self.board.cool(stream.caller, now)
+        else:
+            self.expect(heir, now)
+        return [*effects, *self.sync(now)]
+
+    def close(self, now: float) -> list[Effect]:
+        """All ports cool."""
+        return [effect for stream in self.all_streams() for end in stream.ends for effect in self.board.cool(end, now)]

@@ -1,0 +1,297 @@
+"""The relay's calls: the heart, and all that a shell sees of it.
+
+Questions of the SIP side, packets that the plane passed up, and time come in; replies and effects go out. Whatever
+comes in, nothing is raised, no port is lent twice or forgotten, each call that started ends exactly once, and nothing
+is ever sent to a source that no rule of calls.md lets in.
+"""
+
+import heapq
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from mediaproxy.control import ConfirmRequest, EndCause, EndRequest, MediaReply, MediaRequest, Question
+from mediaproxy.control import Stream as Sdp
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import CallEnded, CallReport, CallStarted, EndReason, Side
+from mediaproxy.relay import timers
+from mediaproxy.relay.call import Call
+from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
+from mediaproxy.relay.flow import Packet, SlotCounters
+from mediaproxy.relay.negotiation import Negotiation, Refusal
+from mediaproxy.relay.report import call_report, party_report
+from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.switchboard import Switchboard
+
+__all__ = ["Calls", "Effect", "Install", "Remove", "Report", "Send"]
+
+_UNKNOWN = MediaReply(error="unknown call", status=481)
+
+
+class Calls:
+    """Mutable: all calls of one relay."""
+
+    def __init__(self, settings: RelaySettings, rng: random.Random, relay_name: str = "") -> None:
+        """``rng`` gives the order of ports; ``relay_name`` is shown in replies and reports."""
+        self.plane_name = "user"
+        "What forwards, for reports: ``kernel`` or ``user``. The service sets it."
+        self._settings = settings
+        self._name = relay_name
+        self._board = Switchboard(settings, rng)
+        self._calls: defaultdict[str, list[Call]] = defaultdict(list)
+        self._count = 0
+        self._gone: dict[tuple[str, str], tuple[float, int]] = {}
+        "(Call-ID, caller's tag) of ended calls -> (forget at, highest CSeq): a late 200 must not start a ghost."
+        self._agenda: list[tuple[float, int, Call]] = []
+        self._turn = 0
+        self._scheduled: dict[Call, float] = {}
+
+    # -- what a shell calls
+
+    def ask(self, question: Question, now: float) -> tuple[MediaReply, list[Effect]]:
+        """Answer a question of the SIP side."""
+        match question:
+            case MediaRequest():
+                reply, effects = self._media(question, now)
+            case ConfirmRequest():
+                reply, effects = self._confirm(question, now)
+            case EndRequest():
+                reply, effects = self._end(question, now)
+        return msgspec.structs.replace(reply, relay=self._name), effects
+
+    def packet(self, packet: Packet, now: float) -> list[Effect]:
+        """Decide on a packet that the plane did not forward itself."""
+        return self._board.packet(packet, now)
+
+    def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
+        """What time brings. Called once a second and at ``deadline``, with a sweep of the plane's counters."""
+        for slot in counters:
+            self._board.noted(slot)
+        effects = self._board.thaw(now)
+        while self._agenda and self._agenda[0][0] <= now:
+            at, _, call = heapq.heappop(self._agenda)
+            if self._scheduled.get(call) != at:
+                continue  # an older plan
+            del self._scheduled[call]
+            expires, reason = timers.expiry(call)
+            if expires <= now:
+                effects += self._finish(call, reason, now)
+            else:
+                effects += timers.check(call, now)
+                self._plan(call, now)
+        self._forget_gone(now)
+        return effects
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``tick`` must be called at the latest; None: no timer runs."""
+        times = [
+            at for at in (self._agenda[0][0] if self._agenda else None, self._board.pool.deadline) if at is not None
+        ]
+        return min(times, default=None)
+
+    def reports(self, now: float) -> tuple[CallReport, ...]:
+        """All calls as they stand, the oldest first."""
+        calls = sorted(self._all(), key=lambda call: call.started)
+        return tuple(call_report(call, self._name, self.plane_name, now) for call in calls)
+
+    def end(self, call_id: str, now: float) -> list[Effect]:
+        """An operator ends all calls of that Call-ID."""
+        calls = list(self._calls.get(call_id, ()))
+        return [effect for call in calls for effect in self._finish(call, EndReason.ADMIN, now)]
+
+    def shutdown(self, now: float) -> list[Effect]:
+        """The relay stops: all calls end, all ports go back at once."""
+        effects = [effect for call in list(self._all()) for effect in self._finish(call, EndReason.SHUTDOWN, now)]
+        return [*effects, *self._board.drain()]
+
+    def withdraw(self, local: Endpoint, now: float) -> list[Effect]:
+        """The plane could not have this port: another program does. It is never lent again, and its stream gets others
+        when its question is asked again."""
+        port = self._board.find(local)
+        if port is None:
+            return []
+        stream = port.end.stream
+        for call in self._calls[stream.call_id]:
+            for streams in (call.streams, *(leg.streams for leg in call.legs if leg.streams is not None)):
+                if stream in streams:
+                    streams[streams.index(stream)] = None
+                    call.memory.forget()
+        return self._board.withdraw(stream, local)
+
+    @property
+    def ports_free(self) -> int:
+        """Pairs of ports that can be lent at once, of all IP versions."""
+        return sum(self._board.pool.free(address.version) for address in self._settings.addresses)
+
+    def __len__(self) -> int:
+        return self._count
+
+    # -- questions
+
+    def _media(self, question: MediaRequest, now: float) -> tuple[MediaReply, list[Effect]]:
+        question = msgspec.structs.replace(question, streams=tuple(map(_clean, question.streams)))
+        ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and self._board.pool.ours(s.endpoint))
+        if ours and all(s.endpoint is None or i in ours for i, s in enumerate(question.streams)):
+            return MediaReply(ports=(None,) * len(question.streams)), []  # a spiral
+        found = self._find(question)
+        try:
+            if found is not None:
+                call, side = found
+                reply, effects = Negotiation(call, question, side, ours, now).run()
+                self._plan(call, now)
+                return reply, effects
+            return self._start(question, ours, now)
+        except Refusal as refusal:
+            return refusal.reply, refusal.effects
+
+    def _start(self, question: MediaRequest, ours: frozenset[int], now: float) -> tuple[MediaReply, list[Effect]]:
+        """The first SDP of a call."""
+        if self._is_gone(question):
+            raise Refusal("the call has ended", 481)
+        if not any(s.endpoint is not None and i not in ours for i, s in enumerate(question.streams)):
+            return MediaReply(ports=(None,) * len(question.streams)), []
+        if self._count >= self._settings.max_calls:
+            raise Refusal(f"max_calls = {self._settings.max_calls} reached", 480)
+        side = Side.CALLER if question.status == 0 else Side.CALLEE
+        call = Call(question, side, self._board, now)
+        reply, effects = Negotiation(call, question, side, ours, now).run()
+        self._calls[call.call_id].append(call)
+        self._count += 1
+        self._plan(call, now)
+        started = CallStarted(
+            at=now, call_id=call.call_id, caller=party_report(call.caller), callee=party_report(call.callee)
+        )
+        return reply, [Report(started), *effects]
+
+    def _confirm(self, question: ConfirmRequest, now: float) -> tuple[MediaReply, list[Effect]]:
+        found = self._find(question)
+        if found is None:
+            return _UNKNOWN, []
+        call, side = found
+        named = question.sender if side is Side.CALLEE else question.receiver
+        if question.status == 0 and not call.revives(named.tag):
+            return MediaReply(), []  # the ACK of a failure
+        leg = call.find_leg(named.tag, question.branch)
+        if leg is None and call.answered is None:
+            leg = call.new_leg(named, question.branch)
+            if leg is not None:
+                call.legs.append(leg)
+        if leg is None or leg.ended:
+            return MediaReply(error="unknown leg", status=481), []
+        effects = [*call.revive(now), *call.lock(leg, now)]
+        self._plan(call, now)
+        return MediaReply(), effects
+
+    def _end(self, question: EndRequest, now: float) -> tuple[MediaReply, list[Effect]]:
+        if question.cause is EndCause.ADMIN:
+            known = question.call_id in self._calls
+            return (MediaReply() if known else _UNKNOWN), self.end(question.call_id, now)
+        found = self._find(question)
+        if found is None:
+            return _UNKNOWN, []
+        call, side = found
+        if question.cause is EndCause.BYE:
+            return self._bye(call, side, question, now)
+        if question.cause is EndCause.BRANCH:
+            effects = call.fail_branch(question.branch, question.sender.tag if side is Side.CALLEE else "", now)
+        else:
+            effects = self._give_up(call, side, question, now)
+        self._plan(call, now)
+        return MediaReply(), effects
+
+    def _bye(self, call: Call, side: Side, question: EndRequest, now: float) -> tuple[MediaReply, list[Effect]]:
+        """calls.md 10: counts only if both tags match."""
+        tag = question.sender.tag if side is Side.CALLEE else question.receiver.tag
+        leg = call.find_leg(tag)
+        if leg is None or leg.ended:
+            return MediaReply(error="no leg of the call has this tag", status=481), []
+        effects = call.leave(leg, now)
+        if effects is None:
+            return MediaReply(), self._finish(call, EndReason.BYE, now)
+        self._plan(call, now)
+        return MediaReply(), effects
+
+    def _give_up(self, call: Call, side: Side, question: EndRequest, now: float) -> list[Effect]:
+        """CANCEL or failure: of an answered call they mean nothing, they crossed the 2xx."""
+        if call.answered is not None:
+            return []
+        if question.cause is EndCause.FAILURE:
+            call.failed(question.sender.tag if side is Side.CALLEE else question.receiver.tag)
+        reason = EndReason.CANCEL if question.cause is EndCause.CANCEL else EndReason.FAILURE
+        call.linger(reason, question.status, now)
+        return []
+
+    # -- the register
+
+    def _all(self) -> Iterator[Call]:
+        return (call for calls in self._calls.values() for call in calls)
+
+    def _find(self, question: Question) -> tuple[Call, Side] | None:
+        """The call of a question, and which party its sender is."""
+        for call in self._calls.get(question.call_id, ()):
+            if call.caller.tag == question.sender.tag:
+                return call, Side.CALLER
+            if call.caller.tag == question.receiver.tag and (question.receiver.tag or question.sender.tag):
+                return call, Side.CALLEE
+        return None
+
+    def _is_gone(self, question: MediaRequest) -> bool:
+        """Whether it belongs to a call that has just ended."""
+        for tag in (question.sender.tag, question.receiver.tag):
+            gone = self._gone.get((question.call_id, tag))
+            if gone is not None and (question.status or question.receiver.tag or question.cseq <= gone[1]):
+                return True
+        return False
+
+    def _forget_gone(self, now: float) -> None:
+        while self._gone:
+            oldest = next(iter(self._gone))
+            if self._gone[oldest][0] > now:
+                return
+            del self._gone[oldest]
+
+    def _plan(self, call: Call, now: float) -> None:
+        """See to it that ``tick`` looks at the call in time. Later than planned is found out then."""
+        if call.reason is not None:
+            return
+        at = timers.due(call, now)
+        planned = self._scheduled.get(call)
+        if planned is None or at < planned:
+            self._scheduled[call] = at
+            self._turn += 1
+            heapq.heappush(self._agenda, (at, self._turn, call))
+
+    def _finish(self, call: Call, reason: EndReason, now: float) -> list[Effect]:
+        """The one end of a call."""
+        call.reason = reason
+        if call.over is None:
+            call.over = now
+        report = call_report(call, self._name, self.plane_name, now)
+        siblings = self._calls[call.call_id]
+        siblings.remove(call)
+        if not siblings:
+            del self._calls[call.call_id]
+        self._count -= 1
+        self._scheduled.pop(call, None)
+        self._gone[call.call_id, call.caller.tag] = (now + self._settings.linger, call.memory.newest(Side.CALLER))
+        return [*call.close(now), Report(CallEnded(at=now, call_id=call.call_id, report=report))]
+
+
+def _clean(sdp: Sdp) -> Sdp:
+    """A stream whose endpoints are addresses in their usual form; what is none counts as not told."""
+    endpoint, rtcp = _usable(sdp.endpoint), _usable(sdp.rtcp)
+    if endpoint == sdp.endpoint and rtcp == sdp.rtcp:
+        return sdp
+    return msgspec.structs.replace(sdp, endpoint=endpoint, rtcp=rtcp)
+
+
+def _usable(endpoint: Endpoint | None) -> Endpoint | None:
+    if endpoint is None or not 0 < endpoint.port <= 65535:
+        return None
+    try:
+        return Endpoint.of(endpoint.address, endpoint.port)
+    except ValueError:
+        return None

@@ -1,0 +1,206 @@
+"""What the SIP side lets us expect at one port: who may speak (calls.md 1-3) and where to send before he does (5, 8).
+
+One party's SDP and signalling address come in, an Expectation goes out: a value that ranks sources and names a target.
+It must never name a target that is no phone's: the relay itself, loopback, multicast, broadcast, private networks that
+nobody said can be reached.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mediaproxy.control import KnownBy, PhoneAddress, Stream
+from mediaproxy.endpoint import Endpoint, Scope, ip_address, same_prefix, scope
+from mediaproxy.relay.ports import PortPool
+from mediaproxy.relay.rtp import Kind
+from mediaproxy.relay.settings import Policy, RelaySettings
+
+PROBATION_RANK = 4
+"Rank of a source that no address vouches for (calls.md 2)."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """What the SIP side says of a party: only if one of these changes may its media come from a new ip (calls.md 6)."""
+
+    sdp: Endpoint | None
+    contact: str
+    signalling: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """Who may speak at one port, and where that party is reached until it has."""
+
+    anchor: Anchor
+    sdp: Endpoint | None
+    "Where the party's SDP wants this component (RTP or RTCP); None if it names no usable place, as 0.0.0.0."
+    nearby: tuple[str, ...]
+    "Addresses of rank 2: those of the SDP that are public or routable."
+    signalling: str | None
+    "Address of rank 3; None: unknown."
+    unknown: bool
+    "Nothing qualifies by address (calls.md 1)."
+    target: Endpoint | None
+    "Where to send before learning (calls.md 5), and always for asymmetric clients (calls.md 8)."
+    target_in_sdp: bool
+    "The target's address is the SDP's, not that of the signalling."
+    asymmetric: bool
+    rtcp: bool
+    "This port is for RTCP."
+    media: bool
+    "Only RTP latches; False: any datagram does (udptl)."
+    payload_types: frozenset[int]
+    "Of both parties' SDP (a party sends what the other one wants); empty: not told, any."
+    mux: bool
+    stun: bool
+    dtls: bool
+    v4_bits: int
+    v6_bits: int
+    others: Policy
+
+    def rank(self, source: Endpoint) -> int:
+        """1 to 3 (calls.md 2); 0: no address vouches for the source."""
+        if self.unknown:
+            return 0
+        if source == self.sdp:
+            return 1
+        if any(self._near(source.address, address) for address in self.nearby):
+            return 2
+        return 3 if self.signalling and self._near(source.address, self.signalling) else 0
+
+    def _near(self, one: str, other: str) -> bool:
+        return same_prefix(one, other, self.v4_bits, self.v6_bits)
+
+    def latches(self, kind: Kind, payload_type: int | None) -> bool:
+        """Whether a datagram of that kind is the media that this port is for (calls.md 3)."""
+        if self.rtcp:
+            return kind is Kind.RTCP
+        if not self.media:
+            return True
+        if kind is Kind.RTP:
+            return not self.payload_types or payload_type in self.payload_types
+        return self.mux and kind is Kind.RTCP
+
+    def passes(self, kind: Kind) -> bool:
+        """Whether it is forwarded without being media: ICE checks and DTLS handshakes (calls.md 3)."""
+        return (kind is Kind.STUN and self.stun) or (kind is Kind.DTLS and self.dtls)
+
+    def allowed(self, version: int) -> tuple[str, ...]:
+        """Prefixes of the sources that can have a rank, for Flow.allowed; empty: anybody may matter."""
+        if self.others == "probation":
+            return ()
+        exact = (self.sdp.address,) if self.sdp else ()
+        near = self.nearby + ((self.signalling,) if self.signalling else ())
+        prefixes = [prefix(address, 32, 128) for address in exact if address not in near]
+        prefixes += [prefix(address, self.v4_bits, self.v6_bits) for address in near]
+        return tuple(dict.fromkeys(p for p in prefixes if (":" in p) == (version == 6)))
+
+
+@lru_cache(maxsize=65536)
+def prefix(address: str, v4_bits: int, v6_bits: int) -> str:
+    """The CIDR prefix of so many bits around an address."""
+    return str(ipaddress.ip_network((address, v6_bits if ":" in address else v4_bits), strict=False))
+
+
+class Ground:
+    """Where this relay stands: which addresses are its own, and which it may send to."""
+
+    def __init__(self, settings: RelaySettings, pool: PortPool) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._own = {name for a in settings.addresses for name in (a.bind, a.public)}
+        self._on_loopback = {a.version for a in settings.addresses if scope(a.bind) is Scope.LOOPBACK}
+        self._routable = tuple(ipaddress.ip_network(p) for p in settings.routable)
+
+    def _in_routable(self, address: str) -> bool:
+        parsed = ip_address(address)
+        return parsed is not None and any(parsed in network for network in self._routable)
+
+    def _reachable(self, address: str) -> bool:
+        """Public, or inside ``routable``."""
+        return scope(address) is Scope.PUBLIC or self._in_routable(address)
+
+    def _may_send(self, target: Endpoint, signalling: str | None) -> bool:
+        """Whether a packet may go there (calls.md 5). SIP has come from the signalling address, so it is reachable."""
+        if target.port == 0 or self._pool.ours(target):
+            return False
+        where = scope(target.address)
+        if where in (None, Scope.MULTICAST, Scope.BROADCAST, Scope.UNSPECIFIED):
+            return False
+        if where is Scope.LOOPBACK and target.version not in self._on_loopback:
+            return False
+        if target.address == signalling:
+            return True
+        return target.address not in self._own and self._reachable(target.address)
+
+    def _target(self, sdp: Endpoint | None, signalling: str | None) -> Endpoint | None:
+        """The SDP's address if public, else the signalling address with the SDP's port (calls.md 5)."""
+        if sdp is None:
+            return None
+        if self._may_send(sdp, signalling):
+            return sdp
+        if signalling is None:
+            return None
+        target = Endpoint(signalling, sdp.port)
+        return target if self._may_send(target, signalling) else None
+
+    def expect(self, party: "Voucher", stream: Stream, other: Stream | None, *, rtcp: bool) -> Expectation:
+        """What one party's SDP lets us expect; ``other`` is the same stream in the other party's SDP, if known."""
+        settings = self._settings
+        place = rtcp_place(stream) if rtcp else stream.endpoint
+        usable = place if place and scope(place.address) is not Scope.UNSPECIFIED and place.port else None
+        signalling = party.signalling
+        named = tuple(dict.fromkeys(e.address for e in (place, stream.endpoint) if e is not None))
+        nearby = tuple(a for a in named if self._reachable(a) and a not in self._own)
+        unknown = signalling is None and not nearby
+        target = self._target(place, signalling)
+        lists = [s.payload_types for s in (stream, other) if s is not None]
+        types = [t.number for payload_types in lists for t in payload_types] if all(lists) else []
+        return Expectation(
+            anchor=Anchor(sdp=place, contact=party.contact, signalling=signalling),
+            sdp=usable,
+            nearby=nearby,
+            signalling=signalling,
+            unknown=unknown,
+            target=target,
+            target_in_sdp=target is not None and target == usable,
+            asymmetric=party.asymmetric,
+            rtcp=rtcp,
+            media=stream.rtp,
+            payload_types=frozenset(types),
+            mux=stream.rtcp_mux and (other is None or other.rtcp_mux),
+            stun=stream.ice,
+            dtls=stream.dtls,
+            v4_bits=settings.v4_bits,
+            v6_bits=settings.v6_bits,
+            others=settings.latch_unknown if unknown else settings.latch_others,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voucher:
+    """What the signalling says of a party's whereabouts, for all its streams."""
+
+    signalling: str | None = None
+    "Its address, as far as it is known (calls.md 1)."
+    contact: str = ""
+    asymmetric: bool = False
+
+    def updated(self, phone: PhoneAddress, contact: str, asymmetric: bool) -> "Voucher":
+        """After a further message. What a message does not say (an ACK has no Contact) stays as it was."""
+        known = phone.known_by is not KnownBy.UNKNOWN and phone.endpoint is not None
+        return Voucher(
+            signalling=phone.endpoint.address if known and phone.endpoint else self.signalling,
+            contact=contact or self.contact,
+            asymmetric=asymmetric,
+        )
+
+
+def rtcp_place(stream: Stream) -> Endpoint | None:
+    """Where a stream's SDP wants RTCP: a=rtcp, else the port above RTP's (RFC 3605 §1)."""
+    if stream.rtcp is not None:
+        return stream.rtcp
+    if stream.endpoint is None or not stream.rtp or not 0 < stream.endpoint.port < 65535:
+        return None
+    return stream.endpoint.with_port(stream.endpoint.port + 1)

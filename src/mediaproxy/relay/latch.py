@@ -1,0 +1,349 @@
+"""The latch of one local port: who is the party on the other side of the NAT? (calls.md 2-8, RFC 7362)
+
+Expectations come in from the SIP side, packets from the network; out comes a verdict for each packet, and at any time
+the learned source and the target to send to. It must never accept a source that neither SDP, signalling nor policy
+vouch for, and never let go of a speaking one for a stranger.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.relay.expectation import PROBATION_RANK, Expectation
+from mediaproxy.relay.flow import SlotCounters
+from mediaproxy.relay.probation import Probation
+from mediaproxy.relay.rtp import Kind, RtpHeader, kind_of, rtp_header
+from mediaproxy.relay.settings import RelaySettings
+
+
+class State(Enum):
+    """Where a latch stands."""
+
+    WAITING = "waiting"
+    "No SDP has told whom to expect: nobody may speak."
+    EXPECTING = "expecting"
+    "SDP is there, no qualifying packet yet."
+    LEARNED = "learned"
+    "The first packet is less than a second old: a better source may still replace it (calls.md 4)."
+    SETTLED = "settled"
+    "Only a new port of the same address may replace the source (calls.md 6)."
+    MOVING = "moving"
+    "SIP has announced a change: the source flows until the first packet of a new one (calls.md 7)."
+
+
+class Input(Enum):
+    """What moves a latch."""
+
+    SDP = "SDP"
+    "An expectation that is the first, or changes c=, port, Contact or signalling address."
+    PACKET = "qualifying packet"
+    "A packet that latches: first, better, moved."
+    SECOND = "a second has passed"
+
+
+TRANSITIONS: dict[State, dict[Input, State]] = {
+    State.WAITING: {Input.SDP: State.EXPECTING},
+    State.EXPECTING: {Input.SDP: State.EXPECTING, Input.PACKET: State.LEARNED},
+    State.LEARNED: {Input.PACKET: State.LEARNED, Input.SECOND: State.SETTLED, Input.SDP: State.MOVING},
+    State.SETTLED: {Input.PACKET: State.SETTLED, Input.SDP: State.MOVING},
+    State.MOVING: {Input.PACKET: State.LEARNED, Input.SDP: State.MOVING},
+}
+
+
+class Action(Enum):
+    """What becomes of a packet."""
+
+    FORWARD = "forward"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a latch says of one packet."""
+
+    action: Action
+    why: str = ""
+    "For a refusal, in words for an operator."
+    latched: bool = False
+    "The packet's source is the learned one from now on."
+    before: Endpoint | None = None
+    "The source it replaces."
+    early: bool = False
+    "Refused because no SDP of that party has been seen: its answer may be on the way, so no reason for alarm."
+
+
+_FORWARD = Verdict(Action.FORWARD)
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The last packet of the learned source, by whichever path it came."""
+
+    at: float
+    ssrc: int | None
+    sequence: int
+
+
+class Latch:
+    """Mutable: one party's source at one port, for RTP (or udptl) or for RTCP."""
+
+    __slots__ = (
+        "_last",
+        "_moved_target",
+        "_probation",
+        "_provisional",
+        "_provisional_at",
+        "_provisional_rank",
+        "_ranked_at",
+        "_rtp",
+        "_settings",
+        "_since",
+        "expectation",
+        "learned",
+        "learned_at",
+        "rank",
+        "state",
+    )
+
+    def __init__(self, settings: RelaySettings, rtp: "Latch | None" = None) -> None:
+        """``rtp``: for the latch of an RTCP port, that of its RTP port."""
+        self._settings = settings
+        self._rtp = rtp
+        self.state = State.WAITING
+        self.expectation: Expectation | None = None
+        self.learned: Endpoint | None = None
+        self.learned_at = 0.0
+        "When the first second began."
+        self.rank = 0
+        self._last = _Last(0.0, None, 0)
+        self._since = 0.0
+        "When the present expectation began."
+        self._ranked_at: float | None = None
+        "When the last qualifying packet of a ranked source came, accepted or not."
+        self._provisional: Endpoint | None = None
+        "Where ICE checks and DTLS come from while no media has: answers must go back there."
+        self._provisional_rank = 0
+        self._provisional_at = 0.0
+        self._moved_target: Endpoint | None = None
+        "In MOVING: where the new SDP wants media, if that is another address than the source's."
+        self._probation = Probation(settings.probation_packets)
+
+    # -- what SIP says
+
+    def expect(self, new: Expectation, now: float) -> bool:
+        """Take an expectation. True if it changes who may speak: first, or c=, port, Contact, signalling address."""
+        old, self.expectation = self.expectation, new
+        if old is not None and old.anchor == new.anchor:
+            return False  # calls.md 7: a session timer resets nothing
+        self._since = now
+        self._provisional_rank = PROBATION_RANK + 1  # any ranked one may replace it at once
+        self._probation.clear()
+        if old is not None and self.learned is not None:
+            self._moved_target = self._new_target(old, new)
+        self._step(Input.SDP)
+        return True
+
+    def _new_target(self, old: Expectation, new: Expectation) -> Endpoint | None:
+        """Where to turn when the old source has fallen silent after a change; None: it remains the best guess."""
+        assert self.learned is not None
+        if new.sdp is None or new.target is None or new.target == old.target:
+            return self._moved_target if new.sdp is not None and new.target == old.target else None
+        if new.target_in_sdp or new.target.address != self.learned.address:
+            return new.target
+        return None  # behind the same NAT: the mapped port is better than the one in the SDP
+
+    def _step(self, given: Input) -> None:
+        self.state = TRANSITIONS[self.state][given]
+
+    # -- what is known
+
+    def target(self, now: float) -> Endpoint | None:
+        """Where packets for this party go now."""
+        expectation = self.expectation
+        if expectation is None:
+            return None
+        if expectation.asymmetric:  # calls.md 8
+            return expectation.target
+        if self.learned is not None:
+            return self._moved_target if self._deserted(now) else self.learned
+        return self._provisional or expectation.target
+
+    def _deserted(self, now: float) -> bool:
+        """A change was announced that names another address, and the old source has fallen silent."""
+        if self.state is not State.MOVING or self._moved_target is None:
+            return False
+        return now - max(self._last.at, self._since) >= self._settings.rebind_silence
+
+    def deserts_at(self) -> float | None:
+        """When the target may change by silence alone (see ``target``); None: never."""
+        if self.state is not State.MOVING or self._moved_target is None:
+            return None
+        return max(self._last.at, self._since) + self._settings.rebind_silence
+
+    def proven(self, target: Endpoint) -> bool:
+        """Whether somebody at the target's address wants our packets: he sent, or SIP comes from there (calls.md 5)."""
+        if self.expectation is not None and target.address == self.expectation.signalling:
+            return True
+        heard = self.learned or self._provisional
+        return heard is not None and heard.address == target.address
+
+    def allowed(self, version: int) -> tuple[str, ...]:
+        """Flow.allowed: prefixes whose packets can change what this latch says; empty: all."""
+        if self.expectation is None:
+            return ()
+        prefixes = self.expectation.allowed(version)
+        if prefixes and self.learned is not None:  # calls.md 6: new ports of the same address
+            own = f"{self.learned.address}/{32 if version == 4 else 128}"
+            return prefixes if own in prefixes else (*prefixes, own)
+        return prefixes
+
+    @property
+    def addresses(self) -> set[str]:
+        """All addresses that this party has or could have."""
+        expectation = self.expectation
+        named = [] if expectation is None else [expectation.signalling, *expectation.nearby]
+        named += [endpoint.address for endpoint in (self.learned, self._provisional) if endpoint is not None]
+        return {address for address in named if address}
+
+    def noted(self, slot: SlotCounters) -> None:
+        """What the plane has forwarded from the learned source since."""
+        if self.learned is not None and slot.last > max(self._last.at, self.learned_at):
+            known = slot.ssrc is not None
+            self._last = _Last(
+                slot.last, slot.ssrc if known else self._last.ssrc, slot.sequence if known else self._last.sequence
+            )
+
+    @property
+    def last(self) -> float | None:
+        """When the last packet of the learned source came."""
+        return self._last.at if self.learned is not None else None
+
+    # -- what the network says
+
+    def weigh(self, source: Endpoint) -> int:
+        """The rank of a source as it is now: 0 learned, 1 to 3 by address, 5 none. Lower is more likely this party."""
+        if source == self.learned:
+            return 0
+        return self._rank(source) or 5
+
+    def _rank(self, source: Endpoint) -> int:
+        """1 to 3 by address; 4: RTCP of whom probation let in, for it cannot prove itself; 0 none."""
+        rank = self.expectation.rank(source) if self.expectation else 0
+        rtp = self._rtp
+        if not rank and rtp is not None and rtp.learned is not None and rtp.rank == PROBATION_RANK:
+            return PROBATION_RANK if rtp.learned.address == source.address else 0
+        return rank
+
+    def judge(self, source: Endpoint, data: bytes, now: float) -> Verdict:
+        """What to do with a packet that the plane has passed up, and learn from it."""
+        expectation = self.expectation
+        if expectation is None:
+            return Verdict(Action.REFUSE, "no SDP of this party yet", early=True)
+        if self.state is State.LEARNED and now - self.learned_at > self._settings.upgrade:
+            self._step(Input.SECOND)
+        kind = kind_of(data)
+        header = rtp_header(data) if kind is Kind.RTP else None
+        if source == self.learned:
+            self._heard(header, now)
+            return _FORWARD
+        rank = self._rank(source)
+        if not expectation.latches(kind, header.payload_type if header else None):
+            return self._judge_other(source, data, rank, now)
+        verdict = self._judge_media(source, rank, header, now)
+        if rank:
+            self._ranked_at = now
+        return verdict
+
+    def _judge_other(self, source: Endpoint, data: bytes, rank: int, now: float) -> Verdict:
+        """A packet that is not this stream's media."""
+        assert self.expectation is not None
+        kind = kind_of(data)
+        if not rank:
+            return Verdict(Action.REFUSE, self._stranger())
+        if not self.expectation.passes(kind):
+            what = f"RTP of payload type {data[1] & 0x7F}" if kind is Kind.RTP else kind.value
+            return Verdict(Action.REFUSE, f"sends {what}, which the SDP of this stream does not have")
+        quiet = now - self._provisional_at >= self._settings.equal_rank_silence
+        if self._provisional in (None, source) or rank < self._provisional_rank or quiet:
+            self._provisional, self._provisional_rank, self._provisional_at = source, rank, now
+        return _FORWARD
+
+    def _judge_media(self, source: Endpoint, rank: int, header: RtpHeader | None, now: float) -> Verdict:
+        """Media from a source that is not the learned one."""
+        if self._moves_port(source, header, now):
+            if self.state is State.MOVING and not rank:  # the old one, with another port: not whom SIP announced
+                return self._rebind(source, header, now)
+            return self._latch(source, rank or self.rank, header, now)
+        if self.state in (State.EXPECTING, State.MOVING):
+            if rank:  # calls.md 4 and 7: at once
+                return self._latch(source, rank, header, now)
+        elif self.state is State.LEARNED and rank and self._replaces(rank, now):
+            return self._latch(source, rank, header, now)
+        if self._passes_probation(source, rank, header, now):
+            return self._latch(source, PROBATION_RANK, header, now)
+        if not rank:
+            return Verdict(Action.REFUSE, self._stranger())
+        return Verdict(Action.REFUSE, f"{self.learned} is this party's source and still speaks")
+
+    def _moves_port(self, source: Endpoint, header: RtpHeader | None, now: float) -> bool:
+        """calls.md 6: the same ip, and the same RTP stream a little further on, or the old port has fallen silent."""
+        if self.learned is None or source.address != self.learned.address:
+            return False
+        if header is not None and header.ssrc == self._last.ssrc:
+            ahead = (header.sequence - self._last.sequence) & 0xFFFF
+            if 1 <= ahead <= self._settings.rebind_sequence:
+                return True
+        return now - self._last.at >= self._settings.rebind_silence
+
+    def _replaces(self, rank: int, now: float) -> bool:
+        """calls.md 4: in the first second, by a better rank, or by an equal one if the first is silent."""
+        if rank < self.rank:
+            return True
+        return rank == self.rank and now - self._last.at >= self._settings.equal_rank_silence
+
+    def _passes_probation(self, source: Endpoint, rank: int, header: RtpHeader | None, now: float) -> bool:
+        """calls.md 2: a policy may let others in, when their RTP is in sequence and nobody ranked speaks."""
+        expectation = self.expectation
+        assert expectation is not None
+        if expectation.others != "probation" or header is None:
+            return False
+        enough = self._probation.passed(source, header)
+        if not enough:
+            return False
+        heard = [at for at in (self.last, None if rank else self._ranked_at) if at is not None]
+        # Where a ranked source can exist it has two seconds to come first.
+        quiet_since = max(heard, default=None if expectation.unknown else self._since)
+        return quiet_since is None or now - quiet_since >= self._settings.probation_silence
+
+    def _latch(self, source: Endpoint, rank: int, header: RtpHeader | None, now: float) -> Verdict:
+        before, self.learned, self.rank = self.learned, source, rank
+        if self.state in (State.EXPECTING, State.MOVING):
+            self.learned_at = now
+        self._step(Input.PACKET)
+        self._moved_target = None
+        self._last = _Last(now, header.ssrc if header else None, header.sequence if header else 0)
+        self._probation.clear()
+        return Verdict(Action.FORWARD, latched=True, before=before)
+
+    def _rebind(self, source: Endpoint, header: RtpHeader | None, now: float) -> Verdict:
+        """Follow the old source in MOVING, which goes on until the first packet of the new one."""
+        before, self.learned = self.learned, source
+        self._heard(header, now)
+        return Verdict(Action.FORWARD, latched=True, before=before)
+
+    def _heard(self, header: RtpHeader | None, now: float) -> None:
+        if header is not None:
+            self._last = _Last(now, header.ssrc, header.sequence)
+        else:
+            self._last = _Last(now, self._last.ssrc, self._last.sequence)
+
+    def _stranger(self) -> str:
+        """Why a source without rank is refused."""
+        expectation = self.expectation
+        assert expectation is not None
+        if expectation.unknown:
+            return "the phone's address is unknown, and no probation let it in"
+        named = [f"SDP says {expectation.sdp}"] if expectation.sdp else []
+        if expectation.signalling:
+            named.append(f"signalling {expectation.signalling}")
+        return " and ".join(named) or "no address is known"

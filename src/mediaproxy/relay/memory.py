@@ -1,0 +1,111 @@
+"""Which questions a call has answered, so that a repeated one gets the same answer and an old one changes nothing.
+
+Questions come in; "the same as then", "older than what we know", "offer" or "answer" go out. A question is known by
+(sender's tag, receiver's tag, CSeq, hash of the SDP): INVITE, 183, 200 and a late offer's ACK share a CSeq.
+"""
+
+from collections import defaultdict, deque
+from dataclasses import dataclass
+
+from mediaproxy.control import MediaPort, MediaRequest
+from mediaproxy.events import Side
+
+_REMEMBERED = 64
+"Answers kept per call. Only retransmissions ask again, within 32 s."
+
+Ports = tuple[MediaPort | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    sender: str
+    receiver: str
+    cseq: int
+    sdp_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    """CSeq numbers count per requester and dialog (RFC 3261 §12.2.1.1); SDP of both parties travels under them."""
+
+    sender: Side
+    requester: Side
+    tag: str
+
+
+def callee_tag(question: MediaRequest, sender: Side) -> str:
+    """The tag that names the leg."""
+    return question.sender.tag if sender is Side.CALLEE else question.receiver.tag
+
+
+def _key(question: MediaRequest) -> _Key:
+    return _Key(question.sender.tag, question.receiver.tag, question.cseq, question.sdp_hash)
+
+
+def _counter(question: MediaRequest, sender: Side) -> _Counter:
+    requester = sender if question.status == 0 else sender.other
+    return _Counter(sender, requester, callee_tag(question, sender))
+
+
+class Memory:
+    """Mutable: the questions of one call."""
+
+    def __init__(self) -> None:
+        self._answers: dict[_Key, Ports] = {}
+        self._last: dict[_Counter, int] = {}
+        self._offers: defaultdict[tuple[Side, str], deque[int]] = defaultdict(lambda: deque(maxlen=8))
+        "(requester, callee's tag) -> CSeq of requests that had SDP."
+        self._late: set[tuple[Side, str]] = set()
+        "(who offered in a response, callee's tag), until the answer comes in an ACK or PRACK."
+
+    def answer(self, question: MediaRequest) -> Ports | None:
+        """What the same question was answered; None: it is new."""
+        return self._answers.get(_key(question))
+
+    def remember(self, question: MediaRequest, ports: Ports) -> None:
+        """Note the answer to a question."""
+        self._answers[_key(question)] = ports
+        if len(self._answers) > _REMEMBERED:
+            del self._answers[next(iter(self._answers))]
+
+    def forget(self, tag: str | None = None) -> None:
+        """Forget the answers, or those of one leg: its ports are others now."""
+        self._answers = {
+            k: v for k, v in self._answers.items() if tag is not None and tag not in (k.sender, k.receiver)
+        }
+
+    def stale(self, question: MediaRequest, sender: Side) -> bool:
+        """Whether a question with a higher CSeq of the same count has been answered."""
+        asked = _counter(question, sender)
+        same = [
+            cseq
+            for known, cseq in self._last.items()
+            if (known.sender, known.requester) == (asked.sender, asked.requester)
+            and (not asked.tag or known.tag in (asked.tag, ""))
+        ]
+        return question.cseq < max(same, default=question.cseq)
+
+    def offers(self, question: MediaRequest, sender: Side) -> bool:
+        """Whether its SDP is an offer (RFC 3264, RFC 6337 §2): in a request, unless a response has offered before;
+        in a response, if its request had no SDP."""
+        tag = callee_tag(question, sender)
+        if question.status == 0:
+            return (sender.other, tag) not in self._late
+        asked = [*self._offers[sender.other, tag], *self._offers[sender.other, ""]]
+        return question.cseq not in asked
+
+    def note(self, question: MediaRequest, sender: Side) -> None:
+        """A new question was taken into account."""
+        tag = callee_tag(question, sender)
+        if question.status == 0:
+            if self.offers(question, sender):
+                self._offers[sender, tag].append(question.cseq)
+            self._late.discard((sender.other, tag))
+        elif self.offers(question, sender):
+            self._late.add((sender, tag))
+        self._last[_counter(question, sender)] = question.cseq
+
+    def newest(self, sender: Side) -> int:
+        """The highest CSeq of a request of that party; -1: none."""
+        own = [cseq for counter, cseq in self._last.items() if counter.requester is sender]
+        return max(own, default=-1)

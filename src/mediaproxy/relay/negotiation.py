@@ -1,0 +1,253 @@
+"""What one SDP does to a call: which ports it gets, whom it lets us expect, which leg it locks.
+
+A MediaRequest comes in, a reply with ports and the effects go out. It must never give other ports to a repeated
+question, and never change anything because of an old one, or of one that it refuses.
+"""
+
+from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Party
+from mediaproxy.control import Stream as Sdp
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import Side, StreamChanged
+from mediaproxy.relay.call import Call
+from mediaproxy.relay.effects import Effect, Report
+from mediaproxy.relay.leg import Leg
+from mediaproxy.relay.memory import Ports, callee_tag
+from mediaproxy.relay.stream import Stream, disabled
+
+
+class Refusal(Exception):
+    """The question cannot be answered, and nothing was changed."""
+
+    def __init__(self, text: str, status: int, effects: list[Effect] | None = None) -> None:
+        super().__init__(text)
+        self.reply = MediaReply(error=text, status=status)
+        self.effects = effects or []
+
+
+class Negotiation:
+    """One question with SDP, put to one call."""
+
+    def __init__(
+        self, call: Call, question: MediaRequest, sender: Side, left_alone: frozenset[int], now: float
+    ) -> None:
+        """``left_alone``: indices of streams that are spirals: they name our own ports."""
+        self._call = call
+        self._question = question
+        self._sender = sender
+        self._left_alone = left_alone
+        self._now = now
+        self._effects: list[Effect] = []
+        self._locks = 200 <= question.status <= 299
+
+    def run(self) -> tuple[MediaReply, list[Effect]]:
+        """Answer. Refusal if that is not possible."""
+        call, question = self._call, self._question
+        if len(question.streams) > call.board.settings.max_streams:
+            raise Refusal(f"more than {call.board.settings.max_streams} streams", 488)
+        leg = self._find_leg()
+        if leg is not None and leg.ended:
+            raise Refusal("this leg of the call has ended", 481)
+        own = self._needs_own_streams(leg)
+        known = None if own else call.memory.answer(question)
+        fresh = own or (known is None and not call.memory.stale(question, self._sender))
+        lent = self._lend(leg, own) if fresh else {}
+        if leg is not None and leg not in call.legs:
+            call.legs.append(leg)
+        self._wake(leg, fresh)
+        if fresh:
+            self._take_in(leg, own, lent)
+            self._apply(leg)
+        if self._locks and leg is not None:
+            self._effects += call.lock(leg, self._now)
+        ports = known if known is not None else self._ports(call.streams_of(leg))
+        if fresh:
+            call.memory.remember(question, ports)
+        return MediaReply(ports=ports), self._effects
+
+    # -- which leg
+
+    def _find_leg(self) -> Leg | None:
+        """The callee's leg that the question belongs to; None: an offer to whoever may answer."""
+        call, question = self._call, self._question
+        tag = callee_tag(question, self._sender)
+        if self._sender is Side.CALLER:
+            return call.find_leg(tag) or self._new_leg(question.receiver, "") if tag else None
+        return call.find_leg(tag, question.branch) or self._new_leg(question.sender, question.branch)
+
+    def _new_leg(self, named: Party, branch: str) -> Leg:
+        leg = self._call.new_leg(named, branch)
+        if leg is None:
+            raise Refusal(f"more than {self._call.board.settings.max_legs} legs", 480)
+        # A request within a dialog that we do not know: its 2xx has passed by somewhere else.
+        self._locks |= self._question.status == 0 and self._call.answered is not None
+        return leg
+
+    def _needs_own_streams(self, leg: Leg | None) -> bool:
+        """calls.md 9: a second 2xx gets new ports."""
+        call = self._call
+        if leg is None or call.answered is None or leg is call.locked or leg.streams is not None:
+            return False
+        return self._locks or leg.answered
+
+    # -- ports
+
+    def _lend(self, leg: Leg | None, own: bool) -> dict[int, Stream]:
+        """New ports for the streams that need some: all of them, or Refusal."""
+        call, lent = self._call, dict[int, Stream]()
+        streams = [] if own else call.streams_of(leg)
+        offers = call.memory.offers(self._question, self._sender)
+        for index, sdp in enumerate(self._question.streams):
+            if sdp.endpoint is None or index in self._left_alone or _at(streams, index) is not None:
+                continue
+            further = own or (leg is not None and leg.streams is not None)
+            if not (_at(call.streams, index) is not None if further else offers):
+                continue  # an answer to something that was left alone
+            try:
+                versions = self._versions(index, sdp.endpoint)
+                stream, effects = call.board.lend(index, versions, call.call_id, self._now)
+            except Refusal:
+                self._undo(lent)
+                raise
+            self._effects += effects
+            if stream is None:
+                self._undo(lent)
+                raise Refusal("no ports left", 480, self._effects)
+            lent[index] = stream
+        return lent
+
+    def _undo(self, lent: dict[int, Stream]) -> None:
+        for stream in lent.values():
+            self._call.board.unlend(stream)
+
+    def _versions(self, index: int, place: Endpoint) -> dict[Side, int]:
+        """IP versions of the ports: towards the sender that of his SDP, towards the receiver what is known of him."""
+        settings, wish = self._call.board.settings, self._question.receiver_version
+        example = _at(self._call.streams, index) or next((s for s in self._call.streams if s is not None), None)
+        other = self._sender.other
+        version = wish or (example.end(other).pair.rtp.version if example else self._known_version() or place.version)
+        if not wish and settings.address(version) is None:
+            version = place.version
+        for needed in (place.version, version):
+            if settings.address(needed) is None:
+                raise Refusal(f"this relay has no IPv{needed} address", 480, self._effects)
+        return {self._sender: place.version, other: version}
+
+    def _known_version(self) -> int:
+        """What the receiver's signalling address tells; 0: nothing."""
+        call = self._call
+        party = call.caller if self._sender is Side.CALLEE else call.callee
+        signalling = party.voucher.signalling
+        return 0 if signalling is None else 6 if ":" in signalling else 4
+
+    def _take_in(self, leg: Leg | None, own: bool, lent: dict[int, Stream]) -> None:
+        """Put new streams in their places."""
+        if own and leg is not None:
+            leg.streams = []
+        streams = self._call.streams_of(leg)
+        streams += [None] * (len(self._question.streams) - len(streams))
+        for index, stream in lent.items():
+            streams[index] = stream
+            first = _at(self._call.streams, index)
+            if leg is not None and leg.streams is not None and first is not None:
+                _branch_off(stream, first, leg)
+
+    def _ports(self, streams: list[Stream | None]) -> Ports:
+        return tuple(self._port(_at(streams, index), index, sdp) for index, sdp in enumerate(self._question.streams))
+
+    def _port(self, stream: Stream | None, index: int, sdp: Sdp) -> MediaPort | None:
+        if stream is None or sdp.endpoint is None or index in self._left_alone:
+            return None
+        end = stream.end(self._sender.other)
+        return None if end.closed else end.media_port(sdp)
+
+    # -- state
+
+    def _wake(self, leg: Leg | None, fresh: bool) -> None:
+        """calls.md 10: what revives a lingering call."""
+        call, question = self._call, self._question
+        if call.lingering is None:
+            return
+        if self._locks:
+            self._effects += call.revive(self._now)
+        elif question.status == 0 and fresh:
+            if leg is None:  # the caller tries again, with credentials for example
+                self._effects += call.revive(self._now)
+                call.drop_early_legs()
+            elif call.revives(leg.tag):
+                self._effects += call.revive(self._now)
+                self._locks = True
+
+    def _apply(self, leg: Leg | None) -> None:
+        """Take the SDP into account."""
+        call, question, side = self._call, self._question, self._sender
+        party = leg.party if side is Side.CALLEE and leg is not None else call.caller
+        party.tell(question)
+        call.dialog_id = question.dialog_id or call.dialog_id
+        before = {id(stream): stream.sdp.get(side) for stream in call.all_streams()}
+        if side is Side.CALLEE and leg is not None and leg.streams is None:
+            self._apply_callee(leg)
+        else:
+            self._describe(call.streams_of(leg))
+        moved = call.expect(leg, self._now)
+        for stream in call.all_streams():
+            self._compare(stream, before.get(id(stream)))
+        if moved:
+            call.changed = self._now
+        call.memory.note(question, side)
+        self._effects += call.sync(self._now)
+
+    def _apply_callee(self, leg: Leg) -> None:
+        """The answer, or offer, of a leg on the call's own streams."""
+        call, status = self._call, self._question.status
+        if self._question.branch and not leg.answered:
+            leg.branch = self._question.branch
+        leg.sdp = self._question.streams
+        newest = call.locked is None and (100 < status < 300 or call.active is None)
+        if newest and call.answered is None:
+            call.hear(leg)
+        elif call.active is leg:
+            self._describe(call.streams)
+
+    def _describe(self, streams: list[Stream | None]) -> None:
+        for index, stream in enumerate(streams):
+            if stream is None or index in self._left_alone:
+                continue
+            sdp = self._question.streams[index] if index < len(self._question.streams) else disabled(stream)
+            stream.sdp[self._sender] = sdp
+
+    def _compare(self, stream: Stream, before: Sdp | None) -> None:
+        """Tell of a change of what was expected of a stream."""
+        after = stream.sdp.get(self._sender)
+        if before is None or after is None or _expected(before) == _expected(after):
+            return
+        self._call.changed = stream.changed = self._now
+        stream.one_way.clear()
+        change = StreamChanged(
+            at=self._now,
+            call_id=self._call.call_id,
+            stream=stream.index,
+            side=self._sender,
+            sdp=after.endpoint,
+            held=after.held,
+        )
+        self._effects.append(Report(change))
+
+
+def _expected(sdp: Sdp) -> tuple[object, ...]:
+    return (sdp.endpoint, sdp.held, sdp.direction)
+
+
+def _at(streams: list[Stream | None], index: int) -> Stream | None:
+    return streams[index] if index < len(streams) else None
+
+
+def _branch_off(stream: Stream, first: Stream, leg: Leg) -> None:
+    """A further leg's own stream: its callee was told the first one's port, so it is heard and served there too."""
+    stream.callee.attach(*leg.latches(stream.index))
+    if Side.CALLER in first.sdp:
+        stream.sdp[Side.CALLER] = first.sdp[Side.CALLER]
+    if first.callee.closed:
+        return
+    for port, shared in zip(stream.callee.ports, first.callee.ports, strict=True):
+        port.via = shared
+        shared.guests.append(port)

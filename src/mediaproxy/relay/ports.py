@@ -1,0 +1,168 @@
+"""Which ports are free, lent or cooling.
+
+A wish for a pair of ports of one IP version comes in, an even RTP port with the odd RTCP port above it goes out, in
+random order so that nobody can guess the next one. An ended pair cools before it is free again (calls.md 10). This
+file must never lend a port twice and never forget one.
+"""
+
+import heapq
+import random
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.relay.settings import RelaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two lent ports of the relay: one stream's RTP and RTCP towards one party."""
+
+    rtp: Endpoint
+    "As bound; the port is even."
+    advertised: Endpoint
+    "The same as SDP shows it."
+    generation: int
+    "New each time: nothing of an earlier call of this port can be taken for this one's."
+
+    @property
+    def rtcp(self) -> Endpoint:
+        """One above RTP (RFC 3550 §11)."""
+        return self.rtp.with_port(self.rtp.port + 1)
+
+    @property
+    def advertised_rtcp(self) -> Endpoint:
+        """RTCP as SDP shows it."""
+        return self.advertised.with_port(self.advertised.port + 1)
+
+
+@dataclass(slots=True)
+class _Cooling:
+    pair: Pair
+    since: float
+    known: Collection[str]
+    "Addresses that spoke in the ended call: only they could be taken for somebody in the next one."
+    heard: float = 0.0
+    known_heard: float = 0.0
+    free_at: float = field(default=0.0)
+
+
+class PortPool:
+    """All ports of a relay. ``rng`` gives the order."""
+
+    def __init__(self, settings: RelaySettings, rng: random.Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._free = {address.version: list(settings.even_ports) for address in settings.addresses}
+        self._lent: dict[Endpoint, Pair] = {}
+        self._cooling: dict[Endpoint, _Cooling] = {}
+        self._queue: list[tuple[float, int, Endpoint]] = []
+        "(free at the earliest, generation, rtp)"
+        self._generation = 0
+        self._bound = {name: a.bind for a in settings.addresses for name in (a.public, a.bind)}
+        "Advertised or bound address -> bound address."
+
+    def free(self, version: int) -> int:
+        """Pairs of that IP version that can be lent at once."""
+        return len(self._free.get(version, ()))
+
+    @property
+    def lent(self) -> int:
+        """Pairs lent to calls."""
+        return len(self._lent)
+
+    @property
+    def cooling(self) -> int:
+        """Pairs that are no call's any more and not free yet."""
+        return len(self._cooling)
+
+    def holds(self, local: Endpoint) -> bool:
+        """Whether the bound port, RTP or RTCP, is lent or cooling."""
+        rtp = local.with_port(local.port - local.port % 2)
+        return rtp in self._lent or rtp in self._cooling
+
+    def ours(self, endpoint: Endpoint) -> bool:
+        """Whether an SDP or a packet names one of our ports that is in use: a spiral, or a loop."""
+        bind = self._bound.get(endpoint.address)
+        return bind is not None and self.holds(Endpoint(bind, endpoint.port))
+
+    def lend(self, version: int) -> Pair | None:
+        """A pair of that IP version that nobody has; None: there is none left."""
+        address, free = self._settings.address(version), self._free.get(version)
+        if address is None or not free:
+            return None
+        chosen = self._rng.randrange(len(free))
+        free[chosen], free[-1] = free[-1], free[chosen]
+        port = free.pop()
+        self._generation += 1
+        pair = Pair(Endpoint(address.bind, port), Endpoint(address.public, port), self._generation)
+        self._lent[pair.rtp] = pair
+        return pair
+
+    def unlend(self, pair: Pair) -> None:
+        """Take back a pair that no SDP has named: free at once."""
+        del self._lent[pair.rtp]
+        self._free[pair.rtp.version].append(pair.rtp.port)
+
+    def withdraw(self, pair: Pair) -> None:
+        """Take back a pair for good: another program has one of its ports."""
+        del self._lent[pair.rtp]
+
+    def cool(self, pair: Pair, now: float, known: Collection[str] = ()) -> None:
+        """The pair's call is over; ``known`` are the addresses that spoke in it."""
+        del self._lent[pair.rtp]
+        entry = _Cooling(pair, now, known, free_at=now + self._settings.cool)
+        self._cooling[pair.rtp] = entry
+        heapq.heappush(self._queue, (entry.free_at, pair.generation, pair.rtp))
+
+    def heard(self, local: Endpoint, generation: int, source: Endpoint, now: float) -> None:
+        """A packet came to a cooling port, RTP or RTCP: it cools on until ``cool_quiet`` has passed without one."""
+        entry = self._cooling.get(local.with_port(local.port - local.port % 2))
+        if entry is None or entry.pair.generation != generation:
+            return
+        entry.heard = now
+        if source.address in entry.known:
+            entry.known_heard = now
+        entry.free_at = max(entry.since + self._settings.cool, now + self._settings.cool_quiet)
+
+    def thaw(self, now: float) -> list[Pair]:
+        """The pairs that have cooled; they are free from now on."""
+        ready = []
+        while self._queue and self._queue[0][0] <= now:
+            _, generation, rtp = heapq.heappop(self._queue)
+            entry = self._cooling.get(rtp)
+            if entry is None or entry.pair.generation != generation:
+                continue
+            if entry.free_at > now:
+                heapq.heappush(self._queue, (entry.free_at, generation, rtp))
+            else:
+                ready.append(self._release(entry))
+        return ready
+
+    def force(self, version: int, now: float) -> Pair | None:
+        """One cooling pair for a relay that has no other left: cooled, and only strangers still send to it.
+
+        Without this, a sprayer over the whole range would keep every port cooling for ever. The next call refuses
+        him by address (calls.md 2); whom it could not tell apart, those who spoke in the old call, must be quiet.
+        """
+        settings = self._settings
+        for entry in self._cooling.values():  # in the order of their ends
+            if entry.since + settings.cool > now:
+                return None
+            if entry.pair.rtp.version == version and entry.known_heard + settings.cool_quiet <= now:
+                return self._release(entry)
+        return None
+
+    def _release(self, entry: _Cooling) -> Pair:
+        del self._cooling[entry.pair.rtp]
+        self._free[entry.pair.rtp.version].append(entry.pair.rtp.port)
+        return entry.pair
+
+    def drain(self) -> list[Pair]:
+        """All cooling pairs, free from now on: the relay stops."""
+        return [self._release(entry) for entry in list(self._cooling.values())]
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``thaw`` may next find something."""
+        return self._queue[0][0] if self._queue else None

@@ -1,0 +1,50 @@
+"""The sources that were not let in at one port, counted, so that "no audio" has a visible reason (calls.md 2).
+
+Sources come in, one "this one is new" each and the worst eight go out. The memory is bounded, and so is the number of
+new ones told, however many addresses an attacker invents.
+"""
+
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import Refused
+
+_REMEMBERED = 64
+_TOLD = 32
+_SHOWN = 8
+
+
+class Refusals:
+    """Mutable: refused packets of one port."""
+
+    __slots__ = ("_sources", "_told", "packets", "why")
+
+    def __init__(self) -> None:
+        self.packets = 0
+        "All of them, also of sources that are not remembered."
+        self.why = ""
+        "Reason of the last one."
+        self._sources: dict[Endpoint, int] = {}
+        self._told: set[Endpoint] = set()
+
+    def add(self, source: Endpoint, why: str, *, quiet: bool = False) -> bool:
+        """Count one packet. True if its source should be told of: it is new, and not ``quiet``."""
+        self.packets += 1
+        self.why = why
+        if source not in self._sources and len(self._sources) >= _REMEMBERED:
+            self._make_room()
+        if source in self._sources or len(self._sources) < _REMEMBERED:
+            self._sources[source] = self._sources.get(source, 0) + 1
+        if quiet or source in self._told or len(self._told) >= _TOLD:
+            return False
+        self._told.add(source)
+        return True
+
+    def _make_room(self) -> None:
+        """Forget the oldest source that sent only once: a sprayer invents those, a phone sends streams."""
+        once = next((source for source, packets in self._sources.items() if packets == 1), None)
+        if once is not None:
+            del self._sources[once]
+
+    def worst(self) -> tuple[Refused, ...]:
+        """The sources refused most, at most eight, the worst first."""
+        ordered = sorted(self._sources.items(), key=lambda item: -item[1])[:_SHOWN]
+        return tuple(Refused(source=source, packets=packets) for source, packets in ordered)

@@ -1,0 +1,152 @@
+"""What there is to say about a call, for operators and records: values made from its state at one moment.
+
+Warnings are in words that somebody who never read this code can act on.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from mediaproxy.control import KnownBy
+from mediaproxy.endpoint import Endpoint, Scope, scope
+from mediaproxy.events import CallReport, CallState, PartyReport, Refused, Side, SideReport, StreamReport
+from mediaproxy.relay.call import Call
+from mediaproxy.relay.leg import Party
+from mediaproxy.relay.stream import End, Stream
+
+_SHOWN = 8
+
+
+def party_report(party: Party) -> PartyReport:
+    """One party as the SIP side described it."""
+    known = party.phone.known_by is not KnownBy.UNKNOWN
+    return PartyReport(
+        uri=party.uri,
+        tag=party.tag,
+        user_agent=party.user_agent,
+        signalling=party.phone.endpoint if known else None,
+        known_by=party.phone.known_by,
+        asymmetric=party.voucher.asymmetric,
+    )
+
+
+def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
+    """All there is to say about a call."""
+    several = any(leg.streams is not None for leg in call.legs)
+    first = next((leg for leg in call.legs if leg.answered and leg.streams is None), None)
+    tag = first.tag if several and first is not None else ""
+    streams = [_stream_report(call, stream, tag, plane, now) for stream in call.streams if stream is not None]
+    for leg in call.legs:
+        for stream in leg.streams or ():
+            if stream is not None:
+                streams.append(_stream_report(call, stream, leg.tag, plane, now))
+    return CallReport(
+        call_id=call.call_id,
+        caller=party_report(call.caller),
+        callee=party_report(call.callee),
+        state=call.state,
+        started=call.started,
+        answered=call.answered,
+        ended=call.over if call.state is CallState.ENDED else None,
+        reason=call.reason,
+        status=call.status,
+        relay=relay,
+        dialog_id=call.dialog_id,
+        streams=tuple(streams),
+    )
+
+
+def _stream_report(call: Call, stream: Stream, leg: str, plane: str, now: float) -> StreamReport:
+    offloaded = any(port.installed is not None and port.installed.source is not None for port in stream.ports)
+    return StreamReport(
+        index=stream.index,
+        kind=stream.kind,
+        transport=stream.described.transport,
+        caller=_side_report(call, stream, Side.CALLER, now),
+        callee=_side_report(call, stream, Side.CALLEE, now),
+        leg=leg,
+        held=stream.held,
+        plane=plane if offloaded else "",
+    )
+
+
+def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideReport:
+    end, other = stream.end(side), stream.end(side.other)
+    sdp, tally, latch = stream.sdp.get(side), end.rtp.tally, end.rtp.latch
+    return SideReport(
+        local=end.pair.rtp,
+        advertised=end.pair.advertised,
+        sdp=sdp.endpoint if sdp is not None else None,
+        learned=latch.learned,
+        rank=latch.rank,
+        codec=_codec(stream, side),
+        packets=tally.received,
+        bytes=tally.octets,
+        rtcp_packets=end.rtcp.tally.received,
+        sent=other.rtp.tally.forwarded,
+        lost=tally.lost,
+        first_packet=tally.first,
+        last_packet=tally.last,
+        refused=_worst(end),
+        refused_packets=end.rtp.refusals.packets + end.rtcp.refusals.packets,
+        warnings=tuple(_warnings(call, stream, side, now)) if call.reason is None else (),
+    )
+
+
+def _codec(stream: Stream, side: Side) -> str:
+    number = stream.end(side).rtp.tally.payload_type
+    for sdp in (stream.sdp.get(side.other), stream.sdp.get(side)):
+        for payload_type in sdp.payload_types if sdp is not None else ():
+            if payload_type.number == number:
+                return payload_type.codec
+    return ""
+
+
+def _worst(end: End) -> tuple[Refused, ...]:
+    """The sources refused most, RTP and RTCP together."""
+    sums: Counter[Endpoint] = Counter()
+    for port in end.ports:
+        for refused in port.refusals.worst():
+            sums[refused.source] += refused.packets
+    return tuple(Refused(source=source, packets=packets) for source, packets in sums.most_common(_SHOWN))
+
+
+def _warnings(call: Call, stream: Stream, side: Side, now: float) -> Iterator[str]:
+    end = stream.end(side)
+    latch, expectation = end.rtp.latch, end.rtp.latch.expectation
+    if expectation is not None and expectation.unknown:
+        yield (
+            f"the {side}'s address is unknown: its SIP comes through a trusted proxy that told none, and its SDP is "
+            f"private; policy latch_unknown = {call.board.settings.latch_unknown} decides"
+        )
+    yield from _silence_warnings(call, stream, side, now)
+    worst = _worst(end)
+    if worst:
+        yield f"{worst[0].packets} packets from {worst[0].source} to the {side}'s port were refused: {_why(end)}"
+    target = end.rtp.target(now)
+    if expectation is not None and stream.enabled and target is None:
+        said = expectation.anchor.sdp
+        yield f"nothing can be sent to the {side}: its SDP says {said}, and no packet has come from it"
+    elif target is not None and latch.learned is None and end.rtp.limited(target):
+        rate = call.board.settings.unlearned_rate
+        yield f"at most {rate} packets/s go to {target} until it sends: it is not the {side}'s signalling address"
+
+
+def _silence_warnings(call: Call, stream: Stream, side: Side, now: float) -> Iterator[str]:
+    end = stream.end(side)
+    if stream.held or not stream.enabled:
+        return
+    heard = end.rtp.tally.last
+    since = max(heard or 0.0, stream.changed, call.answered or 0.0)
+    silent = now - since
+    if call.answered is not None and stream.speaks(side) and silent >= call.board.settings.one_way:
+        yield f"nothing received from {side} for {silent:.0f} s"
+    expectation = end.rtp.latch.expectation
+    if heard is not None or expectation is None or expectation.sdp is None:
+        return
+    if expectation.sdp.address not in expectation.nearby and scope(expectation.sdp.address) is not Scope.PUBLIC:
+        guess = f"; sending to {expectation.target} is a guess" if expectation.target else ""
+        yield f"the {side}'s SDP says {expectation.sdp}, a private address, and no packet has come from it yet{guess}"
+
+
+def _why(end: End) -> str:
+    return end.rtp.refusals.why or end.rtcp.refusals.why

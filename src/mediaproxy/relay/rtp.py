@@ -1,0 +1,57 @@
+"""What a datagram is, read from its first bytes: RTP, RTCP, STUN, DTLS or something else (RFC 7983, RFC 5761 §4).
+
+Bytes come in, a kind and at most an RTP header go out. Nothing here keeps, changes or decrypts anything, and no bytes
+raise.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import Enum
+
+_RTP = struct.Struct("!xBH4xI")
+_STUN_COOKIE = b"\x21\x12\xa4\x42"
+
+
+class Kind(Enum):
+    """What a datagram on a media port is."""
+
+    RTP = "rtp"
+    RTCP = "rtcp"
+    STUN = "stun"
+    DTLS = "dtls"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class RtpHeader:
+    """The part of an RTP header that latching looks at (RFC 3550 §5.1)."""
+
+    payload_type: int
+    "0 to 127."
+    sequence: int
+    "0 to 65535."
+    ssrc: int
+    "32 bits."
+
+
+def kind_of(data: bytes) -> Kind:
+    """The kind of a datagram, by its first bytes alone."""
+    if len(data) < 8:
+        return Kind.OTHER
+    first, second = data[0], data[1]
+    if first >> 6 == 2:
+        # RFC 5761 §4: the packet types of RTCP are 192 to 223; RTP must not use 64 to 95 with it.
+        if 192 <= second <= 223:
+            return Kind.RTCP
+        return Kind.RTP if len(data) >= 12 else Kind.OTHER
+    if first <= 3 and len(data) >= 20 and data[4:8] == _STUN_COOKIE:  # RFC 8489 §5
+        return Kind.STUN
+    if 20 <= first <= 63 and len(data) >= 13:  # RFC 6347 §4.1: a record header has 13 bytes
+        return Kind.DTLS
+    return Kind.OTHER
+
+
+def rtp_header(data: bytes) -> RtpHeader:
+    """The header of a datagram that ``kind_of`` calls RTP."""
+    second, sequence, ssrc = _RTP.unpack_from(data)
+    return RtpHeader(second & 0x7F, sequence, ssrc)

@@ -1,0 +1,121 @@
+"""What an operator can set about a relay, as values. config.py fills them from TOML; nothing here reads or decides.
+
+Every field says unit, range and default. Times are seconds; all of calls.md's timers are here, so that tests can scale
+them. Ranges are enforced when a configuration is decoded (msgspec.Meta), what needs two fields in ``__post_init__``.
+"""
+
+import ipaddress
+from typing import Annotated, Literal
+
+import msgspec
+
+from mediaproxy.endpoint import Scope, ip_address, scope
+
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1_000_000.0)]
+Port = Annotated[int, msgspec.Meta(ge=1024, le=65535)]
+Policy = Literal["never", "probation"]
+
+
+class RelayAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One address of this host that media comes to; at most one per IP version."""
+
+    bind: str
+    "IPv4 or IPv6 address that ports are bound on."
+    advertise: str = ""
+    "Address of the same version that SDP shows; empty: the one bound. A cloud host behind 1:1 NAT sets its public one."
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.bind else 4
+
+    @property
+    def public(self) -> str:
+        """The address that others are told."""
+        return self.advertise or self.bind
+
+    def __post_init__(self) -> None:
+        for name, text in (("bind", self.bind), ("advertise", self.public)):
+            if ip_address(text) is None or str(ip_address(text)) != text:
+                raise ValueError(f"{name}: {text!r} is not an IP address in its usual form")
+            if scope(text) in (Scope.UNSPECIFIED, Scope.MULTICAST, Scope.BROADCAST):
+                raise ValueError(f"{name}: {text!r} is no address of one host")
+        if (":" in self.bind) != (":" in self.public):
+            raise ValueError("bind and advertise must be of the same IP version")
+
+
+class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One relay."""
+
+    addresses: Annotated[tuple[RelayAddress, ...], msgspec.Meta(min_length=1, max_length=2)]
+    "Where media comes to: one address per IP version."
+    port_min: Port = 16384
+    "First port lent, even (rounded up). The default range is below Linux' ephemeral ports (calls.md 17)."
+    port_max: Port = 32766
+    "Last even port lent; its RTCP port is one above."
+    latch_others: Policy = "never"
+    "What becomes of a source whose address neither SDP nor signalling vouch for (calls.md 2)."
+    latch_unknown: Policy = "probation"
+    "The same when the phone's address is unknown, so that nobody can qualify by address (calls.md 1)."
+    v4_bits: Annotated[int, msgspec.Meta(ge=8, le=32)] = 32
+    "Leading bits of an IPv4 address that must agree for ranks 2 and 3."
+    v6_bits: Annotated[int, msgspec.Meta(ge=16, le=128)] = 64
+    "The same for IPv6: privacy addresses differ between SIP and RTP within a /64."
+    routable: tuple[str, ...] = ()
+    "Private prefixes (CIDR) that this relay can really reach: SDP addresses inside count as public ones (calls.md 5)."
+    unanswered: Seconds = 300.0
+    "A call without 2xx ends after this long without media."
+    silence: Seconds = 90.0
+    "A talking call ends after this long without RTP, RTCP or STUN in either direction on any stream."
+    hold: Seconds = 7200.0
+    "The same for a call on hold."
+    linger: Seconds = 32.0
+    "How long CANCEL and failure keep the ports for a 2xx that crossed them (64 × T1 of RFC 3261)."
+    cool: Seconds = 30.0
+    "How long a port of an ended call is not lent again…"
+    cool_quiet: Seconds = 5.0
+    "…and how long no packet may have come to it."
+    one_way: Seconds = 10.0
+    "A side that is silent this long while the other one is heard gives an event."
+    upgrade: Seconds = 1.0
+    "How long after the first packet a source of a better rank replaces it."
+    equal_rank_silence: Seconds = 0.1
+    "In that time, one of the same rank replaces it after this much silence."
+    rebind_silence: Seconds = 1.0
+    "A new port of the same address replaces the old one after this much silence."
+    probation_silence: Seconds = 2.0
+    "How long nothing may have come from a ranked source before probation lets another one in."
+    rebind_sequence: Annotated[int, msgspec.Meta(ge=0, le=32767)] = 500
+    "RTP packets that a known SSRC may be ahead on a new port of the same address to be followed at once (calls.md 6)."
+    probation_packets: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 5
+    "RTP packets in sequence with one SSRC that end a probation."
+    unlearned_rate: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 100
+    "Packets per second and stream to an address that is not the signalling one, until it has sent (calls.md 5)."
+    max_calls: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
+    "Calls at a time; a further one is refused."
+    max_streams: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
+    "Streams of one call."
+    max_legs: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
+    "Callee legs of one call, forks that failed not counted."
+    tos: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
+    "IP TOS or traffic class of what is sent, 184 = expedited forwarding; None: what the operating system does."
+
+    def __post_init__(self) -> None:
+        if len({address.version for address in self.addresses}) != len(self.addresses):
+            raise ValueError("addresses: at most one per IP version")
+        if not self.even_ports:
+            raise ValueError(f"port_min {self.port_min} to port_max {self.port_max} holds no even port with an odd one")
+        for prefix in self.routable:
+            try:
+                ipaddress.ip_network(prefix)
+            except ValueError as error:
+                raise ValueError(f"routable: {error}") from error
+
+    @property
+    def even_ports(self) -> range:
+        """The RTP ports that can be lent."""
+        return range(self.port_min + self.port_min % 2, min(self.port_max, 65534) + 1, 2)
+
+    def address(self, version: int) -> RelayAddress | None:
+        """The address of an IP version, if this relay has one."""
+        return next((address for address in self.addresses if address.version == version), None)

@@ -1,0 +1,264 @@
+"""One relayed stream: two ends, one facing each party, each a pair of lent ports with a latch per port.
+
+SDP and packets come in, Flows go out: what the plane should do is computed from what is known, never remembered apart
+from it. It must never hand a packet to the plane that a limit still has to see.
+"""
+
+from collections import deque
+
+import msgspec
+
+from mediaproxy.control import Direction, MediaPort
+from mediaproxy.control import Stream as Sdp
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import Side
+from mediaproxy.relay.effects import Effect, Install
+from mediaproxy.relay.expectation import Ground, Voucher
+from mediaproxy.relay.flow import Flow, SlotCounters
+from mediaproxy.relay.latch import Latch
+from mediaproxy.relay.ports import Pair
+from mediaproxy.relay.refusals import Refusals
+from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.tally import Tally
+
+_SPEAKS = (Direction.SENDRECV, Direction.SENDONLY)
+_LISTENS = (Direction.SENDRECV, Direction.RECVONLY)
+
+
+class Limit:
+    """At most so many packets in any one second (calls.md 5: no reflector)."""
+
+    __slots__ = ("_sent",)
+
+    def __init__(self, packets: int) -> None:
+        self._sent: deque[float] = deque(maxlen=packets)
+
+    def allows(self, now: float) -> bool:
+        """Whether one more may go; if so it counts."""
+        if len(self._sent) == self._sent.maxlen and now - self._sent[0] < 1.0:
+            return False
+        self._sent.append(now)
+        return True
+
+
+class Port:
+    """Mutable: one lent local port, what is known of the party behind it, and what the plane was told last."""
+
+    __slots__ = (
+        "call_id",
+        "closed",
+        "end",
+        "generation",
+        "guests",
+        "installed",
+        "latch",
+        "local",
+        "passed",
+        "peer",
+        "refusals",
+        "rtcp",
+        "tally",
+        "via",
+    )
+
+    def __init__(self, end: "End", local: Endpoint, latch: Latch, *, rtcp: bool) -> None:
+        self.end = end
+        self.local = local
+        self.generation = end.pair.generation
+        self.rtcp = rtcp
+        self.latch = latch
+        self.tally = Tally()
+        self.refusals = Refusals()
+        self.peer: Port | None = None
+        self.via: Port | None = None
+        "The port of another leg that this party was told to send to (second 2xx, calls.md 9); None: this one."
+        self.guests: list[Port] = []
+        "Ports of other legs whose parties were told to send here."
+        self.installed: Flow | None = None
+        self.passed: float | None = None
+        "When the last ICE or DTLS packet came that was forwarded without being media."
+        self.closed = False
+
+    @property
+    def alive(self) -> float | None:
+        """When the last accepted packet of any kind came."""
+        times = [at for at in (self.tally.last, self.passed) if at is not None]
+        return max(times, default=None)
+
+    def target(self, now: float) -> Endpoint | None:
+        """Where packets for this port's party go; None: not known, or of an IP version that this port has not."""
+        target = self.latch.target(now)
+        return target if target is not None and target.version == self.local.version else None
+
+    def limited(self, target: Endpoint) -> bool:
+        """Whether the rate to that target is still limited (calls.md 5)."""
+        return not self.latch.proven(target)
+
+    def _offloaded(self, now: float) -> bool:
+        """Whether the plane may forward what comes from the learned source, without asking."""
+        peer, learned = self.peer, self.latch.learned
+        if peer is None or learned is None or self.via is not None or peer.via is not None:
+            return False
+        target = peer.target(now)
+        return target is not None and not peer.limited(target)
+
+    def flow(self, now: float, tos: int | None) -> Flow:
+        """What the plane should do at this port."""
+        if self.closed or self.end.idle or self.peer is None or self.peer.closed:
+            return Flow(local=self.local, generation=self.generation)
+        return Flow(
+            local=self.local,
+            generation=self.generation,
+            peer=self.peer.local,
+            peer_generation=self.peer.generation,
+            source=self.latch.learned if self._offloaded(now) else None,
+            target=self.target(now),
+            allowed=() if self.guests else self.latch.allowed(self.local.version),
+            tos=tos,
+        )
+
+    def sync(self, now: float, tos: int | None) -> list[Effect]:
+        """Tell the plane, if that is news."""
+        flow = self.flow(now, tos)
+        if flow == self.installed:
+            return []
+        self.installed = flow
+        return [Install(flow)]
+
+    def noted(self, slot: SlotCounters) -> None:
+        """The plane's counters of this port."""
+        if slot.generation == self.generation and slot.local == self.local:
+            self.tally.noted(slot)
+            self.latch.noted(slot)
+
+
+class End:
+    """Mutable: the ports of one stream that face one party."""
+
+    __slots__ = ("limit", "pair", "rtcp", "rtp", "side", "stream")
+
+    def __init__(self, stream: "Stream", side: Side, pair: Pair, settings: RelaySettings) -> None:
+        self.stream = stream
+        self.side = side
+        self.pair = pair
+        self.limit = Limit(settings.unlearned_rate)
+        latch = Latch(settings)
+        self.rtp = Port(self, pair.rtp, latch, rtcp=False)
+        self.rtcp = Port(self, pair.rtcp, Latch(settings, latch), rtcp=True)
+
+    @property
+    def ports(self) -> tuple[Port, Port]:
+        """RTP and RTCP."""
+        return (self.rtp, self.rtcp)
+
+    @property
+    def idle(self) -> bool:
+        """The stream is disabled by SDP."""
+        return not self.stream.enabled
+
+    @property
+    def closed(self) -> bool:
+        """Its pair is this call's no more."""
+        return self.rtp.closed
+
+    def media_port(self, sdp: Sdp) -> MediaPort:
+        """What the SDP should say for this end."""
+        return MediaPort(rtp=self.pair.advertised, rtcp=self.pair.advertised_rtcp if sdp.rtp else None)
+
+    def attach(self, rtp: Latch, rtcp: Latch) -> None:
+        """Listen to another leg: with its latches."""
+        self.rtp.latch, self.rtcp.latch = rtp, rtcp
+
+
+class Stream:
+    """Mutable: one m-section of a call."""
+
+    __slots__ = ("caller", "changed", "call_id", "callee", "index", "one_way", "sdp")
+
+    def __init__(self, index: int, pairs: dict[Side, Pair], settings: RelaySettings, call_id: str, now: float) -> None:
+        self.index = index
+        self.call_id = call_id
+        self.changed = now
+        "When SDP last changed what is expected."
+        self.sdp: dict[Side, Sdp] = {}
+        "What each party's SDP said last."
+        self.one_way: dict[Side, float] = {}
+        "Sides that an event has called silent, with its time."
+        self.caller = End(self, Side.CALLER, pairs[Side.CALLER], settings)
+        self.callee = End(self, Side.CALLEE, pairs[Side.CALLEE], settings)
+        for one, other in zip(self.caller.ports, self.callee.ports, strict=True):
+            one.peer, other.peer = other, one
+
+    @property
+    def ends(self) -> tuple[End, End]:
+        """Towards the caller and towards the callee."""
+        return (self.caller, self.callee)
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """All four."""
+        return (*self.caller.ports, *self.callee.ports)
+
+    def end(self, side: Side) -> End:
+        """The end that faces a party."""
+        return self.caller if side is Side.CALLER else self.callee
+
+    @property
+    def enabled(self) -> bool:
+        """No party has set its port to 0."""
+        return all(sdp.endpoint is not None for sdp in self.sdp.values())
+
+    @property
+    def closed(self) -> bool:
+        """It has no port left."""
+        return self.caller.closed and self.callee.closed
+
+    @property
+    def held(self) -> bool:
+        """A party has put it on hold."""
+        return any(sdp.held for sdp in self.sdp.values())
+
+    @property
+    def described(self) -> Sdp:
+        """Its SDP, for reports: the caller's if there is one."""
+        return self.sdp.get(Side.CALLER) or self.sdp.get(Side.CALLEE) or Sdp(kind="", transport="")
+
+    @property
+    def kind(self) -> str:
+        """Media type: audio, video, image…"""
+        return self.described.kind
+
+    def speaks(self, side: Side) -> bool:
+        """Whether SDP lets us expect media from that side now."""
+        own, other = self.sdp.get(side), self.sdp.get(side.other)
+        if own is None or other is None or not self.enabled or self.held:
+            return False
+        return own.direction in _SPEAKS and other.direction in _LISTENS
+
+    @property
+    def alive(self) -> float:
+        """When the last accepted packet came, either way; 0.0: never."""
+        return max((port.alive or 0.0 for port in self.ports), default=0.0)
+
+    def expect(self, vouchers: dict[Side, Voucher], ground: Ground, now: float) -> bool:
+        """Tell all four latches what SDP and signalling say now. True if somebody's whereabouts changed."""
+        changed = False
+        for end in self.ends:
+            sdp = self.sdp.get(end.side)
+            voucher = vouchers.get(end.side)
+            if sdp is None or voucher is None or sdp.endpoint is None or end.closed:
+                continue
+            other = self.sdp.get(end.side.other)
+            changed |= end.rtp.latch.expect(ground.expect(voucher, sdp, other, rtcp=False), now)
+            if sdp.rtp:
+                changed |= end.rtcp.latch.expect(ground.expect(voucher, sdp, other, rtcp=True), now)
+        return changed
+
+    def sync(self, now: float, tos: int | None) -> list[Effect]:
+        """Tell the plane what is news at the ports that are still ours."""
+        return [effect for port in self.ports if not port.closed for effect in port.sync(now, tos)]
+
+
+def disabled(stream: Stream) -> Sdp:
+    """What an SDP says of a stream that it does not have any more: as with port 0."""
+    return msgspec.structs.replace(stream.described, endpoint=None, rtcp=None)

@@ -1,0 +1,194 @@
+"""All lent ports and what happens to a packet at one of them.
+
+Packets that the plane passed up come in; they are sent on, refused or make a latch learn. Streams get their ports here
+and give them back. It must never forward a packet from a source that no latch accepted.
+"""
+
+import random
+
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import PeerLearned, Side, SourceRefused
+from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
+from mediaproxy.relay.expectation import Ground
+from mediaproxy.relay.flow import Flow, Packet, SlotCounters
+from mediaproxy.relay.latch import Action, Verdict
+from mediaproxy.relay.ports import Pair, PortPool
+from mediaproxy.relay.rtp import Kind, kind_of
+from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.stream import End, Port, Stream
+
+_DISABLED = Verdict(Action.REFUSE, "SDP has disabled the stream", early=True)
+_LOOP = Verdict(Action.REFUSE, "a port of this relay: a loop")
+
+
+class Switchboard:
+    """Mutable: the ports of a relay, by their local endpoint."""
+
+    def __init__(self, settings: RelaySettings, rng: random.Random) -> None:
+        self.settings = settings
+        self.pool = PortPool(settings, rng)
+        self.ground = Ground(settings, self.pool)
+        self._ports: dict[Endpoint, Port] = {}
+
+    # -- lending
+
+    def lend(
+        self, index: int, versions: dict[Side, int], call_id: str, now: float
+    ) -> tuple[Stream | None, list[Effect]]:
+        """A new stream with ports of these IP versions; None: no ports are left, and nothing was taken."""
+        pairs: dict[Side, Pair] = {}
+        effects: list[Effect] = []
+        for side, version in versions.items():
+            effects += self._make_room(version, now)
+            pair = self.pool.lend(version)
+            if pair is None:
+                for taken in pairs.values():
+                    self.pool.unlend(taken)
+                return None, effects
+            pairs[side] = pair
+        stream = Stream(index, pairs, self.settings, call_id, now)
+        for port in stream.ports:
+            self._ports[port.local] = port
+        return stream, effects
+
+    def _make_room(self, version: int, now: float) -> list[Effect]:
+        """If no port is free, take one that has cooled though strangers still send to it."""
+        if self.pool.free(version):
+            return []
+        pair = self.pool.force(version, now)
+        return removed(pair) if pair else []
+
+    def unlend(self, stream: Stream) -> None:
+        """Undo ``lend`` before anybody was told of the ports."""
+        for end in stream.ends:
+            for port in end.ports:
+                del self._ports[port.local]
+            self.pool.unlend(end.pair)
+
+    def cool(self, end: End, now: float) -> list[Effect]:
+        """The end's party has left. Its ports stay ours, deaf, until they have cooled (calls.md 10)."""
+        if end.closed:
+            return []
+        known: set[str] = set()
+        for port in end.ports:
+            port.closed = True
+            del self._ports[port.local]
+            known |= port.latch.addresses
+        self.pool.cool(end.pair, now, known)
+        return [Install(Flow(local=port.local, generation=port.generation)) for port in end.ports]
+
+    def thaw(self, now: float) -> list[Effect]:
+        """Give cooled ports back to the plane."""
+        return [effect for pair in self.pool.thaw(now) for effect in removed(pair)]
+
+    def drain(self) -> list[Effect]:
+        """Give all cooling ports back at once: the relay stops."""
+        return [effect for pair in self.pool.drain() for effect in removed(pair)]
+
+    def find(self, local: Endpoint) -> Port | None:
+        """The port of a call, lent and not cooling."""
+        return self._ports.get(local)
+
+    def withdraw(self, stream: Stream, local: Endpoint) -> list[Effect]:
+        """Undo ``lend`` of a stream one of whose ports another program has; that pair is not lent any more."""
+        effects: list[Effect] = []
+        for end in stream.ends:
+            for port in end.ports:
+                del self._ports[port.local]
+            if local in (end.pair.rtp, end.pair.rtcp):
+                self.pool.withdraw(end.pair)
+            else:
+                self.pool.unlend(end.pair)
+            effects += removed(end.pair)
+        return effects
+
+    # -- packets
+
+    def noted(self, slot: SlotCounters) -> None:
+        """What the plane has counted at one port."""
+        port = self._ports.get(slot.local)
+        if port is not None:
+            port.noted(slot)
+
+    def packet(self, packet: Packet, now: float) -> list[Effect]:
+        """Decide on one packet that the plane passed up."""
+        port = self._ports.get(packet.local)
+        if port is None or port.generation != packet.generation:
+            self.pool.heard(packet.local, packet.generation, packet.source, now)
+            return []
+        port.noted(packet.slot)
+        if port.end.idle:
+            return self._refuse(port, packet.source, _DISABLED, now)
+        if self.pool.ours(packet.source):
+            return self._refuse(port, packet.source, _LOOP, now)
+        verdict = Verdict(Action.REFUSE)
+        refusal: Verdict | None = None
+        for candidate in _candidates(port, packet.source):
+            verdict = candidate.latch.judge(packet.source, packet.data, now)
+            if verdict.action is Action.FORWARD:
+                return self._accept(candidate, port, packet, verdict, now)
+            refusal = refusal or verdict
+        return self._refuse(port, packet.source, refusal or verdict, now)
+
+    def _refuse(self, port: Port, source: Endpoint, verdict: Verdict, now: float) -> list[Effect]:
+        """Count; tell only the first of each source."""
+        if not port.refusals.add(source, verdict.why, quiet=verdict.early):
+            return []
+        stream, side = port.end.stream, port.end.side
+        return [
+            Report(
+                SourceRefused(
+                    at=now, call_id=stream.call_id, stream=stream.index, side=side, source=source, why=verdict.why
+                )
+            )
+        ]
+
+    def _accept(self, port: Port, came_to: Port, packet: Packet, verdict: Verdict, now: float) -> list[Effect]:
+        """Forward a packet, and hand the stream to the plane if that packet has settled something."""
+        effects = self._forward(port, packet, now)
+        if verdict.latched:
+            stream = port.end.stream
+            learned = PeerLearned(
+                at=now,
+                call_id=stream.call_id,
+                stream=stream.index,
+                side=port.end.side,
+                source=packet.source,
+                rank=port.latch.rank,
+                rtcp=port.rtcp,
+                before=verdict.before,
+            )
+            effects.append(Report(learned))
+        if came_to is port:
+            port.via = None  # from now on its party can be reached from its own port
+        for changed in (port, port.peer):
+            if changed is not None and not changed.closed:
+                effects += changed.sync(now, self.settings.tos)
+        return effects
+
+    def _forward(self, port: Port, packet: Packet, now: float) -> list[Effect]:
+        peer, data = port.peer, packet.data
+        target = peer.target(now) if peer is not None else None
+        sends = target is not None and peer is not None and not peer.closed
+        if sends and peer is not None and target is not None and peer.limited(target):
+            sends = peer.end.limit.allows(now)
+        described = port.end.stream.sdp.get(port.end.side)
+        if described is not None and described.rtp and kind_of(data) in (Kind.STUN, Kind.DTLS):
+            port.passed = now
+        else:
+            port.tally.accept(data, now, forwarded=sends)
+        if not sends or peer is None or target is None:
+            return []
+        return [Send((peer.via or peer).local, target, data)]
+
+
+def _candidates(port: Port, source: Endpoint) -> list[Port]:
+    """Whose packet may this be: the port's own party, or one of a fork that was told this port, the likeliest first."""
+    if not port.guests:
+        return [port]
+    return sorted((port, *port.guests), key=lambda candidate: candidate.latch.weigh(source))
+
+
+def removed(pair: Pair) -> list[Effect]:
+    """The effects of giving both ports of a pair back to the plane."""
+    return [Remove(local, pair.generation) for local in (pair.rtp, pair.rtcp)]

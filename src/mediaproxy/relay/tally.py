@@ -1,0 +1,110 @@
+"""What has come to one lent port from the party it faces: packets, bytes, times, codec, loss.
+
+Packets that user space forwarded come in one by one, those of the plane as cumulative counters; sums go out in which
+no packet counts twice.
+"""
+
+from mediaproxy.relay.flow import SlotCounters
+from mediaproxy.relay.rtp import Kind, RtpHeader, kind_of, rtp_header
+
+
+class Tally:
+    """Mutable: the counters of one port."""
+
+    __slots__ = (
+        "_bytes",
+        "_expected",
+        "_forwarded",
+        "_plane_bytes",
+        "_plane_forwarded",
+        "_plane_received",
+        "_received",
+        "_sequence",
+        "_ssrc",
+        "_unmeasured",
+        "_updated",
+        "first",
+        "last",
+        "payload_type",
+    )
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+        self.last: float | None = None
+        "When the last accepted packet came, by whichever path."
+        self.payload_type: int | None = None
+        "RTP payload type of the last RTP packet."
+        self._received = self._forwarded = self._bytes = 0
+        self._plane_received = self._plane_forwarded = self._plane_bytes = 0
+        self._updated = 0
+        "Packets at the last look at the sequence numbers."
+        self._ssrc: int | None = None
+        self._sequence = 0
+        self._expected = 0
+        "Packets that the sequence numbers say were sent."
+        self._unmeasured = 0
+        "Packets received while they said nothing."
+
+    @property
+    def received(self) -> int:
+        """Packets accepted from the party."""
+        return self._received + self._plane_received
+
+    @property
+    def forwarded(self) -> int:
+        """Those of them that were sent on to the other party."""
+        return self._forwarded + self._plane_forwarded
+
+    @property
+    def octets(self) -> int:
+        """UDP payload bytes received, as far as the plane counts them."""
+        return self._bytes + self._plane_bytes
+
+    @property
+    def lost(self) -> int:
+        """Packets that the sequence numbers say were lost before they reached us (RFC 3550 §6.4.1); 0 if unknown."""
+        return max(0, self._expected - (self.received - self._unmeasured))
+
+    def accept(self, data: bytes, now: float, *, forwarded: bool) -> None:
+        """One packet that user space handled."""
+        self._received += 1
+        self._bytes += len(data)
+        self._forwarded += forwarded
+        self._seen(now)
+        if kind_of(data) is Kind.RTP:
+            header = rtp_header(data)
+            self._sequenced(header)
+        else:
+            self._unmeasured += 1
+            self._updated += 1
+
+    def noted(self, slot: SlotCounters) -> None:
+        """The plane's counters; older ones than those known change nothing."""
+        received = slot.packets + slot.undeliverable
+        if received <= self._plane_received:
+            return
+        self._plane_received, self._plane_forwarded, self._plane_bytes = received, slot.packets, slot.bytes
+        if slot.last:
+            self._seen(slot.last)
+        if slot.ssrc is not None and slot.payload_type is not None:
+            self._sequenced(RtpHeader(slot.payload_type, slot.sequence, slot.ssrc))
+
+    def _seen(self, at: float) -> None:
+        self.first = at if self.first is None else self.first
+        self.last = at if self.last is None else max(self.last, at)
+
+    def _sequenced(self, header: RtpHeader) -> None:
+        """Compare what came since the last look with how far the sequence numbers went."""
+        self.payload_type = header.payload_type
+        came, self._updated = self.received - self._updated, self.received
+        ahead = (header.sequence - self._sequence) & 0xFFFF
+        if header.ssrc != self._ssrc or 0x4000 <= ahead < 0xC000:
+            # A new stream: how much of the old one belonged to this interval is unknown.
+            self._ssrc = header.ssrc
+            self._unmeasured += came - 1
+            self._expected += 1
+        elif ahead < 0x4000:
+            self._expected += ahead
+        else:
+            return  # reordered: counted as sent when its successor came
+        self._sequence = header.sequence

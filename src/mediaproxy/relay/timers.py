@@ -1,0 +1,75 @@
+"""The timers of a call (calls.md 11): when it must be looked at, and what is due then."""
+
+from mediaproxy.events import EndReason, OneWay, Side
+from mediaproxy.relay.call import Call
+from mediaproxy.relay.effects import Effect, Report
+from mediaproxy.relay.stream import Stream
+
+_AGAIN = 1.0
+"Seconds until the next look at something that is due as soon as the other side is heard."
+
+
+def expiry(call: Call) -> tuple[float, EndReason]:
+    """When the call ends by itself if nothing more happens, and why."""
+    settings = call.board.settings
+    if call.lingering is not None:
+        return call.lingers_until, call.lingering
+    if call.answered is None:
+        return max(call.trying, call.alive) + settings.unanswered, EndReason.UNANSWERED
+    since = max(call.changed, call.alive)
+    if call.held:
+        return since + settings.hold, EndReason.HOLD_EXPIRED
+    return since + settings.silence, EndReason.SILENT
+
+
+def due(call: Call, now: float) -> float:
+    """When the call must be looked at next."""
+    times = [expiry(call)[0]]
+    for stream in call.all_streams():
+        for port in stream.ports:
+            deserts = port.latch.deserts_at()
+            if deserts is not None and deserts > now:
+                times.append(deserts)
+        if call.answered is not None and call.lingering is None:
+            for side in Side:
+                at = _silent_at(call, stream, side)
+                if at is not None:
+                    times.append(at if at > now else now + _AGAIN)
+    return min(times)
+
+
+def check(call: Call, now: float) -> list[Effect]:
+    """What is due, but for the end of the call."""
+    effects: list[Effect] = []
+    if call.answered is not None and call.lingering is None:
+        for stream in call.all_streams():
+            for side in Side:
+                effects += _one_way(call, stream, side, now)
+    return [*effects, *call.sync(now)]
+
+
+def _silent_since(call: Call, stream: Stream, side: Side) -> float:
+    heard = stream.end(side).rtp.tally.last or 0.0
+    return max(heard, stream.changed, call.answered or 0.0)
+
+
+def _silent_at(call: Call, stream: Stream, side: Side) -> float | None:
+    """When the side has been silent long enough for an event; None: no event can come of it."""
+    if side in stream.one_way or stream.closed or not stream.described.rtp or not stream.speaks(side):
+        return None
+    return _silent_since(call, stream, side) + call.board.settings.one_way
+
+
+def _one_way(call: Call, stream: Stream, side: Side, now: float) -> list[Effect]:
+    """An event when one side is heard and the other is not, once per silence."""
+    told = stream.one_way.get(side)
+    heard = stream.end(side).rtp.tally.last
+    if told is not None and heard is not None and heard > told:
+        del stream.one_way[side]
+    at = _silent_at(call, stream, side)
+    other = stream.end(side.other).rtp.tally.last
+    if at is None or at > now or other is None or now - other >= call.board.settings.one_way:
+        return []
+    stream.one_way[side] = now
+    seconds = now - _silent_since(call, stream, side)
+    return [Report(OneWay(at=now, call_id=call.call_id, stream=stream.index, silent=side, seconds=seconds))]
