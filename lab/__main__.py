@@ -14,7 +14,7 @@ from lab.demo import Result, table
 from lab.homes import SERVER, Internet, NatKind
 from lab.netns import LabError, Namespaces, delete, end_on_signals, run, sweep
 from lab.phone import Account, talk
-from lab.server import document
+from lab.server import Settings, document
 from lab.site import USERS, Site, server_settings
 
 PREFIX = "mphand"
@@ -60,9 +60,8 @@ def _in_namespace(what: str, folder: Path, *argv: str) -> int:
 
 def server(folder: Path) -> int:
     """Run the server in the foreground."""
-    listeners = [{"transport": transport, "bind": f"{SERVER}:5060"} for transport in ("udp", "tcp")]
-    settings = server_settings(folder, {}, {"addresses": [{"bind": SERVER}]})
-    settings["edge"]["listeners"] = listeners
+    listeners: list[Settings] = [{"transport": transport, "bind": f"{SERVER}:5060"} for transport in ("udp", "tcp")]
+    settings = server_settings(folder, listeners, {"addresses": [{"bind": SERVER}]})
     (folder / "config.toml").write_text(document(settings))
     print(f"its configuration: {folder}/config.toml")
     program = str(Path(sys.executable).with_name("mediaproxy"))

@@ -4,7 +4,6 @@ Both kinds of site offer what a call needs: start a server, put phones into the 
 """
 
 import os
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from shutil import which
@@ -51,12 +50,12 @@ class Stage(Protocol):
     ) -> None: ...
 
 
-def server_settings(folder: Path, sip: Mapping[str, Any], relay: Mapping[str, Any]) -> dict[str, Any]:
+def server_settings(folder: Path, listeners: list[Settings], relay: Settings) -> dict[str, Any]:
     """Settings that keep everything the server writes in ``folder`` and let anybody in."""
     return {
         "runtime_dir": str(folder / "run"),
         "state_dir": str(folder / "state"),
-        "edge": {"open": True, "domains": ["sip.test"], "listeners": [sip]},
+        "edge": {"open": True, "domains": ["sip.test"], "listeners": listeners},
         "relay": relay,
     }
 
@@ -75,15 +74,16 @@ class Site:
         self.folder = folder
         self.internet = Internet(kinds, same_lan=same_lan, udp_timeout=udp_timeout)
         self.server: Server | None = None
+        self._phones: list[Phone] = []
         self._started = 0
 
     def start_server(self, changes: Settings = _NOTHING) -> Server:
         """Start the server on 203.0.113.10, with changes to the usual settings."""
         folder = self.folder / f"server{self._started}"
         self._started += 1
-        listener = {"transport": "udp", "bind": f"{SERVER}:5060"}
+        listeners: list[Settings] = [{"transport": name, "bind": f"{SERVER}:5060"} for name in ("udp", "tcp")]
         relay = {"addresses": [{"bind": SERVER}], "port_min": 20000, "port_max": 20398}
-        settings = merge(server_settings(folder, listener, relay), changes)
+        settings = merge(server_settings(folder, listeners, relay), changes)
         self.server = Server(self.internet.public, folder, settings, (SERVER, 5060))
         return self.server
 
@@ -96,15 +96,19 @@ class Site:
         """Put a baresip into a home and start it."""
         place = self.internet.homes[home]
         account = self.account(home, transport, ca_file)
-        return Baresip(place.phone, place.address, account, USERS[home][1], self._folder(home))
+        phone = Baresip(place.phone, place.address, account, USERS[home][1], self._folder(home))
+        self._phones.append(phone)
+        return phone
 
     def pjsip(self, home: str) -> Pjsip:
         """Put a PJSIP phone into a home and start it."""
         place = self.internet.homes[home]
         runner = place.phone.argv
-        return Pjsip(
+        phone = Pjsip(
             lambda argv: runner(*argv), self.account(home), USERS[home][1], self._folder(home), address=place.address
         )
+        self._phones.append(phone)
+        return phone
 
     def phone(self, home: str) -> Phone:
         """Put a phone into a home and start it: baresip if it is installed, else PJSIP."""
@@ -129,6 +133,8 @@ class Site:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for phone in self._phones:
+            phone.close()
         if self.server is not None:
             self.server.stop()
         self.internet.close()
@@ -161,7 +167,7 @@ class Loopback:
         listener = {"transport": "udp", "bind": f"{self._server}:5060", "advertise": f"{self._world}:5060"}
         addresses = [{"bind": self._server, "advertise": self._world}]
         relay = {"addresses": addresses, "port_min": self._ports[0], "port_max": self._ports[1] - 1}
-        settings = merge(server_settings(folder, listener, relay), changes)
+        settings = merge(server_settings(folder, [listener], relay), changes)
         self.server = Server(None, folder, settings, (self._server, 5060))
         return self.server
 
