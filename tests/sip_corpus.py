@@ -87,3 +87,36 @@ GETTERS: tuple[Callable[[Request | Response], object], ...] = (
     lambda m: [m.headers(name) for name in m.names],
 )
 "Everything that reads something a peer wrote."
+
+_VALUE_PARTS = [
+    "sip:",
+    "sips:",
+    "tel:",
+    "a",
+    "b",
+    "@",
+    "[::1]",
+    "192.0.2.1",
+    ":5060",
+    ";lr",
+    ";x=1",
+    "?h=v",
+    "%41",
+    "<",
+    ">",
+    '"',
+    "\\",
+    " ",
+    "\r\n ",
+    "SIP/2.0/UDP ",
+    ",",
+    "*",
+    "\xff",
+    "\x00",
+    ";tag=",
+]
+values = st.one_of(
+    st.text(st.characters(max_codepoint=255), max_size=40),
+    st.lists(st.sampled_from(_VALUE_PARTS), max_size=12).map("".join),
+)
+"Header values from right over nearly right to noise."

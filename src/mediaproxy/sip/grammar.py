@@ -43,6 +43,7 @@ WS = " \t\r\n"
 
 _ELEMENT = re.compile(r'(?:[^",<]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|<[^>]*+(?:>|\Z))*+', re.DOTALL)
 _PIECE = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
+_CLOSED = re.compile(r'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 HOST = r"\[[0-9A-Fa-f:.]++(?:%[0-9A-Za-z._\-]++)?\]|[0-9A-Za-z._\-\x80-\xff]++"
 "A host in a pattern: RFC 3261 §25.1, with underscores and letters beyond ASCII, which local networks use."
@@ -119,6 +120,11 @@ def split_params(text: str) -> list[str]:
         pieces.append(text[at:end])
         at = end + 1
     return pieces
+
+
+def quotes_closed(text: str) -> bool:
+    """Whether every quoted string in the text has its end."""
+    return '"' not in text or _CLOSED.fullmatch(text) is not None
 
 
 def quote(text: str) -> str:

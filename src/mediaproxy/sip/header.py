@@ -8,7 +8,18 @@ import re
 
 import msgspec
 
-from mediaproxy.sip.grammar import TOKEN, WS, Params, SipError, number, quote, split_commas, unfold, unquote
+from mediaproxy.sip.grammar import (
+    TOKEN,
+    WS,
+    Params,
+    SipError,
+    number,
+    quote,
+    quotes_closed,
+    split_commas,
+    unfold,
+    unquote,
+)
 from mediaproxy.sip.uri import Uri
 from mediaproxy.sip.via import Via
 
@@ -48,15 +59,17 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
             rest = text[after:].lstrip(WS)
             if rest and rest[0] != ";":
                 raise SipError(f"no semicolon behind the angle bracket in {text[:80]!r}")
-            return cls(text=text, uri=Uri.parse(text[begin:end]), uri_at=begin, uri_end=end, params_at=after)
-        # RFC 3261 §20: without brackets all parameters belong to the header field
-        found = _BARE.match(text)
-        if found is None:
-            raise SipError(f"no address: {text[:80]!r}")
-        begin, end = found.span(1)
-        bare = found.group(1)
-        uri = _STAR if bare == "*" else Uri.parse(bare)
-        return cls(text=text, uri=uri, uri_at=begin, uri_end=end, params_at=end)
+            uri = Uri.parse(text[begin:end])
+        else:  # RFC 3261 §20: without brackets all parameters belong to the header field
+            found = _BARE.match(text)
+            if found is None:
+                raise SipError(f"no address: {text[:80]!r}")
+            begin, end = found.span(1)
+            after = end
+            uri = _STAR if text[begin:end] == "*" else Uri.parse(text[begin:end])
+        if not quotes_closed(text[after:]):
+            raise SipError(f"a quote without end in {text[:80]!r}")
+        return cls(text=text, uri=uri, uri_at=begin, uri_end=end, params_at=after)
 
     @classmethod
     def parse_many(cls, text: str) -> tuple["NameAddr", ...]:
@@ -103,10 +116,17 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_uri(self, uri: Uri | str) -> "NameAddr":
         """The same with another URI. Brackets are added only if the new URI needs them (RFC 3261 §20.10)."""
-        new = str(uri)
-        if not self.bracketed and any(char in new for char in ",;?"):
-            new = f"<{new}>"
-        return NameAddr.parse(self.text[: self.uri_at] + new + self.text[self.uri_end :])
+        new = Uri.parse(uri) if isinstance(uri, str) else uri
+        add = not self.bracketed and any(char in new.text for char in ",;?")
+        written = f"<{new.text}>" if add else new.text
+        begin = self.uri_at + add
+        return NameAddr(
+            text=self.text[: self.uri_at] + written + self.text[self.uri_end :],
+            uri=new,
+            uri_at=begin,
+            uri_end=begin + len(new.text),
+            params_at=self.params_at + len(written) - (self.uri_end - self.uri_at),
+        )
 
     def with_param(self, name: str, value: str | None = None) -> "NameAddr":
         """The same with the parameter set (None: without value)."""

@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from mediaproxy.endpoint import Endpoint, ip_address
-from mediaproxy.sip.grammar import HOST, Params, SipError, number
+from mediaproxy.sip.grammar import HOST, Params, SipError, number, quotes_closed
 
 _FORBIDDEN = re.compile(r"[\x00-\x20<>\x7f]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+:(?=.)")
@@ -49,8 +49,8 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, text: str) -> "Uri":
         """Read a URI without the angle brackets. SipError if it is none (white space, no scheme, bad host or port)."""
         found = _SIP.match(text)
-        if _FORBIDDEN.search(text):
-            raise SipError(f"a URI with white space, control characters or brackets in it: {text[:80]!r}")
+        if _FORBIDDEN.search(text) or not quotes_closed(text):
+            raise SipError(f"a URI with white space, control characters, brackets or an open quote: {text[:80]!r}")
         if found is None:
             return cls._opaque(text)
         scheme, info, host, port_text, _ = found.groups()
@@ -132,7 +132,10 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
         where = host if port is None else f"{host}:{port}"
-        return Uri.parse(self.text[: self.host_at] + where + self.text[self.params_at :])
+        new = Uri.parse(self.text[: self.host_at] + where + self.text[self.params_at :])
+        if (new.host, new.port) != (host, port):
+            raise SipError(f"no host and port: {where[:80]!r}")
+        return new
 
     def with_param(self, name: str, value: str | None = None) -> "Uri":
         """The same URI with the parameter set (None: without value)."""

@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from mediaproxy.endpoint import Endpoint, ip_address
-from mediaproxy.sip.grammar import HOST, WS, Params, SipError, number, split_commas
+from mediaproxy.sip.grammar import HOST, WS, Params, SipError, number, quotes_closed, split_commas
 
 _VIA = re.compile(
     r"\s*+([\w\-.!%*+`'~]++)\s*+/\s*+([\w\-.!%*+`'~]++)\s*+/\s*+([\w\-.!%*+`'~]++)\s++"
@@ -40,7 +40,7 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, text: str) -> "Via":
         """Read one Via value. SipError if it is none."""
         found = _VIA.match(text)
-        if found is None:
+        if found is None or not quotes_closed(text[found.end() :]):
             raise SipError(f"bad Via: {text[:80]!r}")
         name, version, transport, host, port_text = found.groups()
         port = None
