@@ -112,9 +112,9 @@ def test_rfc_examples(value: str, account: Account, response: str) -> None:
     credentials = Credentials.parse(value)
     assert credentials is not None and credentials.algorithm is not None
     where = Realm(credentials.realm, [account], KEY, ALL)
-    found = where.find(credentials)
+    ((found, secret),) = where.candidates(credentials, credentials.algorithm)
     assert found == account
-    assert credentials.expected(credentials.algorithm, where.secret(found, credentials.algorithm), "GET") == response
+    assert credentials.expected(credentials.algorithm, secret, "GET") == response
     # The password is right, but the nonce is the RFC's and not ours: the phone must not ask its user again.
     assert verify([value], "GET", where, Replays(), NOW).verdict is Verdict.STALE
 
@@ -157,6 +157,15 @@ def test_ha1_instead_of_password_limits_the_offer() -> None:
     assert "algorithm=MD5" in challenge
     assert judge(answer(challenge, "bob", "pw"), where).account == stored
     assert judge(answer(challenge, "alice", "secret"), where).account == ALICE
+
+
+def test_one_name_in_two_domains() -> None:
+    accounts = [Account(username="alice", domain=domain, password=domain) for domain in ("a.example", "b.example")]
+    where = realm(*accounts)
+    challenge = where.challenges(NOW, SALT)[0]
+    for account in accounts:
+        assert judge(answer(challenge, "alice", account.password), where).account == account
+    assert judge(answer(challenge, "alice", "c.example"), where).verdict is Verdict.DENIED
 
 
 CHALLENGE = realm().challenges(NOW, SALT)[0]

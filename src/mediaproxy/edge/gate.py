@@ -57,7 +57,7 @@ class Gate:
         self.realm: Realm | None = None
         if settings.accounts:
             name = settings.realm or next(iter(settings.domains), "mediaproxy")
-            self.realm = Realm(name, settings.accounts, key)
+            self.realm = Realm(name, settings.accounts, key, settings.algorithms)
 
     def is_trusted(self, source: str) -> bool:
         """Whether a configured proxy is at this address."""

@@ -11,7 +11,7 @@ import msgspec
 
 from mediaproxy.agents import AgentList
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.sip.digest import Account
+from mediaproxy.sip.digest import Account, Algorithm
 from mediaproxy.sip.transaction import Timers
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86400.0)]
@@ -129,6 +129,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     "Who may register and call. Empty: everybody who can reach us, which must be a private network unless ``open``."
     realm: str = ""
     "Realm of the digest challenge; empty: the first domain, or ``mediaproxy``."
+    algorithms: Annotated[tuple[Algorithm, ...], msgspec.Meta(min_length=1)] = (Algorithm.MD5,)
+    """Digest algorithms that are offered, strongest first (RFC 8760). More than MD5 only if every phone can cope:
+    baresip 1.0 for one gives up when it sees a challenge that it does not know."""
     open: bool = False
     "Serve public addresses without accounts. Everybody can register and call then."
     trusted_proxies: tuple[str, ...] = ()

@@ -179,20 +179,18 @@ class Realm:
             if algorithm in wanted and all(a.secret(algorithm, name) is not None for a in members)
         )
         "What is offered, strongest first: wanted, and every account can answer it."
-        self._accounts: dict[str, Account] = {}
-        self._secrets: dict[tuple[str, Algorithm], str] = {}
-        self._hashed: dict[tuple[str, Algorithm], str] = {}
+        self._members: dict[tuple[str, Algorithm], list[tuple[Account, str]]] = {}
+        "(User name or its hash, algorithm) -> accounts of that name, one per domain, each with its HA1."
         for account in members:
-            self._add(account)
+            for algorithm in self.algorithms:
+                self._add(account, algorithm)
 
-    def _add(self, account: Account) -> None:
-        user = _wire(account.username)
-        self._accounts[user] = account
-        for algorithm in self.algorithms:
-            secret = account.secret(algorithm, self.name)
-            assert secret is not None
-            self._secrets[user, algorithm] = secret
-            self._hashed[digest(algorithm, f"{account.username}:{self.name}".encode()), algorithm] = user
+    def _add(self, account: Account, algorithm: Algorithm) -> None:
+        secret = account.secret(algorithm, self.name)
+        assert secret is not None
+        hashed = digest(algorithm, f"{account.username}:{self.name}".encode())
+        for name in (_wire(account.username), hashed):
+            self._members.setdefault((name, algorithm), []).append((account, secret))
 
     def challenges(self, now: float, salt: str, stale: bool = False) -> tuple[str, ...]:
         """Values for WWW-Authenticate or Proxy-Authenticate lines, strongest first (RFC 8760 §2.4).
@@ -219,18 +217,12 @@ class Realm:
             return None
         return int(body[:12], 16) / 1000
 
-    def find(self, credentials: Credentials) -> Account | None:
-        """The account that the credentials name, by name or by hash."""
-        user = credentials.username
-        if credentials.userhash and credentials.algorithm is not None:
-            user = self._hashed.get((user.lower(), credentials.algorithm), "")
-        return self._accounts.get(user)
-
-    def secret(self, account: Account | None, algorithm: Algorithm) -> str:
-        """HA1 of the account. For None one that no password has, so that unknown users take as long as known ones."""
-        if account is None:
-            return hmac.new(self._key, b"nobody", "sha256").hexdigest()[: algorithm.hex_length]
-        return self._secrets[_wire(account.username), algorithm]
+    def candidates(self, credentials: Credentials, algorithm: Algorithm) -> tuple[tuple[Account | None, str], ...]:
+        """Whom the credentials may be of, by name or by its hash, each with HA1. For an unknown name nobody, with an
+        HA1 that no password has: unknown users take as long as known ones."""
+        user = credentials.username.lower() if credentials.userhash else credentials.username
+        nobody = hmac.new(self._key, b"nobody", "sha256").hexdigest()[: algorithm.hex_length]
+        return tuple(self._members.get((user, algorithm), ())) or ((None, nobody),)
 
     def owns(self, credentials: Credentials) -> bool:
         """Whether the credentials are for this realm."""
@@ -318,11 +310,17 @@ def _judge(credentials: Credentials, method: str, realm: Realm, replays: Replays
     algorithm = credentials.algorithm
     if algorithm is None or algorithm not in realm.algorithms:
         return Outcome(verdict=Verdict.DENIED, why="an algorithm that was not offered")
-    account = realm.find(credentials)
-    expected = credentials.expected(algorithm, realm.secret(account, algorithm), method)
-    right = hmac.compare_digest(expected.encode(), credentials.response.lower().encode("latin-1", "replace"))
-    if account is None or not right:
-        return Outcome(verdict=Verdict.DENIED, why="unknown user" if account is None else "wrong password")
+    response = credentials.response.lower().encode("latin-1", "replace")
+    candidates = realm.candidates(credentials, algorithm)
+    right = [
+        account
+        for account, secret in candidates
+        if hmac.compare_digest(credentials.expected(algorithm, secret, method).encode(), response)
+    ]
+    if not right or right[0] is None:
+        why = "unknown user" if candidates[0][0] is None else "wrong password"
+        return Outcome(verdict=Verdict.DENIED, why=why)
+    account = right[0]
     issued = realm.issued(credentials.nonce)
     if issued is None or not -0.001 <= now - issued <= realm.lifetime:
         return Outcome(verdict=Verdict.STALE, account=account, why="the nonce is too old or not ours")
