@@ -81,6 +81,17 @@ class Proxy:
         self._routes = Routes(self._marks, self.domains, network.listeners)
         self._gate = Gate(settings, self.domains, secret, rng)
 
+    def learn(self, aors: Iterable[str]) -> None:
+        """These addresses of record are registered: their hosts are ours where nobody said which are."""
+        for aor in aors:
+            self.domains.learn(aor.rpartition("@")[2])
+        self.media.update(self.domains.hosts)
+
+    def change(self, settings: EdgeSettings) -> None:
+        """Other routes, lists and limits count from now on; listeners, domains, accounts and timers do not change."""
+        self._settings = settings
+        self.media.update(self.domains.hosts, settings)
+
     # -- requests
 
     def request(self, request: Request, inbound: Inbound, now: float) -> list[Effect]:
