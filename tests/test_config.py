@@ -132,6 +132,7 @@ def test_ha1() -> None:
             ["line 1: relay.addresses: expected at most 2, got 3"],
             id="many",
         ),
+        pytest.param("edge.algorithms = []", ["line 1: edge.algorithms: expected at least 1, got 0"], id="few"),
         pytest.param(
             'log.level = "inof"',
             ['line 1: log.level: expected one of "debug", "info", "warning", "error", got "inof"; did you mean info?'],
@@ -188,8 +189,12 @@ def test_ha1() -> None:
             id="ha1 algorithm",
         ),
         pytest.param(
-            'edge.accounts = [{ username = "a", ha1 = { "MD5" = "1234" } }]',
-            ["edge.accounts[0].ha1.MD5: expected 32 hexadecimal digits", "ha1: a hash is only good for one realm"],
+            'edge.accounts = [{ username = "a", ha1 = { "MD5" = "1234" } }]\nedge.algorithms = ["SHA-256", "MD5"]',
+            [
+                "edge.accounts[0].ha1.MD5: expected 32 hexadecimal digits",
+                "ha1: a hash is only good for one realm",
+                "ha1: expected a hash for SHA-256 too, which edge.algorithms offers",
+            ],
             id="ha1",
         ),
         pytest.param(

@@ -92,6 +92,8 @@ class Checker:
             return self._wrong(path, expectation(kind), raw)
         if kind.max_length is not None and len(raw) > kind.max_length:
             self._problem(path, f"expected at most {kind.max_length}, got {len(raw)}")
+        if len(raw) < (kind.min_length or 0):
+            self._problem(path, f"expected at least {kind.min_length}, got {len(raw)}")
         return [self.value(one, kind.item_type, (*path, at)) for at, one in enumerate(raw)]
 
     def _dict(self, raw: Any, kind: types.DictType, path: Path) -> Any:

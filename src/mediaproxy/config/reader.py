@@ -16,6 +16,7 @@ from mediaproxy.agents import AgentList
 from mediaproxy.config.check import Checker, Problem, check_prefix
 from mediaproxy.config.lines import line_numbers, line_of
 from mediaproxy.config.schema import Config
+from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.sip.digest import Account
 
 
@@ -113,18 +114,21 @@ def _accounts(config: Config) -> Iterable[Problem]:
         if (account.username, account.domain) in seen:
             yield Problem(path=path, text=f"{account.username} has an account already; expected one")
         seen.add((account.username, account.domain))
-        yield from _hashes(account, path, config.edge.realm)
+        yield from _hashes(account, path, config.edge)
 
 
-def _hashes(account: Account, path: tuple[str | int, ...], realm: str) -> Iterable[Problem]:
+def _hashes(account: Account, path: tuple[str | int, ...], settings: EdgeSettings) -> Iterable[Problem]:
     for algorithm, value in account.ha1.items():
         if not re.fullmatch(rf"[0-9A-Fa-f]{{{algorithm.hex_length}}}", value):
             text = (
                 f"expected {algorithm.hex_length} hexadecimal digits, the {algorithm} hash of username:realm:password"
             )
             yield Problem(path=(*path, "ha1", str(algorithm)), text=text)
-    if account.ha1 and not realm:
+    if account.ha1 and not settings.realm:
         yield Problem(path=(*path, "ha1"), text="a hash is only good for one realm; set edge.realm to the one it has")
+    missing = [algorithm for algorithm in settings.algorithms if account.ha1 and algorithm not in account.ha1]
+    if missing:
+        yield Problem(path=(*path, "ha1"), text=f"expected a hash for {missing[0]} too, which edge.algorithms offers")
 
 
 def _prefixes(config: Config) -> Iterable[Problem]:
