@@ -41,7 +41,7 @@ class Job:
     @property
     def in_dialog(self) -> bool:
         """Whether it belongs to a dialog that exists."""
-        return self.request.to.tag is not None
+        return bool(self.request.to.tag)
 
 
 class Desk(Protocol):

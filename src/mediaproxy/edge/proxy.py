@@ -123,7 +123,7 @@ class Proxy:
     def _is_for_us(self, request: Request) -> bool:
         if request.max_forwards == 0:
             return True  # only OPTIONS comes so far (RFC 3261 §11)
-        return not request.routes and request.uri.user is None and self.domains.owns(request.uri)
+        return not request.routes and not request.uri.user and self.domains.owns(request.uri)
 
     def _answer_ourselves(self, request: Request, inbound: Inbound) -> list[Effect]:
         """A request to the server itself: keep-alives of phones, mostly."""
@@ -182,7 +182,7 @@ class Proxy:
         return [(fork.Target(),)]
 
     def _bindings(self, uri: Uri, now: float) -> tuple[Binding, ...]:
-        if uri.user is None:
+        if not uri.user:
             return ()
         for aor in self.domains.addresses_of_record(uri):
             bindings = self._directory.lookup(aor, now)

@@ -83,7 +83,7 @@ class Marks:
 
     def loop_of(self, via: Via) -> str | None:
         """The loop hash in a branch that we made; None if we did not make it."""
-        branch = via.branch or ""
+        branch = via.branch
         prefix = MAGIC_COOKIE + "mp"
         parts = branch.removeprefix(prefix).split(".")
         if not branch.startswith(prefix) or len(parts) != 3:
@@ -98,8 +98,8 @@ class Marks:
         parts = (
             request.uri_text,
             request.call_id,
-            request.from_.tag or "",
-            request.to.tag or "",
+            request.from_.tag,
+            request.to.tag,
             str(request.cseq),
             *request.values("Route"),
             *request.values("Proxy-Require"),
@@ -182,7 +182,7 @@ class Routes:
 
     def _is_ours(self, uri: Uri) -> bool:
         # A preloaded Route may name us by our domain (an outbound proxy in a phone's settings).
-        return self._domains.is_self(uri) or (uri.user is None and bool(uri.host) and self._domains.owns(uri))
+        return self._domains.is_self(uri) or (not uri.user and bool(uri.host) and self._domains.owns(uri))
 
     def _is_our_maddr(self, uri: Uri) -> bool:
         address = ip_address(uri.params["maddr"])
