@@ -50,8 +50,16 @@ class Calls:
 
     # -- what a shell calls
 
-    def ask(self, question: Question, now: float) -> tuple[MediaReply, list[Effect]]:
-        """Answer a question of the SIP side."""
+    def ask(
+        self, question: Question, now: float, counters: Iterable[SlotCounters] = ()
+    ) -> tuple[MediaReply, list[Effect]]:
+        """Answer a question of the SIP side.
+
+        ``counters``: the plane's, read only for an EndRequest, so that the totals of a call that ends are exact;
+        without them they are those of the last ``tick``.
+        """
+        if isinstance(question, EndRequest):
+            self._note(counters)
         match question:
             case MediaRequest():
                 reply, effects = self._media(question, now)
@@ -67,8 +75,7 @@ class Calls:
 
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
         """What time brings. Called once a second and at ``deadline``, with a sweep of the plane's counters."""
-        for slot in counters:
-            self._board.noted(slot)
+        self._note(counters)
         effects = self._board.thaw(now)
         while self._agenda and self._agenda[0][0] <= now:
             at, _, call = heapq.heappop(self._agenda)
@@ -97,13 +104,15 @@ class Calls:
         calls = sorted(self._all(), key=lambda call: call.started)
         return tuple(call_report(call, self._name, self.plane_name, now) for call in calls)
 
-    def end(self, call_id: str, now: float) -> list[Effect]:
-        """An operator ends all calls of that Call-ID."""
+    def end(self, call_id: str, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
+        """An operator ends all calls of that Call-ID. ``counters`` as with ``ask``."""
+        self._note(counters)
         calls = list(self._calls.get(call_id, ()))
         return [effect for call in calls for effect in self._finish(call, EndReason.ADMIN, now)]
 
-    def shutdown(self, now: float) -> list[Effect]:
-        """The relay stops: all calls end, all ports go back at once."""
+    def shutdown(self, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
+        """The relay stops: all calls end, all ports go back at once. ``counters`` as with ``ask``."""
+        self._note(counters)
         effects = [effect for call in list(self._all()) for effect in self._finish(call, EndReason.SHUTDOWN, now)]
         return [*effects, *self._board.drain()]
 
@@ -225,6 +234,10 @@ class Calls:
         return []
 
     # -- the register
+
+    def _note(self, counters: Iterable[SlotCounters]) -> None:
+        for slot in counters:
+            self._board.noted(slot)
 
     def _all(self) -> Iterator[Call]:
         return (call for calls in self._calls.values() for call in calls)

@@ -69,8 +69,16 @@ class Expectation:
             return 2
         return 3 if self.signalling and self._near(source.address, self.signalling) else 0
 
+    def near(self, one: Endpoint, other: Endpoint) -> bool:
+        """Whether two addresses are the same party's, by the bits that must agree (calls.md 2)."""
+        return self._near(one.address, other.address)
+
     def _near(self, one: str, other: str) -> bool:
         return same_prefix(one, other, self.v4_bits, self.v6_bits)
+
+    def prefix(self, address: str) -> str:
+        """The CIDR prefix of those bits."""
+        return prefix(address, self.v4_bits, self.v6_bits)
 
     def latches(self, kind: Kind, payload_type: int | None) -> bool:
         """Whether a datagram of that kind is the media that this port is for (calls.md 3)."""
@@ -93,7 +101,7 @@ class Expectation:
         exact = (self.sdp.address,) if self.sdp else ()
         near = self.nearby + ((self.signalling,) if self.signalling else ())
         prefixes = [prefix(address, 32, 128) for address in exact if address not in near]
-        prefixes += [prefix(address, self.v4_bits, self.v6_bits) for address in near]
+        prefixes += [self.prefix(address) for address in near]
         return tuple(dict.fromkeys(p for p in prefixes if (":" in p) == (version == 6)))
 
 

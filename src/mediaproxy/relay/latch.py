@@ -166,7 +166,16 @@ class Latch:
             return expectation.target
         if self.learned is not None:
             return self._moved_target if self._deserted(now) else self.learned
-        return self._provisional or expectation.target
+        return self._provisional or self._beside_rtp() or expectation.target
+
+    def _beside_rtp(self) -> Endpoint | None:
+        """For RTCP: the address its RTP turned out to come from, if that is not the one we would have guessed."""
+        expectation, rtp = self.expectation, self._rtp
+        if expectation is None or expectation.target is None or rtp is None or rtp.learned is None:
+            return None
+        if rtp.learned.address == expectation.target.address:
+            return None
+        return rtp.learned.with_port(expectation.target.port)
 
     def _deserted(self, now: float) -> bool:
         """A change was announced that names another address, and the old source has fallen silent."""
@@ -184,8 +193,9 @@ class Latch:
         """Whether somebody at the target's address wants our packets: he sent, or SIP comes from there (calls.md 5)."""
         if self.expectation is not None and target.address == self.expectation.signalling:
             return True
-        heard = self.learned or self._provisional
-        return heard is not None and heard.address == target.address
+        rtp = self._rtp.learned if self._rtp is not None else None
+        heard = (self.learned, self._provisional, rtp)
+        return any(source is not None and source.address == target.address for source in heard)
 
     def allowed(self, version: int) -> tuple[str, ...]:
         """Flow.allowed: prefixes whose packets can change what this latch says; empty: all."""
@@ -193,8 +203,7 @@ class Latch:
             return ()
         prefixes = self.expectation.allowed(version)
         if prefixes and self.learned is not None:  # calls.md 6: new ports of the same address
-            own = f"{self.learned.address}/{32 if version == 4 else 128}"
-            return prefixes if own in prefixes else (*prefixes, own)
+            return tuple(dict.fromkeys((*prefixes, self.expectation.prefix(self.learned.address))))
         return prefixes
 
     @property
@@ -286,8 +295,8 @@ class Latch:
         return Verdict(Action.REFUSE, f"{self.learned} is this party's source and still speaks")
 
     def _moves_port(self, source: Endpoint, header: RtpHeader | None, now: float) -> bool:
-        """calls.md 6: the same ip, and the same RTP stream a little further on, or the old port has fallen silent."""
-        if self.learned is None or source.address != self.learned.address:
+        """calls.md 6: the same ip (of IPv6 the same /64), and the same RTP stream further on, or a silent old port."""
+        if self.learned is None or self.expectation is None or not self.expectation.near(source, self.learned):
             return False
         if header is not None and header.ssrc == self._last.ssrc:
             ahead = (header.sequence - self._last.sequence) & 0xFFFF

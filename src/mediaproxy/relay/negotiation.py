@@ -228,7 +228,7 @@ class Negotiation:
             stream=stream.index,
             side=self._sender,
             sdp=after.endpoint,
-            held=after.held,
+            held=stream.held,
         )
         self._effects.append(Report(change))
 
