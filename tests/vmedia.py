@@ -72,6 +72,10 @@ class Voice:
     "0: one of its own, made from the tone."
     sequence: int = 1
     payload_type: int = 0
+    frame: float = FRAME
+    "Seconds between two packets."
+    shy: bool = False
+    "Says nothing before it has heard something, as some gateways do."
     public: Endpoint | None = None
     "What STUN said about ``port``; told in the SDP instead of the own address if set."
     remote: Endpoint | None = None
@@ -84,6 +88,7 @@ class Voice:
 
     def __post_init__(self) -> None:
         self.net = self.host.net
+        self.payload_type = self.payload_type or (96 if self.kind == "video" else 0)
         self.ssrc = self.ssrc or zlib.crc32(self.tone.encode())
         self.heard: list[Heard] = self.ear.heard if self.ear else []
         self.rtcp_heard: list[Heard] = self.ear.rtcp_heard if self.ear else []
@@ -135,8 +140,8 @@ class Voice:
             self._mouth = None
 
     def _say(self) -> None:
-        self._mouth = self.net.after(FRAME, self._say)
-        if self.muted or self.remote is None:
+        self._mouth = self.net.after(self.frame, self._say)
+        if self.muted or self.remote is None or (self.shy and not self.heard):
             return
         self.sent += 1
         if self.kind == "image":

@@ -38,6 +38,7 @@ class Call:
     "Of the last response to INVITE."
     offer: Offer = field(default_factory=Offer)
     late_offer: bool = False
+    cancelled: bool = False
     invite: Text | None = None
     "The INVITE being answered, or sent."
     answer: Timer | None = None
@@ -68,7 +69,7 @@ class Call:
 
     def cancel(self) -> None:
         """CANCEL of the INVITE that is not answered yet."""
-        assert self.invite is not None
+        self.cancelled = True
         self.phone.cancel(self)
 
     def reinvite(self, direction: str | None = None, *, zero: bool = False, method: str = "INVITE") -> None:
@@ -123,6 +124,13 @@ class Phone:
         "183 with SDP and early media instead of 180."
         self.deaf_to: set[str] = set()
         "Methods it never gets to see: a phone that misses its BYE."
+        self.reinvite_status = 200
+        "How it answers a new offer within a call."
+        self.takes_crossed = False
+        "It keeps a call whose 2xx crossed its CANCEL; others hang up at once (RFC 3261 §15)."
+        self.tone = name
+        self.direction = "sendrecv"
+        "Of the first SDP of its calls, if the other side's allows it."
         self.kinds = ["audio"]
         "The m-lines it offers."
         self.voice_options: dict[str, object] = {}
@@ -144,7 +152,7 @@ class Phone:
     def call(self, user: str, *, late_offer: bool = False) -> Call:
         """INVITE a user."""
         call = self._new_call(user, caller=True, voices=[self.voice(kind) for kind in self.kinds])
-        call.late_offer = late_offer
+        call.late_offer, call.offer.direction = late_offer, self.direction
         self.calls.append(call)
         call.target = f"sip:{user}@{DOMAIN}"
         self.offer(call, "INVITE")
@@ -153,7 +161,7 @@ class Phone:
     def voice(self, kind: str = "audio") -> Voice:
         """A new stream on ports of its own."""
         port, self._media_port = self._media_port, self._media_port + 2
-        voice = Voice(host=self.host, tone=self.name, port=port, kind=kind, **self.voice_options)  # type: ignore[arg-type]
+        voice = Voice(host=self.host, tone=self.tone, port=port, kind=kind, **self.voice_options)  # type: ignore[arg-type]
         voice.public = self.stun(voice) if self.stun else None
         return voice
 
@@ -177,6 +185,11 @@ class Phone:
         """A request without a body inside the dialog."""
         call.cseq += 1
         self._transact(call, self._text(call, method, call.target), lambda response: None)
+
+    def ring_again(self, call: Call) -> None:
+        """Repeat the provisional response."""
+        assert call.invite is not None
+        self._send(self._answers[call.invite.get("Call-ID"), call.invite.get("CSeq"), call.invite.branch])
 
     def cancel(self, call: Call) -> None:
         """CANCEL with the INVITE's Via, CSeq number and Request-URI (RFC 3261 §9.1)."""
@@ -214,9 +227,8 @@ class Phone:
                 call.aim(response.body)
         if response.status >= 200 and response.method == "INVITE":
             self._ack(call, response)
-            if call.state == "over":  # a 2xx that crossed our CANCEL (RFC 3261 §9.1, §15): take it and hang up
-                call.remote_tag, call.target = to_tag, response.contact
-                self.request(call, "BYE")
+            if call.cancelled and not self.takes_crossed and call.state == "up":
+                call.hang_up()
 
     def _second_answer(self, call: Call, response: Text) -> None:
         """A 2xx of another fork: a dialog of its own, kept while a test wants to hear it (RFC 3261 §13.2.2.4)."""
@@ -283,7 +295,7 @@ class Phone:
         call = self._new_call(user, caller=False, voices=[self.voice(kind) for kind in kinds])
         call.call_id, call.state, call.invite = text.get("Call-ID"), "ringing", text
         call.remote_tag, call.target = parameter(text.get("From"), "tag"), text.contact
-        call.late_offer = not text.body
+        call.late_offer, call.offer.direction = not text.body, self.direction
         self.calls.append(call)
         if self.early and text.body:
             call.aim(text.body)
@@ -306,6 +318,9 @@ class Phone:
         self._respond(text, 200, call, call.sdp())
 
     def _reinvited(self, call: Call, text: Text) -> None:
+        if self.reinvite_status >= 300:
+            self._respond(text, self.reinvite_status, call)
+            return
         sections = read_sdp(text.body)
         for section in sections[len(call.voices) :]:
             call.voices.append(self.voice(section.kind))
@@ -329,7 +344,7 @@ class Phone:
 
     def _new_call(self, user: str, *, caller: bool, voices: list[Voice]) -> Call:
         self._number += 1
-        name = f"{self.name}{self._number}"
+        name = f"{self.name}{self._number}-{self.net.rng.getrandbits(32):08x}"
         return Call(phone=self, call_id=f"{name}@{self.name}", tag=name, user=user, caller=caller, voices=voices)
 
     @property
