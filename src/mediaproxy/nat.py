@@ -159,7 +159,7 @@ def fix_contact(message: _M, arrival: Arrival, sip_asymmetric: bool = False) -> 
     none that can be read. The same message if every Contact is right already.
     """
     usable = False
-    fixed = message
+    fixed: dict[int, str] = {}
     for index, contact in contacts(message):
         if contact.star:
             return None
@@ -167,8 +167,10 @@ def fix_contact(message: _M, arrival: Arrival, sip_asymmetric: bool = False) -> 
             usable = True
             uri = fix_uri(contact.uri, arrival.source, sip_asymmetric)
             if uri is not contact.uri:
-                fixed = fixed.replace_value("contact", index, str(contact.with_uri(uri)))
-    return fixed if usable else None
+                fixed[index] = str(contact.with_uri(uri))
+    if not usable:
+        return None
+    return message.replace_values("contact", fixed) if fixed else message
 
 
 def fix_uri(uri: Uri, source: Endpoint, sip_asymmetric: bool = False) -> Uri:

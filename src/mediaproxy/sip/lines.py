@@ -6,7 +6,7 @@ names, compact forms, spacing, folding and line ends of all else stay, and so do
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from mediaproxy.sip.grammar import WS, SipError, canonical, element_spans, unfold
@@ -137,6 +137,29 @@ class Lines:
         """
         at, spans, which = self._locate(canonical(name), index)
         return self._splice(at, *spans[which], text)
+
+    def replace_values(self, name: str, texts: Mapping[int, str]) -> Self:
+        """Replace several elements at once, by their index as in ``replace_value``: in one pass, however many they are.
+
+        IndexError if there is no such element, SipError if a text would break the message.
+        """
+        fields = list(self._fields)
+        first = 0
+        for at in self._index.get(canonical(name), ()):
+            value = self._value(at)
+            spans = _spans(canonical(name), value)
+            pieces, done = [], 0
+            for which, (begin, end) in enumerate(spans, first):
+                if which in texts:
+                    pieces += [value[done:begin], texts[which]]
+                    done = end
+            if pieces:
+                head = self._fields[at].partition(b":")[0]
+                fields[at] = head + b":" + encode("".join(pieces)) + value[done:].encode("latin-1")
+            first += len(spans)
+        if any(not 0 <= index < first for index in texts):
+            raise IndexError(f"{name} has only {first} values")
+        return type(self)(self._start, tuple(fields), self._index, self._tail)
 
     def remove_value(self, name: str, index: int) -> Self:
         """Remove one element with one comma beside it, or the whole field if it is the only one. IndexError if none."""
