@@ -1,5 +1,7 @@
 """Who is behind a NAT, and what is repaired: each sentence of the rules is a row."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -262,6 +264,26 @@ def test_fix_contact_of_both_families(uri: str, source: str, fixed: str) -> None
 def test_fix_contact_from_a_link_local_source_leaves_out_the_zone() -> None:
     source = Arrival(Endpoint("fe80::7%eth0", 5060), "udp", Endpoint("fe80::1", 5060))
     assert contacts_of(fix_contact(contact("<sip:a@host>"), source)) == ["<sip:a@[fe80::7]:5060>"]
+
+
+def test_thousands_of_contacts_are_fixed_in_one_pass() -> None:
+    message = request("Contact: " + ",".join(["<sip:h>"] * 7000))
+    begin = time.process_time()
+    fixed = fix_contact(message, arrival())
+    assert time.process_time() - begin < 2
+    assert fixed is not None and set(fixed.values("contact")) == {"<sip:198.51.100.7:34567>"}
+
+
+@given(st.lists(st.lists(st.sampled_from(["<sip:a>", '"x, y" <sip:b@c>;q=1', "*", "  ", ""]), max_size=3), max_size=3))
+def test_values_replaced_at_once_are_those_replaced_one_by_one(lines: list[list[str]]) -> None:
+    message = request(*[f"Contact:{' ,'.join(line)} " for line in lines])
+    texts = {index: f"<sip:new{index}>" for index in range(0, len(message.values("contact")), 2)}
+    expected = message
+    for index, text in texts.items():
+        expected = expected.replace_value("contact", index, text)
+    assert message.replace_values("contact", texts) == expected
+    with pytest.raises(IndexError):
+        message.replace_values("contact", {len(message.values("contact")): "x"})
 
 
 @pytest.mark.parametrize(

@@ -70,14 +70,15 @@ def _bound(message: _M, inbound: Inbound) -> _M:
     it by: requests to them go over it or nowhere (calls.md 18)."""
     if not inbound.transport.reliable:
         return message
+    marked: dict[int, str] = {}
     for index, contact in contacts(message):
         if contact.star or contact.uri.endpoint != inbound.source:
             continue
         uri = contact.uri.with_param(MARK, BEHIND_NAT)
         if uri.scheme == "sip" and "transport" not in uri.params:
             uri = uri.with_param("transport", inbound.transport.value)
-        message = message.replace_value("Contact", index, str(contact.with_uri(uri)))
-    return message
+        marked[index] = str(contact.with_uri(uri))
+    return message.replace_values("Contact", marked) if marked else message
 
 
 __all__ = ["Facts", "Media", "Plan", "arrival_of"]
