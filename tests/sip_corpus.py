@@ -1,6 +1,8 @@
 """SIP messages for tests: those of RFC 4475, those of tests/messages, and what hypothesis makes of them."""
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -55,6 +57,14 @@ def parsed(data: bytes) -> Request | Response | None:
         return parse(data)
     except SipError:
         return None
+
+
+@contextlib.contextmanager
+def quickly(seconds: float = 0.5) -> Iterator[None]:
+    """Fails if the block takes more processor time: what a peer writes must not cost more than its length."""
+    begin = time.process_time()
+    yield
+    assert time.process_time() - begin < seconds
 
 
 def field_lines(data: bytes) -> list[bytes]:

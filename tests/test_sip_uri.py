@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.grammar import WS, SipError
 from mediaproxy.sip.uri import Uri
-from tests.sip_corpus import values
+from tests.sip_corpus import quickly, values
 
 INSTANCE = "+sip.instance"
 
@@ -173,7 +173,7 @@ def test_lossless_or_our_error(text: str) -> None:
         return
     edited = value.with_param("NEW", "1")
     assert edited.params["new"] == "1"
-    assert str(edited.without_param("new")) == text
+    assert str(edited.without_param("new")).rstrip(WS) == text.rstrip(WS)
 
 
 @given(values, st.sampled_from(["192.0.2.77", "2001:db8::77", "example.org"]), st.sampled_from([None, 1, 65535]))
@@ -206,5 +206,5 @@ def test_a_new_host_leaves_all_else(text: str, host: str, port: int | None) -> N
     ids=range(7),
 )
 def test_long_evil_text_takes_no_time(evil: str) -> None:
-    with contextlib.suppress(SipError):
+    with quickly(), contextlib.suppress(SipError):
         assert str(Uri.parse(evil)) == evil

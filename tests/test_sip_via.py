@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.grammar import WS, SipError
 from mediaproxy.sip.via import Via
-from tests.sip_corpus import values
+from tests.sip_corpus import quickly, values
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_lossless_or_our_error(text: str) -> None:
     assert str(value) == text
     edited = value.with_param("NEW", "1")
     assert edited.params["new"] == "1"
-    assert str(edited.without_param("new")) == text
+    assert str(edited.without_param("new")).rstrip(WS) == text.rstrip(WS)
 
 
 @pytest.mark.parametrize(
@@ -136,5 +136,5 @@ def test_lossless_or_our_error(text: str) -> None:
     ids=range(6),
 )
 def test_long_evil_text_takes_no_time(evil: str) -> None:
-    with contextlib.suppress(SipError):
+    with quickly(), contextlib.suppress(SipError):
         assert str(Via.parse(evil)) == evil

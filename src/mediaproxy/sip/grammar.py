@@ -41,7 +41,7 @@ class SipError(ValueError):
 WS = " \t\r\n"
 "White space in a header field, the line ends of folding included."
 
-_ELEMENT = re.compile(r'(?:[^",<]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|<[^>]*+(?:>|\Z))*+', re.DOTALL)
+_ELEMENT = re.compile(r'[ \t\r\n,]*+((?:[^",<]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|<[^>]*+(?:>|\Z))++)', re.DOTALL)
 _PIECE = re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+', re.DOTALL)
 _CLOSED = re.compile(r'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -81,25 +81,15 @@ def seconds(text: str | None) -> int | None:
 
 def element_spans(value: str) -> list[tuple[int, int]]:
     """Where the elements of a comma list begin and end, white space around them and empty elements left out."""
-    if "," not in value:
-        spans = [(0, len(value))]
-    else:
-        spans = []
-        at = 0
-        while at <= len(value):
-            found = _ELEMENT.match(value, at)
-            end = found.end() if found else len(value)
-            spans.append((at, end))
-            at = end + 1
-    return [span for begin, end in spans if (span := _trimmed(value, begin, end))]
-
-
-def _trimmed(value: str, begin: int, end: int) -> tuple[int, int] | None:
-    part = value[begin:end]
-    kept = part.lstrip(WS)
-    begin += len(part) - len(kept)
-    kept = kept.rstrip(WS)
-    return (begin, begin + len(kept)) if kept else None
+    spans = []
+    end = 0
+    while (found := _ELEMENT.match(value, end)) is not None:
+        begin, end = found.span(1)
+        if value[end - 1] in WS:
+            spans.append((begin, begin + len(found.group(1).rstrip(WS))))
+        else:
+            spans.append((begin, end))
+    return spans
 
 
 def split_commas(value: str) -> list[str]:
@@ -155,10 +145,11 @@ class Params(Mapping[str, str]):
         self._items: dict[str, str] = {}
         if text:
             for piece in split_params(text)[1:]:
-                name, _, value = piece.partition("=")
-                name = name.strip(WS).lower()
-                if name and name not in self._items:
-                    self._items[name] = value.strip(WS)
+                if piece:
+                    name, _, value = piece.partition("=")
+                    name = name.strip(WS).lower()
+                    if name and name not in self._items:
+                        self._items[name] = value.strip(WS)
 
     def __getitem__(self, name: str) -> str:
         return self._items[name.lower()]

@@ -15,6 +15,9 @@ from mediaproxy.sip.names import KNOWN_NAMES, SINGLE
 BLANK_LINE = re.compile(rb"\n\r?\n")
 "Where the headers end; the match begins with the last header line's LF."
 
+MOST_LINES = 1000
+"More header lines are refused: no message needs them, and reading them takes its time."
+
 _KNOWN = {spelling.encode("latin-1"): name for spelling, name in KNOWN_NAMES.items()}
 _NAME = re.compile(rb"([!-9;-~\x80-\xff]++)[ \t]*+")
 _BARE_LINE_END = re.compile(r"\r(?!\n)|\n(?![ \t])")
@@ -78,7 +81,8 @@ class Lines:
         return unfold(self._value(places[0])) if places else None
 
     def values(self, name: str) -> tuple[str, ...]:
-        """The unfolded elements of the comma lists of all fields of that name; of a field that is no list its value."""
+        """The unfolded elements of the comma lists of all fields of that name; of a field that is no list its value.
+        Empty elements and values are left out."""
         return tuple(unfold(element) for element in self.elements(name))
 
     def elements(self, name: str) -> list[str]:
@@ -118,7 +122,8 @@ class Lines:
         return self._with_fields((*self._fields[:at], line, *self._fields[at:]))
 
     def _delete(self, *gone: int) -> Self:
-        return self._with_fields(field for at, field in enumerate(self._fields) if at not in gone)
+        out = frozenset(gone)
+        return self._with_fields(field for at, field in enumerate(self._fields) if at not in out)
 
     def _locate(self, name: str, index: int) -> tuple[int, list[tuple[int, int]], int]:
         """The field, the spans of its elements, and which of them is element ``index`` of all fields of that name."""
@@ -210,6 +215,8 @@ def split(data: bytes) -> tuple[bytes, tuple[bytes, ...], dict[str, list[int]], 
     if head.count(b"\r") != head.count(b"\r\n") + head.endswith(b"\r"):
         raise SipError("a carriage return inside a line")
     start, *lines = head.split(b"\n")
+    if len(lines) > MOST_LINES:
+        raise SipError("too many header lines", 513)
     if b"\n " in head or b"\n\t" in head:
         lines = _join_folds(lines)
     return data[:skip] + start, tuple(lines), index_of(lines), tail
@@ -246,7 +253,10 @@ def index_of(fields: Iterable[bytes]) -> dict[str, list[int]]:
 
 
 def _spans(name: str, raw: str) -> list[tuple[int, int]]:
-    return [_trim(raw)] if name in SINGLE else element_spans(raw)
+    if name not in SINGLE:
+        return element_spans(raw)
+    begin, end = _trim(raw)
+    return [(begin, end)] if begin < end else []
 
 
 def _trim(raw: str) -> tuple[int, int]:

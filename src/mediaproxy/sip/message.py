@@ -20,6 +20,8 @@ _VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
 _STATUS = re.compile(r"(SIP/[0-9]+\.[0-9]+) +([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL)
 _LINE_END = re.compile(rb"\r?\n")
 _LONGEST = 2**31 - 1
+MOST_VALUES = 256
+"More values of Via, Contact, Route or Record-Route are refused when they are read: no message needs them."
 
 
 class Message(Lines):
@@ -52,8 +54,14 @@ class Message(Lines):
             raise SipError("missing")
         return self._value(places[0]).strip(WS)
 
+    def _few(self, name: str) -> list[str]:
+        elements = self.elements(name)
+        if len(elements) > MOST_VALUES:
+            raise SipError("too many values", 513)
+        return elements
+
     def _addresses(self, name: str) -> tuple[NameAddr, ...]:
-        return tuple([NameAddr.parse(element) for element in self.elements(name)])
+        return tuple([NameAddr.parse(element) for element in self._few(name)])
 
     @property
     def call_id(self) -> str:
@@ -99,7 +107,7 @@ class Message(Lines):
     @property
     def vias(self) -> tuple[Via, ...]:
         """All Via values, topmost first. SipError if one is broken."""
-        return self._once("via", lambda name: tuple([Via.parse(text) for text in self.elements(name)]), "vias")
+        return self._once("via", lambda name: tuple([Via.parse(text) for text in self._few(name)]), "vias")
 
     @property
     def contacts(self) -> tuple[NameAddr, ...]:
