@@ -107,7 +107,7 @@ async def test_another_file_is_not_overwritten(path: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "error"),
     [
-        pytest.param(lambda path: None, "no server is running here; start one with: mediaproxy run", id="no file"),
+        pytest.param(lambda path: None, "no server is running here; start one", id="no file"),
         pytest.param(lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "no server is running", id="dead"),
         pytest.param(lambda path: path.write_text(""), "no server is running", id="no socket"),
     ],

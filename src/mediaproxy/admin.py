@@ -169,7 +169,7 @@ def _unreachable(path: Path, error: OSError) -> str:
     match error:
         case FileNotFoundError() | ConnectionRefusedError():
             why = "no server is running here"
-            what = "start one with: mediaproxy run; or say where it is with --socket or --config"
+            what = "start one (mediaproxy run), or say where it is (--socket, --config)"
         case PermissionError():
             why, what = "no permission", "ask as the server's user, or let your group in (admin.mode, admin.group)"
         case TimeoutError():
