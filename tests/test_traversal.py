@@ -38,7 +38,8 @@ PUBLIC_SDP = SDP.replace("192.168.1.10", "198.51.100.7")
 
 
 def arrival(source: str = PHONE) -> Arrival:
-    return Arrival(Endpoint.parse(source), "udp", Endpoint("203.0.113.1", 5060))
+    address, _, port = source.rpartition(":")
+    return Arrival(Endpoint(address.strip("[]"), int(port)), "udp", Endpoint("203.0.113.1", 5060))
 
 
 def relay(*ports: int, address: str = "203.0.113.5") -> MediaReply:
@@ -232,6 +233,7 @@ PROXY = "203.0.113.50:5060"
     ("asked", "source", "facts", "expected", "known_by"),
     [
         pytest.param(INVITE, PHONE, Facts(), PHONE, KnownBy.SOURCE, id="straight-from-the-phone"),
+        pytest.param(INVITE, "[::ffff:198.51.100.7]:34567", Facts(), PHONE, KnownBy.SOURCE, id="dual-stack-socket"),
         pytest.param(
             INVITE, PHONE, Facts(address=Endpoint("192.0.2.9", 0)), "192.0.2.9:0", KnownBy.EXPLICIT, id="told"
         ),

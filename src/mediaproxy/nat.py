@@ -211,10 +211,11 @@ def force_rport(message: _M, arrival: Arrival) -> _M:
 
 def _with_source(message: _M, via: Via, source: Endpoint, rport: bool) -> _M:
     # RFC 3261 §25.1 via-received: an IPv6 address stands without brackets
-    new = via.with_param("received", _address(source))
+    params = via.params.with_param("received", _address(source))
     if rport:
-        new = new.with_param("rport", str(source.port))
-    return message.replace_value("via", 0, str(new)) if new.text != via.text else message
+        params = params.with_param("rport", str(source.port))
+    text = via.text[: via.params_at] + params.text
+    return message.replace_value("via", 0, text) if text != via.text else message
 
 
 def is_keep_alive(datagram: bytes) -> bool:

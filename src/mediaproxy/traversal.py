@@ -311,7 +311,8 @@ def phone_address(
     """The sender's signalling address and how it is known (calls.md 1)."""
     if explicit is not None:
         return PhoneAddress(endpoint=explicit, known_by=KnownBy.EXPLICIT)
-    source = arrival.source
+    ip = ip_address(arrival.source.address)
+    source = arrival.source if ip is None else Endpoint(str(ip), arrival.source.port)  # ::ffff:192.0.2.1 is 192.0.2.1
     if not policy.trusts(source.address):
         return PhoneAddress(endpoint=source, known_by=KnownBy.SOURCE)
     for hop in _hops_before(message):
@@ -357,24 +358,21 @@ def repair(message: Message, arrival: Arrival, policy: Policy, *, direct: bool |
     ``direct``: whether it came straight from a phone; None: a request with one Via that no trusted proxy sent did, and
     a response may have. Others' phones are not ours to judge: such requests only get what RFC 3261 §18.2.1 asks for.
 
-    - Requests: ``policy.nat_tests``. Behind a NAT: ``force_rport`` and ``fix_contact``; else ``note_source``.
+    - Requests: ``policy.nat_tests``. Behind a NAT: ``force_rport`` and ``fix_contact``; else ``note_source``. A
+      SIP-asymmetric client does not listen where it sends from: it gets ``note_source`` in either case.
     - Responses below 300: a private Contact is repaired; if ``direct`` is True, one with another address, too. The
       Contacts of redirections (3xx) are other people's.
     """
     asymmetric = policy.sip_asymmetric.matches(message.user_agent)
-    if not isinstance(message, Request):
-        assert isinstance(message, Response)
+    if isinstance(message, Response):
         nat = message.status < 300 and direct is not False and _reply_from_nat(message, arrival, direct)
-        fixed = fix_contact(message, arrival, asymmetric) if nat else None
-        return Repaired(message=fixed or message, nat=nat)
+        return Repaired(message=(fix_contact(message, arrival, asymmetric) if nat else None) or message, nat=nat)
     if direct is None:
         direct = len(message.values("via")) <= 1 and not policy.trusts(arrival.source.address)
     if not direct or not client_nat_test(message, arrival, policy.nat_tests, asymmetric):
         return Repaired(message=note_source(message, arrival), nat=False)
-    return Repaired(
-        message=force_rport(fix_contact(message, arrival, asymmetric) or message, arrival),
-        nat=True,
-    )
+    fixed = fix_contact(message, arrival, asymmetric) or message
+    return Repaired(message=(note_source if asymmetric else force_rport)(fixed, arrival), nat=True)
 
 
 def _reply_from_nat(message: Message, arrival: Arrival, direct: bool | None) -> bool:
