@@ -234,6 +234,11 @@ def test_the_body_is_as_long_as_declared(headers: list[str], length: int | None,
     assert delimited.content_length == len(body)
 
 
+def test_empty_lines_before_a_message_do_not_enter_a_stream() -> None:
+    m = parse(b"\r\n\r\nOPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n")
+    assert bytes(m.delimited()) == b"OPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n", "they would be a ping"
+
+
 # -- making new ones --
 
 

@@ -86,6 +86,7 @@ SOURCE = Endpoint("198.51.100.9", 999)
         ("SIP/2.0/UDP 192.0.2.1", Endpoint("192.0.2.1", 5060)),
         ("SIP/2.0/TLS 192.0.2.1", Endpoint("192.0.2.1", 5061)),
         ("SIP/2.0/UDP 192.0.2.1:7", Endpoint("192.0.2.1", 7)),
+        ("SIP/2.0/UDP 192.0.2.1:0", Endpoint("192.0.2.1", 5060)),
         ("SIP/2.0/UDP h:7;received=192.0.2.2", Endpoint("192.0.2.2", 7)),
         ("SIP/2.0/UDP h:7;received=192.0.2.2;rport", Endpoint("192.0.2.2", 7)),
         ("SIP/2.0/UDP h:7;received=192.0.2.2;rport=8", Endpoint("192.0.2.2", 8)),

@@ -178,11 +178,13 @@ class Message(Lines):
         return self.replace(name, text) if canonical(name) in self._index else self.append(name, text)
 
     def delimited(self) -> Self:
-        """The message as it may enter a stream: without octets behind the declared body (RFC 3261 §18.3) and with one
-        Content-Length that is right. Unchanged if that is so already."""
-        if self.content_length == len(self.octets) and self._tail and len(self._index["content-length"]) == 1:
-            return self
-        return self.with_body(self.body)
+        """The message as it may enter a stream: no empty lines before it, no octets behind the declared body (RFC 3261
+        §18.3) and one Content-Length that is right. Unchanged if that is so already."""
+        start = self._start.lstrip(b"\r\n")
+        new = self if start == self._start else type(self)(start, self._fields, self._index, self._tail)
+        if new.content_length == len(new.octets) and new.complete_head and len(new._index["content-length"]) == 1:
+            return new
+        return new.with_body(new.body)
 
 
 class Request(Message):

@@ -109,8 +109,7 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
         """
         params = self.params
         port = 5061 if self.transport in ("TLS", "WSS") else 5060
-        if self.port is not None:
-            port = self.port
+        port = self.port or port
         maddr = ip_address(params.get("maddr", "").strip(WS))
         if maddr is not None:
             return Endpoint(str(maddr), port)
