@@ -51,10 +51,7 @@ CHANGES: dict[str, list[Step]] = {
     ],
     "hold by 0.0.0.0 keeps the source": [*LEARNED, Say(60, HELD), passes(61, RANK3), Say(90), passes(91, RANK3)],
     "before the first packet the newest SDP counts": [
-        *Say(0),
-        Say(1, ELSEWHERE),
-        refused(2, RANK1),
-        latches(2, ELSEWHERE),
+        *[Say(0), Say(1, ELSEWHERE), refused(2, RANK1), latches(2, ELSEWHERE)],
     ],
 }
 
