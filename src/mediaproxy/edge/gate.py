@@ -80,11 +80,9 @@ class Gate:
         foreign = bool(request.routes) or not self._domains.owns(request.uri)
         if self.realm is None:
             private = is_private(inbound.source.address)
-            return (
-                Refusal(status=403)
-                if foreign and not private
-                else Pass(request=request, privileged=False, routes=private)
-            )
+            if foreign and not private:
+                return Refusal(status=403, why="a foreign target, and nobody has an account here")
+            return Pass(request=request, privileged=False, routes=private)
         if not foreign and not self._from_us(request):
             return Pass(request=request, privileged=False, routes=False)
         return self._authenticate(request, self.realm, "Proxy-Authorization", request.from_.uri, now)
