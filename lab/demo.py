@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -62,7 +63,7 @@ class Demo:
             alice.wait_registered()
             bob.wait_registered()
             self.say("Alice and Bob are registered, each through its NAT")
-            capture = OUT / f"{name}.pcap"
+            capture = self._stage.folder / f"{name}.pcap"
             with self._stage.capture(capture):
                 call = talk(alice, bob, seconds, every_second=self._progress(server))
             self.say("Alice hung up")
@@ -72,6 +73,7 @@ class Demo:
             bob.close()
             server.stop()
             shutil.copy(server.folder / "log", OUT / f"{name}-server.log")
+        shutil.copy(capture, OUT)
         for recording, who in zip(call.recordings, ("alice", "bob"), strict=True):
             if recording is not None:
                 shutil.copy(recording, OUT / f"{name}-heard-by-{who}.wav")
@@ -95,29 +97,21 @@ def relayed(server: Server) -> str:
 
 def table(results: list[Result]) -> Table:
     """Who heard how much of whom, and what the wire says."""
-    shown = Table(title="Who heard whom", title_justify="left")
-    for name in ("call", "listener", "heard", "of the call", "first audio", "relayed", "lost"):
-        shown.add_column(name, justify="left" if name in ("call", "listener") else "right")
+    shown = Table(title="Who heard whom", title_justify="left", box=SIMPLE)
+    for name in ("call", "who", "heard", "of", "share", "first audio", "relayed", "lost"):
+        shown.add_column(name, justify="left" if name in ("call", "who") else "right", no_wrap=name != "first audio")
     for result in results:
         call, wire = result.call, result.wire
-        for listener, heard, way in (
-            ("Alice hears Bob", call.caller, wire.to_caller),
-            ("Bob hears Alice", call.callee, wire.to_callee),
-        ):
-            shown.add_row(result.title, listener, *_cells(heard, way, call.seconds))
+        shown.add_row(result.title, "Alice hears Bob", *_cells(call.caller, wire.to_caller, call.seconds))
+        shown.add_row("", "Bob hears Alice", *_cells(call.callee, wire.to_callee, call.seconds))
         shown.add_section()
     return shown
 
 
 def _cells(heard: Heard, way: Way, seconds: float) -> tuple[str, ...]:
     first = "never" if way.first_ms is None else f"{way.first_ms:.0f} ms"
-    return (
-        f"{heard.seconds:.2f} of {seconds:.2f} s",
-        f"{heard.seconds / seconds:.1%}",
-        first,
-        str(way.relayed),
-        str(way.lost),
-    )
+    share = f"{heard.seconds / seconds:.1%}"
+    return f"{heard.seconds:.2f} s", f"{seconds:.2f} s", share, first, str(way.relayed), str(way.lost)
 
 
 def complaints(helped: Call, contrast: Call) -> list[str]:
