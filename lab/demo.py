@@ -55,7 +55,7 @@ class Demo:
 
     def call(self, title: str, name: str, *, relay: bool, seconds: float) -> Result:
         """Start server and phones, let Alice call Bob, end them all, keep what was heard and captured."""
-        self.say(f"[bold]{title}[/]")
+        self.say(f"[bold]Alice calls Bob: {title}[/]")
         server = self._stage.start_server({"edge": {"media": relay}})
         self.say("mediaproxy run: answers on port 5060")
         alice, bob = self._stage.phone("a"), self._stage.phone("b")
@@ -97,9 +97,9 @@ def relayed(server: Server) -> str:
 
 def table(results: list[Result]) -> Table:
     """Who heard how much of whom, and what the wire says."""
-    shown = Table(title="Who heard whom", title_justify="left", box=SIMPLE)
-    for name in ("call", "who", "heard", "of", "share", "first audio", "relayed", "lost"):
-        shown.add_column(name, justify="left" if name in ("call", "who") else "right", no_wrap=name != "first audio")
+    shown = Table(title="Who heard whom", title_justify="left", box=SIMPLE, pad_edge=False)
+    for name in ("call", "who", "heard", "share", "first audio", "relayed", "lost"):
+        shown.add_column(name, justify="left" if name in ("call", "who") else "right", no_wrap=True)
     for result in results:
         call, wire = result.call, result.wire
         shown.add_row(result.title, "Alice hears Bob", *_cells(call.caller, wire.to_caller, call.seconds))
@@ -111,7 +111,7 @@ def table(results: list[Result]) -> Table:
 def _cells(heard: Heard, way: Way, seconds: float) -> tuple[str, ...]:
     first = "never" if way.first_ms is None else f"{way.first_ms:.0f} ms"
     share = f"{heard.seconds / seconds:.1%}"
-    return f"{heard.seconds:.2f} s", f"{seconds:.2f} s", share, first, str(way.relayed), str(way.lost)
+    return f"{heard.seconds:.2f}/{seconds:.2f} s", share, first, str(way.relayed), str(way.lost)
 
 
 def complaints(helped: Call, contrast: Call) -> list[str]:
@@ -158,8 +158,8 @@ def main() -> int:
     OUT.mkdir()
     with tempfile.TemporaryDirectory(prefix="mediaproxy-demo-") as folder, stage(Path(folder), console) as place:
         demo = Demo(place, console)
-        contrast = demo.call("without relay", "without-relay", relay=False, seconds=_WITHOUT)
-        helped = demo.call("with relay", "with-relay", relay=True, seconds=_WITH)
+        contrast = demo.call("no relay", "without-relay", relay=False, seconds=_WITHOUT)
+        helped = demo.call("relay", "with-relay", relay=True, seconds=_WITH)
     console.print()
     console.print(table([contrast, helped]))
     console.print(f"Recordings, captures and server logs are in {OUT}/.", highlight=False)
