@@ -9,7 +9,7 @@ from mediaproxy.events import SourceRefused
 from tests.vmedia import rtcp, rtp
 from tests.vnet import RESTRICTED, SYMMETRIC, Datagram, Nat, Network
 from tests.vphone import Call, Phone
-from tests.vworld import RELAY, World
+from tests.vworld import RELAY, SERVER, World
 
 EVIL = "192.0.2.66"
 
@@ -95,7 +95,7 @@ def test_attacker_who_knows_the_ports_and_speaks_first(kind: object, what: str) 
     unharmed(world, call, bob.last, attacker)
     assert {heard.tone for heard in call.voice.rtcp_heard} == {"bob"}
     refused = world.relay.seen(SourceRefused)
-    assert {event.source for event in refused if isinstance(event, SourceRefused)} == {Endpoint(EVIL, 6666)}
+    assert {event.source for event in refused} == {Endpoint(EVIL, 6666)}
     assert len(refused) <= len(ports), "one event per port, not per packet"
     world.net.run(1)
     streams = world.relay.report.streams[0]
@@ -227,6 +227,40 @@ def test_forged_source_address_loses_to_the_port_of_the_sdp() -> None:
     assert world.share(bob.last, "alice", since) >= 0.99
     assert bob.last.voice.count("evil", since) == 0
     assert call.voice.tones() == {"bob"}
+
+
+@pytest.mark.parametrize("payload_type", [13, 96, 127])
+def test_neighbour_with_another_codec_is_not_believed_even_in_a_pause(payload_type: int) -> None:
+    """RTP that the SDP does not have is not this call's (calls.md 3)."""
+    world = World()
+    _, alice, bob, attacker = neighbours(world)
+    call, answer = world.connect(alice, bob)
+    call.voice.muted = True
+    attacker.spray(50, lambda: rtp("evil", 1, ssrc=1, sequence=1, payload_type=payload_type), open_ports(world))
+    world.net.run(5)
+    call.voice.muted = False
+    unharmed(world, call, answer, attacker)
+    assert any("payload type" in event.why for event in world.relay.seen(SourceRefused))
+
+
+# SIP that was overheard
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_repeated_sip_from_elsewhere_opens_no_door(who: str) -> None:
+    """He replays every SIP packet of one phone from his own address, then speaks: the call does not follow him."""
+    world = World()
+    alice, bob = world.pair()
+    call, answer = world.connect(alice, bob)
+    attacker = Attacker(world)
+    for data in {"alice": alice, "bob": bob}[who].sent:
+        if b"REGISTER" not in data:
+            attacker.host.send(5060, SERVER, data)
+    world.net.run(1)
+    attacker.received.clear()  # the server's answers to his SIP
+    attacker.spray(500, attacker.speech, open_ports(world))
+    unharmed(world, call, answer, None)
+    assert all(datagram.source.address != RELAY for datagram in attacker.received)
 
 
 # The relay as a weapon

@@ -218,7 +218,7 @@ def test_nat_reboots_in_a_call(kind: Kind, seconds: float) -> None:
     world.net.run(3)
     assert world.share(answer, "alice", back) >= 0.98
     assert world.share(call, "bob", back + 0.1) >= 0.95
-    moved = [event for event in world.relay.seen(PeerLearned) if isinstance(event, PeerLearned) and event.before]
+    moved = [event for event in world.relay.seen(PeerLearned) if event.before]
     assert any(event.source.address == event.before.address for event in moved if event.before)
 
 

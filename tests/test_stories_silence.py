@@ -87,7 +87,6 @@ def test_one_silent_side_gives_one_event_and_no_end(silent: Side) -> None:
     assert world.relay.seen(OneWay) == []
     world.net.run(3)
     (event,) = world.relay.seen(OneWay)
-    assert isinstance(event, OneWay)
     assert event.silent is silent and event.stream == 0
     assert event.at - muted_at == pytest.approx(10, abs=1.3)
     world.net.run(600)
@@ -107,7 +106,7 @@ def test_a_phone_that_never_speaks_gives_the_event_too() -> None:
     bob.voice_options = {"muted": True, "with_rtcp": False}
     world.connect(alice, bob)
     world.net.run(13)
-    assert [event.silent for event in world.relay.seen(OneWay) if isinstance(event, OneWay)] == [Side.CALLEE]
+    assert [event.silent for event in world.relay.seen(OneWay)] == [Side.CALLEE]
 
 
 # Somebody must begin
@@ -169,7 +168,7 @@ def test_hold_and_resume(how: str, holder: str, method: str) -> None:
     music = held.voice.count(holding.phone.name, since)
     assert music == (0 if how == "inactive" else 250), "music on hold"
     assert world.relay.standing == (True, CallState.HELD)
-    held_events = [event for event in world.relay.seen(StreamChanged) if isinstance(event, StreamChanged)]
+    held_events = world.relay.seen(StreamChanged)
     assert held_events and held_events[-1].held
     holding.reinvite("sendrecv", method=method)
     world.net.run(0.5)
@@ -290,4 +289,4 @@ def test_early_media_counts_as_life() -> None:
     world.net.run(1)
     assert world.relay.ends == [EndReason.BYE]
     (event,) = world.relay.seen(CallEnded)
-    assert isinstance(event, CallEnded) and event.report.duration == pytest.approx(2, abs=0.5)
+    assert event.report.duration == pytest.approx(2, abs=0.5)

@@ -128,6 +128,8 @@ class Phone:
         "How it answers a new offer within a call."
         self.takes_crossed = False
         "It keeps a call whose 2xx crossed its CANCEL; others hang up at once (RFC 3261 §15)."
+        self.sent: list[bytes] = []
+        "All the SIP it ever sent."
         self.tone = name
         self.direction = "sendrecv"
         "Of the first SDP of its calls, if the other side's allows it."
@@ -140,7 +142,7 @@ class Phone:
         self._number = 0
         self._pending: dict[tuple[str, str], tuple[Timer, Callable[[Text], None], bytes]] = {}
         self._answers: dict[tuple[str, str, str], bytes] = {}
-        net.every(20.0, lambda: self._send(b"\r\n\r\n"))
+        net.every(20.0, lambda: self.host.send(sip_port, self.server, b"\r\n\r\n"))
 
     # what a person does
 
@@ -410,4 +412,5 @@ class Phone:
         send(T1)
 
     def _send(self, data: bytes) -> None:
+        self.sent.append(data)
         self.host.send(self.sip_port, self.server, data)

@@ -9,10 +9,11 @@ import random
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from mediaproxy.control import MediaReply, Question
 from mediaproxy.endpoint import Endpoint, Scope, ip_address, scope
-from mediaproxy.events import CallEnded, CallReport, CallState, EndReason, Event
+from mediaproxy.events import CallEnded, CallEvent, CallReport, CallState, EndReason, Event
 from mediaproxy.relay.calls import Calls
 from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
@@ -20,6 +21,9 @@ from mediaproxy.relay.settings import RelaySettings
 from tests.vnet import Datagram, Host, Timer
 
 NOWHERE = {Scope.LOOPBACK, Scope.LINK_LOCAL, Scope.UNSPECIFIED, Scope.MULTICAST, Scope.BROADCAST}
+
+
+_E = TypeVar("_E", bound=CallEvent)
 
 
 class ReferencePlane:
@@ -127,15 +131,15 @@ class Relay:
 
     def ask(self, question: Question) -> MediaReply:
         """One question of the SIP side."""
-        reply, effects = self.calls.ask(question, self.net.now)
+        reply, effects = self.calls.ask(question, self.net.now, self.plane.counters())
         self._do(effects)
         return reply
 
     def stop(self) -> None:
         """What SIGTERM does."""
-        self._do(self.calls.shutdown(self.net.now))
+        self._do(self.calls.shutdown(self.net.now, self.plane.counters()))
 
-    def seen(self, kind: type[Event]) -> list[Event]:
+    def seen(self, kind: type[_E]) -> list[_E]:
         """The events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
