@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -97,14 +96,13 @@ def relayed(server: Server) -> str:
 
 def table(results: list[Result]) -> Table:
     """Who heard how much of whom, and what the wire says."""
-    shown = Table(title="Who heard whom", title_justify="left", box=SIMPLE, pad_edge=False)
+    shown = Table(title="Who heard whom", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("call", "who", "heard", "share", "first audio", "relayed", "lost"):
         shown.add_column(name, justify="left" if name in ("call", "who") else "right", no_wrap=True)
     for result in results:
         call, wire = result.call, result.wire
         shown.add_row(result.title, "Alice hears Bob", *_cells(call.caller, wire.to_caller, call.seconds))
         shown.add_row("", "Bob hears Alice", *_cells(call.callee, wire.to_callee, call.seconds))
-        shown.add_section()
     return shown
 
 
