@@ -63,7 +63,7 @@ class Alarms(Generic[T]):
                 continue
             alarm.at = None
             deadline = alarm.item.deadline
-            if deadline is not None and deadline <= now:
+            if deadline is not None and deadline <= at:
                 return alarm.item
             self.watch(alarm)
         return None
