@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.baresip import Baresip
 from lab.capture import Wire
 from lab.homes import NatKind
 from lab.phone import Call, Phone, talk
@@ -44,8 +45,8 @@ class Shared:
     """A site with its server and both phones registered, for several calls."""
 
     site: Site
-    alice: Phone
-    bob: Phone
+    alice: Baresip
+    bob: Baresip
     calls: int = 0
 
     def talk(self, seconds: float, every_second: Callable[[float], None] | None = None) -> tuple[Call, Wire]:
