@@ -71,8 +71,11 @@ def test_nothing_that_is_shown_controls_a_terminal(text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "json_value"),
     [
-        (Endpoint("2001:db8::1", 5060), "[2001:db8::1]:5060"),
-        (Refused(source=Endpoint("192.0.2.1", 1), packets=3), {"source": "192.0.2.1:1", "packets": 3}),
+        (Endpoint("2001:db8::1", 5060), {"address": "2001:db8::1", "port": 5060}),
+        (
+            Refused(source=Endpoint("192.0.2.1", 1), packets=3),
+            {"source": {"address": "192.0.2.1", "port": 1}, "packets": 3},
+        ),
         (
             (PartyReport(uri="sip:a"),),
             [

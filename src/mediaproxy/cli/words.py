@@ -4,13 +4,12 @@ Values come in, short texts go out. A peer's text is shown as UTF-8 where it is,
 that no phone can play with an operator's terminal.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
-
-from mediaproxy.endpoint import Endpoint
 
 
 def shown(text: str) -> str:
@@ -45,12 +44,12 @@ def several(number: int, noun: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON for other programs: every key is there, endpoints are ``address:port``, peers' text is shown."""
+    """A value as JSON for other programs: every key is there, peers' text is shown."""
     match value:
-        case Endpoint():
-            return str(value)
         case msgspec.Struct():
             return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         case str():
             return shown(value)
         case Mapping():

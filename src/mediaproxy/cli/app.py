@@ -1,0 +1,250 @@
+"""[shell] The commands of ``mediaproxy``.
+
+Arguments come in; text for people (or JSON) goes to standard output, errors as one line to standard error with exit
+status 1. It must never show a traceback for what a user or a machine did, and decides nothing about calls.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from mediaproxy import __version__
+from mediaproxy.admin import SOCKET, AdminError, Command, ask
+from mediaproxy.agents import AgentList
+from mediaproxy.cli import show
+from mediaproxy.cli.words import plain, shown
+from mediaproxy.config import Config, ConfigError, LogFormat, default_text, load
+from mediaproxy.edge.settings import EdgeSettings, Transport
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.explain import Explanation, explain
+from mediaproxy.nat import Arrival
+from mediaproxy.server.answers import Calls, Registrations
+from mediaproxy.server.places import Places
+from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.message import parse
+from mediaproxy.traversal import Policy
+
+app = typer.Typer(
+    help="Far-end NAT traversal for SIP: phones behind NAT hear each other.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+T = TypeVar("T")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="The server's configuration file (TOML).")]
+SocketOption = Annotated[Path | None, typer.Option("--socket", help="The server's control socket.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON for other programs.")]
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _fail(text: str) -> NoReturn:
+    for line in text.split("\n"):
+        sys.stderr.write(f"mediaproxy: {line}\n")
+    raise typer.Exit(1)
+
+
+def _console() -> Console:
+    # A pipe or a file gets no colours; and lines are never cut or wrapped, there or on a terminal.
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def _print(lines: Iterable[Text]) -> None:
+    console = _console()
+    for line in lines:
+        console.print(line)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def _config(path: Path | None) -> Config:
+    if path is None:
+        return Config()
+    try:
+        return load(path)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _ask(command: Command, result: type[T], socket: Path | None, config: Path | None) -> T:
+    try:
+        return ask(_socket(socket, config), command, result)
+    except AdminError as error:
+        _fail(str(error))
+
+
+def _socket(socket: Path | None, config: Path | None) -> Path:
+    """The control socket: as told, else as the configuration says, else where this user's server or root's has it."""
+    if socket is not None:
+        return socket
+    own = Places.of(_config(config)).runtime_dir / SOCKET
+    system = Places.SYSTEM_RUNTIME / SOCKET
+    return system if config is None and not own.exists() and system.exists() else own
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"mediaproxy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Serve public addresses without accounts: everybody can register and call.")
+    ] = False,
+    log_format: Annotated[LogFormat | None, typer.Option(help="How log lines look.")] = None,
+) -> None:
+    """Run SIP proxy, registrar and media relay in one process, until SIGTERM or Ctrl-C."""
+    # Here and not above: no other command needs the server's code, and they shall be quick.
+    from mediaproxy.server.process import StartError, serve
+
+    try:
+        status = serve(_config(config), open_server=open_, log_format=log_format)
+    except StartError as error:
+        _fail(str(error))
+    raise typer.Exit(status)
+
+
+@app.command("calls")
+def calls_(
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show them anew every second, until Ctrl-C.")] = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the calls: who, where, since when, packets both ways, and why one has no audio."""
+
+    def current() -> Calls:
+        return _ask(Command(command="calls"), Calls, socket, config)
+
+    if as_json:
+        _print_json(current().calls)
+    elif watch:
+        _watch(lambda: show.calls((now := current()).calls, now.now))
+    else:
+        now = current()
+        _print(show.calls(now.calls, now.now))
+
+
+def _watch(page: Callable[[], list[Text]]) -> None:
+    with Live(console=_console(), auto_refresh=False, vertical_overflow="visible") as live:
+        try:
+            while True:
+                live.update(Group(*page()), refresh=True)
+                time.sleep(1.0)
+        except KeyboardInterrupt:
+            return
+
+
+@app.command()
+def end(
+    call_id: Annotated[str, typer.Argument(metavar="CALL-ID", help="As `mediaproxy calls` shows it.")],
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """End a call: its media stops, its ports are given back, its record is written."""
+    latin1 = call_id.encode(errors="surrogateescape").decode("latin-1")
+    _ask(Command(command="end", call_id=latin1), dict[str, Any], socket, config)
+    typer.echo(f"ended {call_id}")
+
+
+@app.command()
+def registrations(as_json: JsonOption = False, socket: SocketOption = None, config: ConfigOption = None) -> None:
+    """Show who is registered, and how each phone can be reached."""
+    answer = _ask(Command(command="registrations"), Registrations, socket, config)
+    if as_json:
+        _print_json(answer.registrations)
+    else:
+        _print(show.registrations(answer.registrations, answer.now))
+
+
+@app.command("config")
+def config_(
+    check: Annotated[
+        Path | None, typer.Option("--check", metavar="FILE", help="Only say what is wrong with FILE.")
+    ] = None,
+) -> None:
+    """Print the commented default configuration, or check a file."""
+    if check is None:
+        typer.echo(default_text(), nl=False)
+        return
+    _config(check)
+    typer.echo(f"{check}: good")
+
+
+@app.command("explain")
+def explain_(
+    file: Annotated[Path, typer.Argument(help="One SIP message, as captured; - reads standard input.")],
+    source: Annotated[str, typer.Option(metavar="IP:PORT", help="Where it came from.")],
+    transport: Annotated[Transport, typer.Option(help="How it came.")] = Transport.UDP,
+    local: Annotated[
+        str, typer.Option(metavar="IP:PORT", help="The server's socket that it came to.")
+    ] = "0.0.0.0:5060",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say what the server would think of one captured message, and do about it."""
+    try:
+        arrival = Arrival(Endpoint.parse(source), transport.value, Endpoint.parse(local))
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        message = parse(data)
+    except OSError as error:
+        _fail(f"{file}: cannot be read: {error.strerror}")
+    except SipError as error:
+        _fail(f"{file}: not a SIP message: {shown(str(error))}")
+    except ValueError as error:
+        _fail(str(error))
+    told = explain(message, arrival, _policy(_config(config).edge, known=config is not None))
+    if as_json:
+        _print_json(_explained(told))
+    else:
+        typer.echo(str(told), nl=False)
+
+
+def _policy(settings: EdgeSettings, *, known: bool) -> Policy:
+    return Policy(
+        trusted_proxies=settings.trusted_proxies,
+        local_domains=frozenset(settings.domains) if known else None,
+        sip_asymmetric=settings.sip_asymmetric or AgentList(),
+        rtp_asymmetric=settings.rtp_asymmetric or AgentList(),
+        nat_tests=settings.nat_tests,
+    )
+
+
+def _explained(told: Explanation) -> dict[str, Any]:
+    return {
+        "behind_nat": told.behind_nat,
+        "tests": told.tests,
+        "contacts": None if told.fixed is None else told.fixed.values("contact"),
+        "phone": told.phone,
+        "question": told.plan.request,
+        "warnings": told.warnings,
+        "chapters": {chapter.title: chapter.lines for chapter in told.chapters},
+    }

@@ -1,0 +1,41 @@
+"""What a running server answers on its control socket, as values that the CLI reads back."""
+
+import msgspec
+
+from mediaproxy.edge.binding import Binding
+from mediaproxy.events import CallReport
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The server itself."""
+
+    version: str
+    pid: int
+    started: float
+    "Seconds since the epoch."
+    listeners: tuple[str, ...]
+    "Where it takes SIP, such as ``udp:192.0.2.1:5060``."
+    domains: tuple[str, ...]
+    media: tuple[str, ...]
+    "Addresses that media comes to."
+    plane: str
+    "What forwards media: ``user`` or ``kernel``."
+    records: str
+    "The file of call records."
+    calls: int
+    registrations: int
+
+
+class Calls(msgspec.Struct, frozen=True, kw_only=True):
+    """All calls."""
+
+    now: float
+    "The server's clock, which the reports' times are of."
+    calls: tuple[CallReport, ...]
+
+
+class Registrations(msgspec.Struct, frozen=True, kw_only=True):
+    """All registrations."""
+
+    now: float
+    registrations: tuple[Binding, ...]
