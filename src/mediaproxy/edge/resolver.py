@@ -41,6 +41,8 @@ class Resolver:
     ) -> None:
         """``versions``: IP versions that the listeners have. ``dns_resolver``: None: as /etc/resolv.conf says.
         ``hosts``: text of a hosts file; None: /etc/hosts."""
+        self.lifetime = LIFETIME
+        "Seconds that one look-up may take."
         self._rng = rng
         self._transports = tuple(one for one in Transport if one in transports)
         self._versions = versions
@@ -108,7 +110,7 @@ class Resolver:
 
     async def _query(self, name: dns.name.Name | str, kind: str) -> Sequence[Any]:
         try:
-            answer = await self._dns.resolve(name, kind, raise_on_no_answer=False, lifetime=LIFETIME, search=False)
+            answer = await self._dns.resolve(name, kind, raise_on_no_answer=False, lifetime=self.lifetime, search=False)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return ()
         return tuple(answer.rrset or ())

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from typing import cast
 
 from mediaproxy import clock
 from mediaproxy.edge.hop import Hop, Inbound
@@ -67,8 +68,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """From asyncio."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self.heard = clock.now()
         self._streams.opened(self)
 
