@@ -143,7 +143,7 @@ def test_kept_ice_and_facts_are_shown() -> None:
         pytest.param(message("INVITE", "Content-Length: x", body=SDP), "Content-Length is unreadable", id="bad-length"),
         pytest.param(
             message("INVITE", "Content-Encoding: gzip", "Content-Type: application/sdp", body="\x1f\x8b"),
-            "no SDP with streams in the body: application/sdp, encoded as gzip",
+            "no SDP is found in the body: application/sdp, encoded as gzip",
             id="compressed",
         ),
         pytest.param(
@@ -196,6 +196,10 @@ def test_what_is_odd_is_pointed_out(asked: Message, warning: str) -> None:
 def test_every_message_we_have_can_be_explained(name: str) -> None:
     page = str(of(parse(MESSAGES[name])))
     assert page.startswith("Message\n") and page.replace("\n", "").isprintable()
+
+
+def test_a_text_message_is_nothing_odd() -> None:
+    assert of(message("MESSAGE", "Content-Type: text/plain", body="hello", sdp=False)).warnings == ()
 
 
 _lines = st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=20)

@@ -15,7 +15,7 @@ from mediaproxy.nat import Arrival, Verdict, client_nat_test, contacts, fix_cont
 from mediaproxy.sdp import IcePolicy, Sdp, Section
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Message, Request, Response
-from mediaproxy.traversal import Facts, Plan, Policy, plan
+from mediaproxy.traversal import Facts, Plan, Policy, negotiates, plan, sdp_part
 
 _UNSPECIFIED = ("0.0.0.0", "::")
 _HEAD = re.compile(rb"\A[\r\n]*+.*?(?:\n\r?\n|\Z)", re.DOTALL)
@@ -88,7 +88,7 @@ def explain(message: Message, arrival: Arrival, policy: Policy, facts: Facts | N
 
 
 def _shown(text: str) -> str:
-    """Text of a peer (Latin-1, a character per byte) as a terminal may have it."""
+    """Text of a peer (Latin-1, a character per byte) as a terminal may have it. Our own words are ASCII."""
     decoded = text.encode("latin-1", "replace").decode("utf-8", "replace")
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in decoded)
 
@@ -220,11 +220,8 @@ def _warnings(message: Message, arrival: Arrival, planned: Plan) -> Iterator[str
     if planned.error:
         yield planned.error
     yield from _length_warnings(message)
-    if message.body and not planned.streams and not planned.error:
-        encoding = message.header("content-encoding")
-        yield f"no SDP with streams in the body: {message.header('content-type') or 'no Content-Type'}" + (
-            f", encoded as {encoding}" if encoding else ""
-        )
+    if message.body and planned.sdp is None and not planned.error:
+        yield from _body_warnings(message)
     for _, contact in contacts(message):
         if scope(contact.uri.host) in (Scope.LOOPBACK, Scope.UNSPECIFIED):
             yield f"Contact {contact.uri} reaches nobody but the phone itself"
@@ -234,6 +231,16 @@ def _warnings(message: Message, arrival: Arrival, planned: Plan) -> Iterator[str
             yield from (f"stream {index}: {line}" for line in _connection_warnings(sdp, section))
             yield from (f"stream {index}: {line}" for line in _stream_warnings(stream))
         yield from _alg_warnings(message, arrival, sdp)
+
+
+def _body_warnings(message: Message) -> Iterator[str]:
+    brings_media = negotiates(message)
+    if sdp_part(message) is not None:
+        yield "its SDP has no streams" if brings_media else "its SDP is left alone: such a message negotiates no media"
+    elif brings_media:
+        encoding = message.header("content-encoding")
+        kind = message.header("content-type") or "no Content-Type"
+        yield f"no SDP is found in the body: {kind}{f', encoded as {encoding}' if encoding else ''}"
 
 
 def _length_warnings(message: Message) -> Iterator[str]:
@@ -269,7 +276,7 @@ def _stream_warnings(stream: Stream) -> Iterator[str]:
     if scope(stream.endpoint.address) in (Scope.LOOPBACK, Scope.MULTICAST, Scope.BROADCAST, Scope.LINK_LOCAL):
         yield f"nobody can send to {stream.endpoint.address}"
     if stream.rtp and stream.endpoint.port % 2:
-        yield f"RTP port {stream.endpoint.port} is odd (RFC 3550 §11 asks for an even one)"
+        yield f"RTP port {stream.endpoint.port} is odd (RFC 3550 asks for an even one)"
     nameless = [str(t.number) for t in stream.payload_types if not t.codec]
     if nameless:
         yield f"payload types without rtpmap: {', '.join(nameless)}"

@@ -178,23 +178,19 @@ def plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts = _NO_
 
 
 def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> Plan:
-    if isinstance(message, Request):
+    if isinstance(message, Response):
+        if message.cseq.method == "INVITE" and message.status >= 300:
+            return Plan(message=message, request=_failed(message, policy, facts))
+        confirms = message.cseq.method == "INVITE" and message.status >= 200
+    else:
+        assert isinstance(message, Request)
         if message.method in ("BYE", "CANCEL"):
             cause = EndCause.BYE if message.method == "BYE" else EndCause.CANCEL
             return Plan(message=message, request=end_request(message, cause, policy))
-        if message.method not in _MEDIA_METHODS:
-            return Plan(message=message)
         confirms = message.method == "ACK"
-    else:
-        assert isinstance(message, Response)
-        method = message.cseq.method
-        if method == "INVITE" and message.status >= 300:
-            return Plan(message=message, request=_failed(message, policy, facts))
-        first = 101 if method == "INVITE" else 200
-        if method not in ("INVITE", "UPDATE", "PRACK") or not first <= message.status < 300:
-            return Plan(message=message)
-        confirms = method == "INVITE" and message.status >= 200
-    part = _sdp_part(message)
+    if not negotiates(message):
+        return Plan(message=message)
+    part = sdp_part(message)
     try:
         sdp = Sdp.parse(part.sdp) if part is not None else None
     except SdpError as error:
@@ -208,6 +204,24 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
         request = _media(message, sdp, arrival, policy, facts)
         return Plan(message=message, request=request, ice=policy.ice, sdp=sdp, _part=part)
     return Plan(message=message, request=_confirm(message, policy, facts) if confirms else None)
+
+
+def negotiates(message: Message) -> bool:
+    """Whether an SDP in the message is an offer or an answer (RFC 3261 §13.2.1, 3311, 3262): INVITE, ACK, UPDATE and
+    PRACK, 101 to 299 to INVITE, 2xx to UPDATE and PRACK. SipError if a response has no readable CSeq."""
+    if not isinstance(message, Response):
+        return isinstance(message, Request) and message.method in _MEDIA_METHODS
+    method = message.cseq.method
+    first = 101 if method == "INVITE" else 200
+    return method in ("INVITE", "UPDATE", "PRACK") and first <= message.status < 300
+
+
+def sdp_part(message: Message) -> SdpPart | None:
+    """Where in the message's body the SDP is; None if it has none that can be read."""
+    body = message.body
+    if not body:
+        return None
+    return find_sdp(body, message.header("content-type"), message.header("content-encoding") or "")
 
 
 def end_request(message: Message, cause: EndCause, policy: Policy, *, status: int = 0, branch: str = "") -> EndRequest:
@@ -257,13 +271,6 @@ def _media(message: Message, sdp: Sdp, arrival: Arrival, policy: Policy, facts: 
         dialog_id=facts.dialog_id,
         relay_wish=facts.relay_wish,
     )
-
-
-def _sdp_part(message: Message) -> SdpPart | None:
-    body = message.body
-    if not body:
-        return None
-    return find_sdp(body, message.header("content-type"), message.header("content-encoding") or "")
 
 
 def _status(message: Message) -> int:
