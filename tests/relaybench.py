@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from mediaproxy.control import (
     ConfirmRequest,
-    Direction,
     EndCause,
     EndRequest,
     KnownBy,
@@ -22,7 +21,7 @@ from mediaproxy.control import (
     Stream,
 )
 from mediaproxy.endpoint import Endpoint, Scope, scope
-from mediaproxy.events import CallEnded, CallReport, Event, Side, SideReport
+from mediaproxy.events import CallEnded, CallReport, CallState, Event, Side, SideReport
 from mediaproxy.relay.calls import Calls, Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
@@ -48,6 +47,10 @@ DTLS = bytes([22, 254, 253]) + bytes(50)
 UDPTL = bytes([0, 1, 2, 3])
 
 
+ALICE, BOB, STRANGER = "203.0.113.1:31", "198.51.100.2:32", "198.18.0.9:1"
+"Where packets of the two parties really come from, and somebody else's."
+
+
 def stream(place: str | None, *, kind: str = "audio", types: tuple[int, ...] = (0, 101), **more: object) -> Stream:
     """An m-section."""
     endpoint = at(place) if place else None
@@ -59,6 +62,16 @@ def stream(place: str | None, *, kind: str = "audio", types: tuple[int, ...] = (
     if values["transport"] == "udptl":
         values["payload_types"] = ()
     return Stream(endpoint=endpoint, **values)  # type: ignore[arg-type]
+
+
+TWO = (stream("10.0.0.1:4000"), stream("10.0.0.1:4002", kind="video", types=(96,)))
+"Audio and video."
+
+
+def ports_of(reply: MediaReply) -> list[int | None]:
+    """RTP ports of a reply that must be no error."""
+    assert not reply.error, reply.error
+    return [port.rtp.port if port else None for port in reply.ports]
 
 
 def sdp_hash(streams: tuple[Stream, ...]) -> str:
@@ -96,9 +109,9 @@ def settings(**changed: object) -> RelaySettings:
 class Bench:
     """``Calls`` with a plane and a clock."""
 
-    def __init__(self, *, seed: int = 1, **changed: object) -> None:
+    def __init__(self, **changed: object) -> None:
         self.settings = settings(**changed)
-        self.calls = Calls(self.settings, random.Random(seed), "relay-1")
+        self.calls = Calls(self.settings, random.Random(1), "relay-1")
         self.now = 1000.0
         self.flows: dict[Endpoint, Flow] = {}
         self.slots: dict[Endpoint, SlotCounters] = {}
@@ -257,6 +270,10 @@ class Bench:
         (report,) = self.calls.reports(self.now)
         return report
 
+    def state(self) -> CallState:
+        """Of the one call."""
+        return self.report.state
+
     def side(self, side: Side, index: int = 0) -> SideReport:
         """One end of one stream of the one call."""
         found = self.report.streams[index]
@@ -270,6 +287,3 @@ class Bench:
     def ended(self) -> list[CallReport]:
         """The final reports."""
         return [event.report for event in self.events if isinstance(event, CallEnded)]
-
-
-__all__ = ["Bench", "Direction", "Phone", "at", "rtp", "settings", "stream"]

@@ -28,6 +28,7 @@ from tests.latchbench import (
 from tests.relaybench import STUN, at, settings, stream
 
 LEARNED: list[Step] = [Say(0), latches(1, RANK3)]
+TWICE: list[Step] = [Say(0), Say(1, ELSEWHERE)]
 NATED: list[Step] = [Say(0, PRIVATE), latches(1, RANK3)]
 GUESS = "203.0.113.1:4000"
 AWAY = Say(60, ELSEWHERE, NEW_SIGNALLING)
@@ -50,9 +51,7 @@ CHANGES: dict[str, list[Step]] = {
         *[*LEARNED, AWAY, latches(62, RANK3B, OTHER_SSRC), latches(70, ELSEWHERE)],
     ],
     "hold by 0.0.0.0 keeps the source": [*LEARNED, Say(60, HELD), passes(61, RANK3), Say(90), passes(91, RANK3)],
-    "before the first packet the newest SDP counts": [
-        *[Say(0), Say(1, ELSEWHERE), refused(2, RANK1), latches(2, ELSEWHERE)],
-    ],
+    "before the first packet the newest SDP counts": [*TWICE, refused(2, RANK1), latches(2, ELSEWHERE)],
 }
 
 

@@ -289,6 +289,8 @@ class Calls:
             del self._calls[call.call_id]
         self._count -= 1
         self._scheduled.pop(call, None)
+        while self._agenda and self._scheduled.get(self._agenda[0][2]) != self._agenda[0][0]:
+            heapq.heappop(self._agenda)  # an older plan, or of a call that has ended
         self._gone[call.call_id, call.caller.tag] = (now + self._settings.linger, call.memory.newest(Side.CALLER))
         return [*call.close(now), Report(CallEnded(at=now, call_id=call.call_id, report=report))]
 

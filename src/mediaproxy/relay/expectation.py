@@ -197,9 +197,10 @@ class Voucher:
 
     def updated(self, phone: PhoneAddress, contact: str, asymmetric: bool) -> "Voucher":
         """After a further message. What a message does not say (an ACK has no Contact) stays as it was."""
-        known = phone.known_by is not KnownBy.UNKNOWN and phone.endpoint is not None
+        address = ip_address(phone.endpoint.address) if phone.endpoint is not None else None
+        known = address is not None and phone.known_by is not KnownBy.UNKNOWN
         return Voucher(
-            signalling=phone.endpoint.address if known and phone.endpoint else self.signalling,
+            signalling=str(address) if known else self.signalling,
             contact=contact or self.contact,
             asymmetric=asymmetric,
         )

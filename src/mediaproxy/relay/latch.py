@@ -179,9 +179,8 @@ class Latch:
 
     def _deserted(self, now: float) -> bool:
         """A change was announced that names another address, and the old source has fallen silent."""
-        if self.state is not State.MOVING or self._moved_target is None:
-            return False
-        return now - max(self._last.at, self._since) >= self._settings.rebind_silence
+        deserts_at = self.deserts_at()
+        return deserts_at is not None and now >= deserts_at
 
     def deserts_at(self) -> float | None:
         """When the target may change by silence alone (see ``target``); None: never."""

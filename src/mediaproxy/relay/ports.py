@@ -160,6 +160,7 @@ class PortPool:
 
     def drain(self) -> list[Pair]:
         """All cooling pairs, free from now on: the relay stops."""
+        self._queue.clear()
         return [self._release(entry) for entry in list(self._cooling.values())]
 
     @property
