@@ -1,7 +1,8 @@
 """The lines that `make bench` prints, all of one form: name, value, rival's value, ratio.
 
-A benchmark is a module of this package with ``def run() -> Iterator[str]``, which yields such lines as it measures them;
-``bench/__main__.py`` lists the modules. Every value is one of which more is better, so a ratio above 1 is in our favour.
+A benchmark is a module of this package with ``def run() -> Iterator[str]``, which yields such lines as it measures
+them; ``bench/__main__.py`` lists the modules. Every value is one of which more is better, so a ratio above 1 is in our
+favour.
 """
 
 HEAD = f"{'what':<34}{'ours':>12} {'unit':<18}{'rival':>12}  {'ratio':>6}  rival's name"
