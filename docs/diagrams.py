@@ -1,6 +1,6 @@
-"""Draws the state machines from their tables: ``python -m docs.diagrams`` writes docs/diagrams.md, ``--check`` compares.
+"""Draws the state machines from their tables: ``python -m docs.diagrams`` writes docs/diagrams.md.
 
-The picture in the repository can so never say anything else than the code.
+``--check`` compares instead. The picture in the repository can so never say anything else than the code.
 """
 
 import sys
