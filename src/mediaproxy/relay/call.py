@@ -50,6 +50,7 @@ class Call:
         self.reason: EndReason | None = None
         self.status = 0
         self._failed_tag: str | None = None
+        self._was_held = False
         self._orders = 0
 
     # -- who is who
@@ -71,6 +72,12 @@ class Call:
         live = [stream for stream in self.all_streams() if stream.enabled and not stream.caller.closed]
         audio = [stream for stream in live if stream.kind == "audio"]
         return all(stream.held for stream in audio) if audio else any(stream.held for stream in live)
+
+    def note_hold(self, now: float) -> None:
+        """A hold began or ended, by whatever change: the silence timers start anew."""
+        held = self.held
+        if held is not self._was_held:
+            self._was_held, self.changed = held, now
 
     @property
     def callee(self) -> Party:
@@ -224,13 +231,7 @@ class Call:
         """The ports of a further leg cool."""
         effects: list[Effect] = []
         for stream in leg.streams or ():
-            if stream is None:
-                continue
-            for port in stream.callee.ports:
-                if port.via is not None:
-                    port.via.guests.remove(port)
-                    port.via = None
-            for end in stream.ends:
+            for end in stream.ends if stream is not None else ():
                 effects += self.board.cool(end, now)
         return [*effects, *self.sync(now)]
 

@@ -128,12 +128,23 @@ class Calls:
                 if stream in streams:
                     streams[streams.index(stream)] = None
                     call.memory.forget()
+                    self._plan(call, now)
         return self._board.withdraw(stream, local)
 
     @property
     def ports_free(self) -> int:
         """Pairs of ports that can be lent at once, of all IP versions."""
         return sum(self._board.pool.free(address.version) for address in self._settings.addresses)
+
+    @property
+    def ports_lent(self) -> int:
+        """Pairs of ports that calls have."""
+        return self._board.pool.lent
+
+    @property
+    def ports_cooling(self) -> int:
+        """Pairs of ports of ended calls that are not lent again yet (calls.md 10)."""
+        return self._board.pool.cooling
 
     def __len__(self) -> int:
         return self._count
@@ -270,7 +281,8 @@ class Calls:
         """See to it that ``tick`` looks at the call in time. Later than planned is found out then."""
         if call.reason is not None:
             return
-        at = timers.due(call, now)
+        call.note_hold(now)
+        at = max(timers.due(call, now), now)
         planned = self._scheduled.get(call)
         if planned is None or at < planned:
             self._scheduled[call] = at

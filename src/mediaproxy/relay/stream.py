@@ -90,6 +90,14 @@ class Port:
         target = self.latch.target(now)
         return target if target is not None and target.version == self.local.version else None
 
+    def route(self, now: float) -> tuple[Endpoint, Endpoint] | None:
+        """The local port and the target by which user space reaches this port's party; None: no way is known."""
+        target = self.latch.target(now)
+        if target is None or self.closed:
+            return None
+        ways = [port.local for port in (self.via, self) if port is not None]
+        return next(((local, target) for local in ways if local.version == target.version), None)
+
     def limited(self, target: Endpoint) -> bool:
         """Whether the rate to that target is still limited (calls.md 5)."""
         return not self.latch.proven(target)
@@ -98,6 +106,8 @@ class Port:
         """Whether the plane may forward what comes from the learned source, without asking."""
         peer, learned = self.peer, self.latch.learned
         if peer is None or learned is None or self.via is not None or peer.via is not None:
+            return False
+        if learned.version != self.local.version:  # heard at another leg's port, which has gone
             return False
         target = peer.target(now)
         return target is not None and not peer.limited(target)
@@ -124,6 +134,16 @@ class Port:
             return []
         self.installed = flow
         return [Install(flow)]
+
+    def close(self) -> None:
+        """The port is this call's no more: no leg is heard or served by it."""
+        self.closed = True
+        if self.via is not None:
+            self.via.guests.remove(self)
+            self.via = None
+        for guest in self.guests:
+            guest.via = None
+        self.guests.clear()
 
     def noted(self, slot: SlotCounters) -> None:
         """The plane's counters of this port."""

@@ -71,7 +71,7 @@ class Switchboard:
             return []
         known: set[str] = set()
         for port in end.ports:
-            port.closed = True
+            port.close()
             del self._ports[port.local]
             known |= port.latch.addresses
         self.pool.cool(end.pair, now, known)
@@ -93,7 +93,10 @@ class Switchboard:
         """Undo ``lend`` of a stream one of whose ports another program has; that pair is not lent any more."""
         effects: list[Effect] = []
         for end in stream.ends:
+            if end.closed:
+                continue
             for port in end.ports:
+                port.close()
                 del self._ports[port.local]
             if local in (end.pair.rtp, end.pair.rtcp):
                 self.pool.withdraw(end.pair)
@@ -168,18 +171,15 @@ class Switchboard:
 
     def _forward(self, port: Port, packet: Packet, now: float) -> list[Effect]:
         peer, data = port.peer, packet.data
-        target = peer.target(now) if peer is not None else None
-        sends = target is not None and peer is not None and not peer.closed
-        if sends and peer is not None and target is not None and peer.limited(target):
-            sends = peer.end.limit.allows(now)
+        route = peer.route(now) if peer is not None else None
+        if peer is not None and route is not None and peer.limited(route[1]) and not peer.end.limit.allows(now):
+            route = None
         described = port.end.stream.sdp.get(port.end.side)
         if described is not None and described.rtp and kind_of(data) in (Kind.STUN, Kind.DTLS):
             port.passed = now
         else:
-            port.tally.accept(data, now, forwarded=sends)
-        if not sends or peer is None or target is None:
-            return []
-        return [Send((peer.via or peer).local, target, data)]
+            port.tally.accept(data, now, forwarded=route is not None)
+        return [Send(*route, data)] if route is not None else []
 
 
 def _candidates(port: Port, source: Endpoint) -> list[Port]:
