@@ -100,30 +100,43 @@ class Lines:
 
     # -- editing -------------------------------------------------------------------------------------------------------
 
-    def _with_fields(self, fields: Iterable[bytes]) -> Self:
-        fields = tuple(fields)
-        return type(self)(self._start, fields, index_of(fields), self._tail)
+    def _copy(self, changed: str) -> Self:
+        """The same to be edited at once, before anybody else sees it. ``changed`` is what the edit is about: the
+        canonical name of a header."""
+        new = object.__new__(type(self))
+        new._start, new._fields, new._index, new._tail = self._start, self._fields, self._index, self._tail
+        return new
+
+    def _with_fields(self, name: str, fields: Iterable[bytes], moved: bool = True) -> Self:
+        """The same with other header fields of that name. ``moved``: there are more or fewer fields than before."""
+        new = self._copy(canonical(name))
+        new._fields = tuple(fields)
+        if moved:
+            new._index = index_of(new._fields)
+        return new
 
     def _with_tail(self, tail: bytes) -> Self:
-        return type(self)(self._start, self._fields, self._index, tail)
+        new = self._copy("")
+        new._tail = tail
+        return new
 
     def _line_end(self) -> bytes:
         """What the message's lines have before their LF."""
         return b"\r" if self._start.endswith(b"\r") else b""
 
-    def _splice(self, at: int, begin: int, end: int, text: str) -> Self:
-        """Replace part of the value of field ``at``."""
-        name, colon, value = self._fields[at].partition(b":")
-        piece = name + colon + value[:begin] + encode(text) + value[end:]
-        return type(self)(self._start, (*self._fields[:at], piece, *self._fields[at + 1 :]), self._index, self._tail)
+    def _splice(self, name: str, at: int, begin: int, end: int, text: str) -> Self:
+        """Replace part of the value of field ``at``, which is one of that name."""
+        head, colon, value = self._fields[at].partition(b":")
+        piece = head + colon + value[:begin] + encode(text) + value[end:]
+        return self._with_fields(name, (*self._fields[:at], piece, *self._fields[at + 1 :]), moved=False)
 
     def _insert(self, at: int, name: str, text: str) -> Self:
         line = encode(f"{name}: {text}") + self._line_end()
-        return self._with_fields((*self._fields[:at], line, *self._fields[at:]))
+        return self._with_fields(name, (*self._fields[:at], line, *self._fields[at:]))
 
-    def _delete(self, *gone: int) -> Self:
+    def _delete(self, name: str, gone: Iterable[int]) -> Self:
         out = frozenset(gone)
-        return self._with_fields(field for at, field in enumerate(self._fields) if at not in out)
+        return self._with_fields(name, [field for at, field in enumerate(self._fields) if at not in out])
 
     def _locate(self, name: str, index: int) -> tuple[int, list[tuple[int, int]], int]:
         """The field, the spans of its elements, and which of them is element ``index`` of all fields of that name."""
@@ -141,7 +154,7 @@ class Lines:
         IndexError if there is no such element, SipError if the text would break the message.
         """
         at, spans, which = self._locate(canonical(name), index)
-        return self._splice(at, *spans[which], text)
+        return self._splice(name, at, *spans[which], text)
 
     def replace_values(self, name: str, texts: Mapping[int, str]) -> Self:
         """Replace several elements at once, by their index as in ``replace_value``: in one pass, however many they are.
@@ -164,16 +177,16 @@ class Lines:
             first += len(spans)
         if any(not 0 <= index < first for index in texts):
             raise IndexError(f"{name} has only {first} values")
-        return type(self)(self._start, tuple(fields), self._index, self._tail)
+        return self._with_fields(name, fields, moved=False)
 
     def remove_value(self, name: str, index: int) -> Self:
         """Remove one element with one comma beside it, or the whole field if it is the only one. IndexError if none."""
         at, spans, which = self._locate(canonical(name), index)
         if len(spans) == 1:
-            return self._delete(at)
+            return self._delete(name, (at,))
         if which + 1 < len(spans):
-            return self._splice(at, spans[which][0], spans[which + 1][0], "")
-        return self._splice(at, spans[which - 1][1], spans[which][1], "")
+            return self._splice(name, at, spans[which][0], spans[which + 1][0], "")
+        return self._splice(name, at, spans[which - 1][1], spans[which][1], "")
 
     def replace(self, name: str, text: str) -> Self:
         """Replace the whole value of the first field of that name. KeyError if there is none."""
@@ -181,8 +194,8 @@ class Lines:
         value = self._value(at)
         begin, end = _trim(value)
         if begin < end:
-            return self._splice(at, begin, end, text)
-        return self._splice(at, 0, len(value.rstrip("\r")), f" {text}")
+            return self._splice(name, at, begin, end, text)
+        return self._splice(name, at, 0, len(value.rstrip("\r")), f" {text}")
 
     def prepend(self, name: str, text: str) -> Self:
         """Add a field before the first of that name, or as the first of all."""
@@ -195,7 +208,7 @@ class Lines:
     def remove(self, name: str) -> Self:
         """Remove all fields of that name."""
         places = self._index.get(canonical(name))
-        return self._delete(*places) if places else self
+        return self._delete(name, places) if places else self
 
 
 def split(data: bytes) -> tuple[bytes, tuple[bytes, ...], dict[str, list[int]], bytes]:

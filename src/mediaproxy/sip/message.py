@@ -37,6 +37,15 @@ class Message(Lines):
         super().__init__(start, fields, index, tail)
         self._cache: dict[str, Any] = {}
 
+    def _copy(self, changed: str) -> Self:
+        new = super()._copy(changed)
+        new.version = self.version
+        new._cache = self._cache.copy()
+        new._cache.pop(changed, None)
+        if changed == "via":
+            new._cache.pop("vias", None)
+        return new
+
     def _once(self, name: str, read: Callable[[str], _T], key: str = "") -> _T:
         """What ``read`` makes of the header ``name``; computed once. A SipError names the header."""
         key = key or name
@@ -170,7 +179,8 @@ class Message(Lines):
             new = new._set("Content-Type", content_type)
         if number(new.header("content-length") or "", _LONGEST) != len(body):
             new = new._set("Content-Length", str(len(body)))
-        new = new._delete(*new._index["content-length"][1:]) if len(new._index["content-length"]) > 1 else new
+        repeated = new._index["content-length"][1:]
+        new = new._delete("content-length", repeated) if repeated else new
         blank, newline, _ = self._tail.partition(b"\n")
         return new._with_tail((blank + newline if newline else self._line_end() + b"\n") + body)
 
@@ -181,7 +191,10 @@ class Message(Lines):
         """The message as it may enter a stream: no empty lines before it, no octets behind the declared body (RFC 3261
         §18.3) and one Content-Length that is right. Unchanged if that is so already."""
         start = self._start.lstrip(b"\r\n")
-        new = self if start == self._start else type(self)(start, self._fields, self._index, self._tail)
+        new = self
+        if start != self._start:
+            new = self._copy("")
+            new._start = start
         if new.content_length == len(new.octets) and new.complete_head and len(new._index["content-length"]) == 1:
             return new
         return new.with_body(new.body)
@@ -204,6 +217,11 @@ class Request(Message):
         if not _METHOD.fullmatch(method) or not self._uri_text or not _VERSION.fullmatch(version):
             raise SipError("start line: neither a request nor a response")
 
+    def _copy(self, changed: str) -> Self:
+        new = super()._copy(changed)
+        new._method, new._uri_text = self._method, self._uri_text
+        return new
+
     @property
     def method(self) -> str:
         """The method, as written: methods are case-sensitive."""
@@ -221,10 +239,12 @@ class Request(Message):
 
     def with_uri(self, uri: str | Uri) -> Self:
         """The same request to another Request-URI. SipError if it is none."""
-        text = encode(str(Uri.parse(str(uri))))
+        text = str(Uri.parse(str(uri)))
         at = self._start.index(self._uri_text.encode("latin-1"), self._start.index(b" "))
-        start = self._start[:at] + text + self._start[at + len(self._uri_text) :]
-        return type(self)(start, self._fields, self._index, self._tail)
+        new = self._copy("Request-URI")
+        new._start = self._start[:at] + encode(text) + self._start[at + len(self._uri_text) :]
+        new._uri_text = text
+        return new
 
     @classmethod
     def build(cls, method: str, uri: str | Uri, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Self:
@@ -246,6 +266,11 @@ class Response(Message):
         self._status = int(status)
         self._reason = reason or ""
         self.version = version
+
+    def _copy(self, changed: str) -> Self:
+        new = super()._copy(changed)
+        new._status, new._reason = self._status, self._reason
+        return new
 
     @property
     def status(self) -> int:
