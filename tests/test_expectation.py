@@ -59,6 +59,7 @@ RANKS = [
     pytest.param("[2001:db8:1::5]:4000", "2001:db8:2::6", "[2001:db8:1:1::5]:4000", 0, id="IPv6: another /64"),
     pytest.param("[fd00::5]:4000", "2001:db8:2::6", "[fd00::6]:4000", 0, id="IPv6: ULA is not public"),
     pytest.param("192.0.2.1:9000", SIGNALLING, "192.0.2.1:9", 0, id="our own address is nobody's rank 2"),
+    pytest.param("127.0.0.1:9000", SIGNALLING, "127.0.0.1:9000", 0, id="nor is loopback anybody's rank 1"),
 ]
 
 

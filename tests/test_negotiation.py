@@ -2,7 +2,7 @@
 
 import pytest
 
-from mediaproxy.control import KnownBy, PhoneAddress, Stream
+from mediaproxy.control import Direction, KnownBy, PhoneAddress, Stream
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallStarted, CallState, Side, StreamChanged
 from mediaproxy.relay.settings import RelayAddress
@@ -169,6 +169,58 @@ def test_an_offer_of_either_party_with_the_same_cseq() -> None:
     back = ports_of(bench.answer(cseq=10))
     assert ports_of(bench.media(bench.bob, bench.alice, (stream("198.51.100.2:7000"),), cseq=1)) == back
     assert bench.side(Side.CALLEE).sdp == at("198.51.100.2:7000"), "1 is not older than 10: it is Bob's first"
+
+
+def test_the_same_sdp_under_the_other_partys_cseq_is_news() -> None:
+    """Alice holds in her INVITE 2, resumes in 3, and holds again by her answer to Bob's INVITE 2."""
+    bench = Bench()
+    bench.talk()
+    hold = (stream("10.0.0.1:4000", direction=Direction.SENDONLY),)
+    bench.media(bench.alice, bench.bob, hold, cseq=2)
+    bench.media(bench.alice, bench.bob, cseq=3)
+    assert bench.state() is CallState.TALKING
+    bench.media(bench.bob, bench.alice, cseq=2)
+    bench.media(bench.alice, bench.bob, hold, cseq=2, status=200)
+    assert bench.state() is CallState.HELD
+
+
+def test_a_late_183_of_an_earlier_attempt_is_not_heard() -> None:
+    bench = Bench()
+    (port,) = bench.invite().ports
+    bench.invite(cseq=2, sdp_hash="with credentials")
+    assert ports_of(bench.answer(status=183))
+    assert port is not None and bench.packet(BOB, port.rtp) == []
+    bench.answer(status=183, cseq=2)
+    assert len(bench.packet(BOB, port.rtp)) == 1
+
+
+def test_a_further_leg_can_add_streams() -> None:
+    bench = Bench()
+    bench.talk()
+    carol = Phone("carol", "198.51.100.3", "10.0.0.3:4000")
+    assert ports_of(bench.answer(by=carol))[0]
+    reply = bench.media(bench.alice, carol, TWO, cseq=2)
+    assert all(ports_of(reply)) and all(ports_of(bench.answer(TWO, by=carol, cseq=2)))
+    assert len(bench.flows) == 12
+
+
+def test_an_unknown_dialog_of_a_known_call_gets_ports_of_its_own() -> None:
+    """Its 2xx has passed by somewhere else; that it sends requests says that it exists."""
+    bench = Bench()
+    _, facing_bob = bench.talk()
+    carol = Phone("carol", "198.51.100.3", "10.0.0.3:4000")
+    (port,) = bench.media(carol, bench.alice, cseq=1).ports
+    assert port is not None and len(bench.flows) == 8
+    assert bench.packet(BOB, facing_bob) and bench.bye(bench.alice, carol).error == "" and bench.ended == []
+
+
+def test_a_spiral_beside_another_stream_keeps_what_was_known_of_it() -> None:
+    bench = Bench()
+    both = ports_of(bench.invite(TWO))
+    bench.answer(TWO)
+    mixed = (TWO[0], stream(f"{V4}:{both[0]}", kind="video", types=(96,)))
+    assert [bool(port) for port in bench.answer(mixed, cseq=2).ports] == [True, False]
+    assert bench.side(Side.CALLEE, 1).sdp == TWO[1].endpoint
 
 
 def test_two_calls_of_one_call_id() -> None:

@@ -194,8 +194,9 @@ class Call:
         self.trying = self.changed = now
         return [Report(CallRevived(at=now, call_id=self.call_id))]
 
-    def drop_early_legs(self) -> None:
+    def try_again(self, now: float) -> None:
         """A new INVITE after a failure: who answered the old one is out."""
+        self.trying = now
         for leg in self.legs:
             leg.ended = True
         self._attend(None)
@@ -224,8 +225,9 @@ class Call:
         if leg.streams is not None:
             return self._close_own(leg, now)
         if self.answered is None:
-            return self.fail_branch(leg.branch, leg.tag, now)
-        return self._close_first(next((other for other in left if other.streams is None), None), now)
+            return self.fail_branch("", leg.tag, now)
+        heirs = [other for other in left if other.streams is None]
+        return self._close_first(self.locked if self.locked in heirs else next(iter(heirs), None), now)
 
     def _close_own(self, leg: Leg, now: float) -> list[Effect]:
         """The ports of a further leg cool."""

@@ -116,9 +116,14 @@ class Calls:
         effects = [effect for call in list(self._all()) for effect in self._finish(call, EndReason.SHUTDOWN, now)]
         return [*effects, *self._board.drain()]
 
-    def withdraw(self, local: Endpoint, now: float) -> list[Effect]:
-        """The plane could not have this port: another program does. It is never lent again, and its stream gets others
-        when its question is asked again."""
+    def ports_of(self, call_id: str) -> list[Endpoint]:
+        """The bound ports that the calls of a Call-ID have: whose counters ``ask`` wants."""
+        calls = self._calls.get(call_id, ())
+        return [port.local for call in calls for stream in call.all_streams() for port in stream.ports]
+
+    def withdraw(self, local: Endpoint, now: float, *, busy: bool = True) -> list[Effect]:
+        """The plane could not have this port. Its stream gets others when its question is asked again. ``busy``:
+        another program has it, so it is never lent again."""
         port = self._board.find(local)
         if port is None:
             return []
@@ -129,7 +134,7 @@ class Calls:
                     streams[streams.index(stream)] = None
                     call.memory.forget()
                     self._plan(call, now)
-        return self._board.withdraw(stream, local)
+        return self._board.withdraw(stream, local if busy else None)
 
     @property
     def ports_free(self) -> int:
@@ -258,7 +263,8 @@ class Calls:
         for call in self._calls.get(question.call_id, ()):
             if call.caller.tag == question.sender.tag:
                 return call, Side.CALLER
-            if call.caller.tag == question.receiver.tag and (question.receiver.tag or question.sender.tag):
+            initial = isinstance(question, MediaRequest) and question.status == 0 and not question.receiver.tag
+            if call.caller.tag == question.receiver.tag and not initial:
                 return call, Side.CALLEE
         return None
 
@@ -303,7 +309,9 @@ class Calls:
         self._scheduled.pop(call, None)
         while self._agenda and self._scheduled.get(self._agenda[0][2]) != self._agenda[0][0]:
             heapq.heappop(self._agenda)  # an older plan, or of a call that has ended
-        self._gone[call.call_id, call.caller.tag] = (now + self._settings.linger, call.memory.newest(Side.CALLER))
+        key = (call.call_id, call.caller.tag)
+        self._gone.pop(key, None)  # the newest last
+        self._gone[key] = (now + self._settings.linger, call.memory.newest(Side.CALLER))
         return [*call.close(now), Report(CallEnded(at=now, call_id=call.call_id, report=report))]
 
 

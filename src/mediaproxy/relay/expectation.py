@@ -129,14 +129,16 @@ class Ground:
         """Public, or inside ``routable``."""
         return scope(address) is Scope.PUBLIC or self._in_routable(address)
 
+    def _is_host(self, place: Endpoint) -> bool:
+        """Whether it can be a port of somebody's host, seen from here: no loopback but where the relay is on it."""
+        where = scope(place.address)
+        if where is Scope.LOOPBACK:
+            return place.version in self._on_loopback
+        return place.port > 0 and where not in (None, Scope.MULTICAST, Scope.BROADCAST, Scope.UNSPECIFIED)
+
     def _may_send(self, target: Endpoint, signalling: str | None) -> bool:
         """Whether a packet may go there (calls.md 5). SIP has come from the signalling address, so it is reachable."""
-        if target.port == 0 or self._pool.ours(target):
-            return False
-        where = scope(target.address)
-        if where in (None, Scope.MULTICAST, Scope.BROADCAST, Scope.UNSPECIFIED):
-            return False
-        if where is Scope.LOOPBACK and target.version not in self._on_loopback:
+        if not self._is_host(target) or self._pool.ours(target):
             return False
         if target.address == signalling:
             return True
@@ -157,7 +159,7 @@ class Ground:
         """What one party's SDP lets us expect; ``other`` is the same stream in the other party's SDP, if known."""
         settings = self._settings
         place = rtcp_place(stream) if rtcp else stream.endpoint
-        usable = place if place and scope(place.address) is not Scope.UNSPECIFIED and place.port else None
+        usable = place if place is not None and self._is_host(place) else None
         signalling = party.signalling
         named = tuple(dict.fromkeys(e.address for e in (place, stream.endpoint) if e is not None))
         nearby = tuple(a for a in named if self._reachable(a) and a not in self._own)

@@ -4,7 +4,7 @@ A leg is a party's tag plus its Via branch while it has no final answer (calls.m
 nothing here decides.
 """
 
-from mediaproxy.control import MediaRequest, PhoneAddress
+from mediaproxy.control import KnownBy, MediaRequest, PhoneAddress
 from mediaproxy.control import Party as Named
 from mediaproxy.control import Stream as Sdp
 from mediaproxy.relay.expectation import Voucher
@@ -22,7 +22,7 @@ class Party:
         self.tag = named.tag
         self.uri = named.uri
         self.user_agent = ""
-        self.phone = PhoneAddress()
+        self.phone = PhoneAddress(known_by=KnownBy.UNKNOWN)
         self.voucher = Voucher()
 
     def tell(self, question: MediaRequest) -> None:
@@ -32,7 +32,7 @@ class Party:
         self.user_agent = question.user_agent or self.user_agent
         asymmetric = question.asymmetric if names_agent else self.voucher.asymmetric
         self.voucher = self.voucher.updated(question.phone, question.contact, asymmetric)
-        if question.phone.endpoint is not None or self.phone.endpoint is None:
+        if question.phone.known_by is not KnownBy.UNKNOWN or self.phone.known_by is KnownBy.UNKNOWN:
             self.phone = question.phone
 
 

@@ -1,7 +1,8 @@
 """Which questions a call has answered, so that a repeated one gets the same answer and an old one changes nothing.
 
 Questions come in; "the same as then", "older than what we know", "offer" or "answer" go out. A question is known by
-(sender's tag, receiver's tag, CSeq, hash of the SDP): INVITE, 183, 200 and a late offer's ACK share a CSeq.
+(sender's tag, receiver's tag, CSeq, hash of the SDP): INVITE, 183, 200 and a late offer's ACK share a CSeq. And by
+whose CSeq it is: both parties count from 1, and Alice may answer Bob's INVITE 2 with the SDP of her own INVITE 2.
 """
 
 from collections import defaultdict, deque
@@ -22,6 +23,7 @@ class _Key:
     receiver: str
     cseq: int
     sdp_hash: str
+    requester: Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,17 @@ def callee_tag(question: MediaRequest, sender: Side) -> str:
     return question.sender.tag if sender is Side.CALLEE else question.receiver.tag
 
 
-def _key(question: MediaRequest) -> _Key:
-    return _Key(question.sender.tag, question.receiver.tag, question.cseq, question.sdp_hash)
+def _requester(question: MediaRequest, sender: Side) -> Side:
+    return sender if question.status == 0 else sender.other
+
+
+def _key(question: MediaRequest, sender: Side) -> _Key:
+    tags = (question.sender.tag, question.receiver.tag)
+    return _Key(*tags, question.cseq, question.sdp_hash, _requester(question, sender))
 
 
 def _counter(question: MediaRequest, sender: Side) -> _Counter:
-    requester = sender if question.status == 0 else sender.other
-    return _Counter(sender, requester, callee_tag(question, sender))
+    return _Counter(sender, _requester(question, sender), callee_tag(question, sender))
 
 
 class Memory:
@@ -58,13 +64,13 @@ class Memory:
         self._late: set[tuple[Side, str]] = set()
         "(who offered in a response, callee's tag), until the answer comes in an ACK or PRACK."
 
-    def answer(self, question: MediaRequest) -> Ports | None:
+    def answer(self, question: MediaRequest, sender: Side) -> Ports | None:
         """What the same question was answered; None: it is new."""
-        return self._answers.get(_key(question))
+        return self._answers.get(_key(question, sender))
 
-    def remember(self, question: MediaRequest, ports: Ports) -> None:
+    def remember(self, question: MediaRequest, sender: Side, ports: Ports) -> None:
         """Note the answer to a question."""
-        self._answers[_key(question)] = ports
+        self._answers[_key(question, sender)] = ports
         if len(self._answers) > _REMEMBERED:
             del self._answers[next(iter(self._answers))]
 
@@ -83,7 +89,9 @@ class Memory:
             if (known.sender, known.requester) == (asked.sender, asked.requester)
             and (not asked.tag or known.tag in (asked.tag, ""))
         ]
-        return question.cseq < max(same, default=question.cseq)
+        if asked.sender is not asked.requester:  # a response: the initial request may have been repeated since
+            same.append(self._last.get(_Counter(asked.requester, asked.requester, ""), 0))
+        return question.cseq < max(same, default=0)
 
     def offers(self, question: MediaRequest, sender: Side) -> bool:
         """Whether its SDP is an offer (RFC 3264, RFC 6337 §2): in a request, unless a response has offered before;

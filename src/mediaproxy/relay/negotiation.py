@@ -4,6 +4,8 @@ A MediaRequest comes in, a reply with ports and the effects go out. It must neve
 question, and never change anything because of an old one, or of one that it refuses.
 """
 
+import msgspec
+
 from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Party
 from mediaproxy.control import Stream as Sdp
 from mediaproxy.endpoint import Endpoint
@@ -48,7 +50,7 @@ class Negotiation:
         if leg is not None and leg.ended:
             raise Refusal("this leg of the call has ended", 481)
         own = self._needs_own_streams(leg)
-        known = None if own else call.memory.answer(question)
+        known = None if own else call.memory.answer(question, self._sender)
         fresh = own or (known is None and not call.memory.stale(question, self._sender))
         lent = self._lend(leg, own) if fresh else {}
         if leg is not None and leg not in call.legs:
@@ -61,7 +63,7 @@ class Negotiation:
             self._effects += call.lock(leg, self._now)
         ports = known if known is not None else self._ports(call.streams_of(leg))
         if fresh:
-            call.memory.remember(question, ports)
+            call.memory.remember(question, self._sender, ports)
         return MediaReply(ports=ports), self._effects
 
     # -- which leg
@@ -100,7 +102,7 @@ class Negotiation:
             if sdp.endpoint is None or index in self._left_alone or _at(streams, index) is not None:
                 continue
             further = own or (leg is not None and leg.streams is not None)
-            if not (_at(call.streams, index) is not None if further else offers):
+            if not offers and not (further and _at(call.streams, index) is not None):
                 continue  # an answer to something that was left alone
             try:
                 versions = self._versions(index, sdp.endpoint)
@@ -165,17 +167,17 @@ class Negotiation:
     def _wake(self, leg: Leg | None, fresh: bool) -> None:
         """calls.md 10: what revives a lingering call."""
         call, question = self._call, self._question
-        if call.lingering is None:
-            return
-        if self._locks:
+        if leg is None and fresh and call.answered is None and question.cseq > call.memory.newest(self._sender):
+            # The first INVITE, or the caller tries again, with credentials for example.
             self._effects += call.revive(self._now)
-        elif question.status == 0 and fresh:
-            if leg is None:  # the caller tries again, with credentials for example
-                self._effects += call.revive(self._now)
-                call.drop_early_legs()
-            elif call.revives(leg.tag):
-                self._effects += call.revive(self._now)
-                self._locks = True
+            call.try_again(self._now)
+        elif call.lingering is None:
+            return
+        elif self._locks:
+            self._effects += call.revive(self._now)
+        elif question.status == 0 and fresh and leg is not None and call.revives(leg.tag):
+            self._effects += call.revive(self._now)
+            self._locks = True
 
     def _apply(self, leg: Leg | None) -> None:
         """Take the SDP into account."""
@@ -201,12 +203,18 @@ class Negotiation:
         call, status = self._call, self._question.status
         if self._question.branch and not leg.answered:
             leg.branch = self._question.branch
-        leg.sdp = self._question.streams
+        leg.sdp = tuple(self._told(leg, index, sdp) for index, sdp in enumerate(self._question.streams))
         newest = call.locked is None and (100 < status < 300 or call.active is None)
         if newest and call.answered is None:
             call.hear(leg)
         elif call.active is leg:
             self._describe(call.streams)
+
+    def _told(self, leg: Leg, index: int, sdp: Sdp) -> Sdp:
+        """What a leg's SDP says of a stream; of a spiral it says nothing new."""
+        if index not in self._left_alone:
+            return sdp
+        return leg.sdp[index] if index < len(leg.sdp) else msgspec.structs.replace(sdp, endpoint=None, rtcp=None)
 
     def _describe(self, streams: list[Stream | None]) -> None:
         for index, stream in enumerate(streams):

@@ -89,8 +89,8 @@ class Switchboard:
         """The port of a call, lent and not cooling."""
         return self._ports.get(local)
 
-    def withdraw(self, stream: Stream, local: Endpoint) -> list[Effect]:
-        """Undo ``lend`` of a stream one of whose ports another program has; that pair is not lent any more."""
+    def withdraw(self, stream: Stream, busy: Endpoint | None) -> list[Effect]:
+        """Undo ``lend`` of a stream. The pair with the port ``busy``, that another program has, is not lent again."""
         effects: list[Effect] = []
         for end in stream.ends:
             if end.closed:
@@ -98,7 +98,7 @@ class Switchboard:
             for port in end.ports:
                 port.close()
                 del self._ports[port.local]
-            if local in (end.pair.rtp, end.pair.rtcp):
+            if busy in (end.pair.rtp, end.pair.rtcp):
                 self.pool.withdraw(end.pair)
             else:
                 self.pool.unlend(end.pair)

@@ -1,0 +1,229 @@
+"""relay/call.py: forks, early media, second answers: calls.md 9, row by row."""
+
+import pytest
+
+from mediaproxy.control import EndCause
+from mediaproxy.events import CallAnswered, CallState, EndReason
+from tests.relaybench import ALICE, BOB, STRANGER, Bench, Phone, at, ports_of, stream
+
+NOBODY = Phone("", None, "")
+DESK = Phone("desk", "198.51.100.11", "10.0.0.1:4000", branch="z9hG4bK-desk")
+MOBILE = Phone("mobile", "198.51.100.22", "10.0.0.1:4000", branch="z9hG4bK-mobile")
+DESK_MEDIA, MOBILE_MEDIA = "198.51.100.11:33", "198.51.100.22:44"
+
+
+def test_early_media_only_of_the_newest_18x() -> None:
+    """One callee-facing pair serves all branches."""
+    bench = Bench()
+    (port,) = bench.invite().ports
+    assert port is not None
+    first = bench.answer(by=DESK, status=183)
+    assert bench.packet(DESK_MEDIA, port.rtp) and not bench.packet(MOBILE_MEDIA, port.rtp)
+    assert bench.answer(by=MOBILE, status=183).ports == first.ports, "the caller's side is one, too"
+    assert bench.packet(MOBILE_MEDIA, port.rtp) and not bench.packet(DESK_MEDIA, port.rtp)
+    bench.answer(by=DESK, status=183)
+    assert not bench.packet(DESK_MEDIA, port.rtp), "a retransmission is not newer"
+    bench.answer((stream("10.0.0.1:4002"),), by=DESK, status=183)
+    assert bench.packet(DESK_MEDIA, port.rtp) and not bench.packet(MOBILE_MEDIA, port.rtp), "a new 183 is"
+    assert len(bench.flows) == 4
+
+
+@pytest.mark.parametrize("with_sdp", [True, False], ids=["2xx with SDP", "2xx without SDP, 183 had it"])
+@pytest.mark.parametrize("winner", [DESK, MOBILE], ids=["older", "newer"])
+def test_the_first_2xx_locks_its_leg(winner: Phone, with_sdp: bool) -> None:
+    bench = Bench()
+    (port,) = bench.invite().ports
+    assert port is not None
+    bench.answer(by=DESK, status=183)
+    bench.answer(by=MOBILE, status=183)
+    if with_sdp:
+        bench.answer(by=winner)
+    else:
+        bench.confirm(winner, bench.alice, status=200)
+    heard, other = (DESK_MEDIA, MOBILE_MEDIA) if winner is DESK else (MOBILE_MEDIA, DESK_MEDIA)
+    assert bench.packet(heard, port.rtp) and not bench.packet(other, port.rtp)
+    loser = MOBILE if winner is DESK else DESK
+    bench.answer((stream("10.0.0.1:4002"),), by=loser, status=183)
+    assert not bench.packet(other, port.rtp), "not even with a newer 18x"
+    assert bench.report.callee.tag == winner.tag
+    (answered,) = bench.seen(CallAnswered)
+    assert isinstance(answered, CallAnswered) and answered.callee_tag == winner.tag
+
+
+def test_an_ack_locks_too() -> None:
+    bench = Bench()
+    bench.invite()
+    bench.answer(status=183)
+    assert bench.confirm(bench.alice, bench.bob).error == "" and bench.state() is CallState.TALKING
+
+
+def second_2xx() -> tuple[Bench, dict[str, int]]:
+    """Both phones of a user have answered."""
+    bench = Bench()
+    shared = ports_of(bench.invite())[0]
+    first = ports_of(bench.answer(by=DESK))[0]
+    second = ports_of(bench.answer(by=MOBILE))[0]
+    assert shared and first and second
+    return bench, {"shared": shared, "first": first, "second": second}
+
+
+def local(port: int) -> str:
+    return f"192.0.2.1:{port}"
+
+
+def test_a_second_2xx_gets_new_ports() -> None:
+    bench, ports = second_2xx()
+    assert ports["first"] != ports["second"] and len(bench.flows) == 8
+    assert ports_of(bench.answer(by=MOBILE))[0] == ports["second"], "and keeps them"
+    assert ports_of(bench.answer(by=DESK))[0] == ports["first"]
+    assert [stream_report.leg for stream_report in bench.report.streams] == ["desk", "mobile"]
+
+
+def test_both_legs_have_two_way_media() -> None:
+    """Both callees were told the same port by the offer; each is heard by the caller on ports of its own."""
+    bench, ports = second_2xx()
+    shared, first, second = (at(local(ports[name])) for name in ("shared", "first", "second"))
+    assert bench.packet(DESK_MEDIA, shared)[0].local == first
+    assert bench.packet(MOBILE_MEDIA, shared)[0].local == second
+    (sent,) = bench.packet("203.0.113.1:31", first)
+    assert (sent.local, sent.target) == (shared, at(DESK_MEDIA))
+    (sent,) = bench.packet("203.0.113.1:35", second)
+    assert (sent.local, sent.target) == (shared, at(MOBILE_MEDIA)), "from the port that the callee knows"
+    assert bench.packet(STRANGER, shared) == []
+    side = bench.report.streams[1].callee
+    assert (side.packets, side.learned) == (1, at(MOBILE_MEDIA))
+
+
+def test_a_second_leg_moves_to_its_own_port_when_told_of_it() -> None:
+    bench, ports = second_2xx()
+    shared, second = at(local(ports["shared"])), at(local(ports["second"]))
+    bench.packet(MOBILE_MEDIA, shared)
+    bench.packet("203.0.113.1:35", second)
+    reply = bench.media(bench.alice, MOBILE, cseq=2)
+    (own,) = reply.ports
+    assert own is not None and own.rtp != shared
+    assert bench.packet(MOBILE_MEDIA, own.rtp)[0].local == second
+    assert bench.packet("203.0.113.1:35", second)[0].local == own.rtp
+    assert bench.flows[own.rtp].source == at(MOBILE_MEDIA), "the plane has it now"
+
+
+def test_the_bye_of_the_second_leg_ends_only_it() -> None:
+    bench, ports = second_2xx()
+    shared, first, second = (at(local(ports[name])) for name in ("shared", "first", "second"))
+    bench.packet(DESK_MEDIA, shared)
+    bench.packet(MOBILE_MEDIA, shared)
+    assert bench.bye(bench.alice, MOBILE).error == "" and bench.ended == []
+    assert bench.packet(MOBILE_MEDIA, shared) == [] and bench.packet(ALICE, second) == []
+    assert bench.packet(DESK_MEDIA, shared)[0].local == first
+    bench.run(31)
+    assert len(bench.flows) == 4
+    assert bench.bye(bench.alice, MOBILE).status == 481
+    bench.bye(DESK, bench.alice)
+    assert [report.reason for report in bench.ended] == [EndReason.BYE]
+
+
+def test_the_bye_of_the_first_leg_leaves_the_second_one_talking() -> None:
+    bench, ports = second_2xx()
+    shared, first, second = (at(local(ports[name])) for name in ("shared", "first", "second"))
+    bench.packet(DESK_MEDIA, shared)
+    bench.packet(MOBILE_MEDIA, shared)
+    assert bench.bye(DESK, bench.alice).error == "" and bench.ended == []
+    assert bench.packet(DESK_MEDIA, shared) == [] and bench.packet(ALICE, first) == []
+    assert bench.packet(MOBILE_MEDIA, shared)[0].local == second
+    assert bench.packet("203.0.113.1:35", second)[0].local == shared, "the callee was told this port"
+    bench.run(31)
+    assert len(bench.flows) == 6, "only the caller's side of the first leg is free"
+    assert bench.report.callee.tag == "mobile" and bench.state() is CallState.TALKING
+    bench.bye(bench.alice, MOBILE)
+    assert [report.reason for report in bench.ended] == [EndReason.BYE]
+    bench.run(37)
+    assert bench.flows == {} and bench.calls.ports_free == 100
+
+
+def test_no_ports_for_a_second_2xx_leaves_the_first_one_alone() -> None:
+    bench = Bench(port_min=20000, port_max=20004)
+    (port,) = bench.invite().ports
+    bench.answer(by=DESK)
+    before = bench.report
+    assert bench.answer(by=MOBILE).status == 480
+    assert bench.report == before and port is not None and bench.packet(DESK_MEDIA, port.rtp)
+
+
+def test_a_failed_branch_frees_only_itself() -> None:
+    bench = Bench()
+    (port,) = bench.invite().ports
+    assert port is not None
+    bench.answer(by=DESK, status=183)
+    bench.answer(by=MOBILE, status=183)
+    bench.end(EndCause.BRANCH, Phone("", None, ""), bench.alice, status=486, branch=MOBILE.branch)
+    assert bench.packet(DESK_MEDIA, port.rtp) and not bench.packet(MOBILE_MEDIA, port.rtp)
+    bench.end(EndCause.BRANCH, DESK, bench.alice, status=486)
+    assert not bench.packet(DESK_MEDIA, port.rtp) and bench.ended == []
+    assert bench.state() is CallState.RINGING and len(bench.flows) == 4, "a third one may still answer"
+    bench.answer()
+    assert bench.packet(BOB, port.rtp)
+
+
+def test_a_failed_branch_of_an_answered_call_changes_nothing() -> None:
+    bench = Bench()
+    bench.invite()
+    bench.answer(by=MOBILE, status=183)
+    bench.answer(by=DESK)
+    flows = dict(bench.flows)
+    bench.end(EndCause.BRANCH, NOBODY, bench.alice, status=487, branch=MOBILE.branch)
+    bench.end(EndCause.BRANCH, NOBODY, bench.alice, status=487, branch=DESK.branch)
+    assert bench.flows == flows and bench.state() is CallState.TALKING
+
+
+def test_a_leg_gets_its_tag_later() -> None:
+    """A leg is a tag plus the Via branch while it has none."""
+    bench = Bench()
+    (port,) = bench.invite().ports
+    bench.answer(by=Phone("", "198.51.100.11", "10.0.0.1:4000", branch="z9hG4bK-desk"), status=183)
+    bench.answer(by=DESK)
+    assert bench.report.callee.tag == "desk" and port is not None and bench.packet(DESK_MEDIA, port.rtp)
+    assert bench.bye(bench.alice, DESK).error == ""
+    assert len(bench.ended) == 1
+
+
+def test_legs_are_limited() -> None:
+    bench = Bench(max_legs=2)
+    bench.invite()
+    for number in range(2):
+        assert not bench.answer(by=Phone(f"leg{number}", "198.51.100.2", "10.0.0.1:4000"), status=183).error
+    reply = bench.answer(by=Phone("leg2", "198.51.100.2", "10.0.0.1:4000"), status=183)
+    assert reply.status == 480 and "legs" in reply.error
+
+
+def test_a_bye_of_an_early_leg_ends_only_it() -> None:
+    """Also if a proxy further on forked, so that both legs came by one branch."""
+    bench = Bench()
+    twin = Phone("twin", "198.51.100.33", "10.0.0.1:4000", branch=DESK.branch)
+    (port,) = bench.invite().ports
+    bench.answer(by=DESK, status=183)
+    bench.answer(by=twin, status=183)
+    assert bench.bye(bench.alice, twin).error == "" and bench.ended == []
+    assert port is not None and bench.packet(DESK_MEDIA, port.rtp) and not bench.packet("198.51.100.33:1", port.rtp)
+    bench.bye(bench.alice, DESK)
+    assert len(bench.ended) == 1
+
+
+def test_the_bye_of_a_leg_that_answered_without_sdp_leaves_the_first_one() -> None:
+    bench = Bench()
+    (port,) = bench.invite().ports
+    bench.answer(by=MOBILE, status=183)
+    bench.answer(by=DESK)
+    bench.confirm(MOBILE, bench.alice, status=200)
+    assert bench.bye(bench.alice, MOBILE).error == "" and bench.ended == []
+    assert port is not None and bench.packet(DESK_MEDIA, port.rtp) and bench.report.callee.tag == "desk"
+
+
+def test_who_answered_without_sdp_inherits_the_ports_of_the_first() -> None:
+    bench = Bench()
+    (port,) = bench.invite().ports
+    bench.answer(by=MOBILE, status=183)
+    bench.answer(by=DESK)
+    bench.confirm(MOBILE, bench.alice, status=200)
+    bench.bye(DESK, bench.alice)
+    assert bench.ended == [] and port is not None
+    assert bench.packet(MOBILE_MEDIA, port.rtp) and not bench.packet(DESK_MEDIA, port.rtp)
