@@ -6,7 +6,9 @@ ends count as white space. Nothing here changes a byte that nobody asked to chan
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import TypeVar, overload
 
 from mediaproxy.sip.names import COMPACT, canonical
 
@@ -19,6 +21,7 @@ __all__ = [
     "number",
     "parse_params",
     "quote",
+    "remembered",
     "seconds",
     "split_commas",
     "split_params",
@@ -36,6 +39,23 @@ class SipError(ValueError):
     def __init__(self, text: str, status: int = 400) -> None:
         super().__init__(text)
         self.status = status
+
+
+_T = TypeVar("_T")
+_KEPT = 4096
+_KEPT_LENGTH = 256
+
+
+def remembered(read: Callable[[str], _T]) -> Callable[[str], _T]:
+    """``read``, which makes an immutable value of a text, with a memory: the messages of a call say the same things
+    again and again. It keeps the 4096 results asked for last, and none of texts above 256 characters, which peers
+    could fill it with."""
+    keeping = lru_cache(maxsize=_KEPT)(read)
+
+    def ask(text: str) -> _T:
+        return keeping(text) if len(text) <= _KEPT_LENGTH else read(text)
+
+    return ask
 
 
 WS = " \t\r\n"
@@ -154,6 +174,17 @@ class Params(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._items[name.lower()]
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._items
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str | _T, /) -> str | _T: ...
+    def get(self, name: str, default: str | _T | None = None, /) -> str | _T | None:
+        """The value of a parameter, or ``default``."""
+        return self._items.get(name.lower(), default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 
@@ -181,6 +212,7 @@ class Params(Mapping[str, str]):
         return Params(";".join([first, *kept])) if len(kept) != len(pieces) else self
 
 
+@remembered
 def parse_params(text: str) -> Params:
     """The parameters in ``text``, which begins with a semicolon or is empty."""
     return Params(text)

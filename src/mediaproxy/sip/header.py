@@ -14,8 +14,10 @@ from mediaproxy.sip.grammar import (
     Params,
     SipError,
     number,
+    parse_params,
     quote,
     quotes_closed,
+    remembered,
     split_commas,
     unfold,
     unquote,
@@ -49,6 +51,10 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def parse(cls, text: str) -> "NameAddr":
         """Read one value. SipError if it is no address (open quote or bracket, no URI, something behind the URI)."""
+        return _parse(text)
+
+    @classmethod
+    def _read(cls, text: str) -> "NameAddr":
         found = _DISPLAY.match(text)
         if found is not None:
             begin = found.end()
@@ -107,7 +113,7 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def params(self) -> Params:
         """The parameters of the header field, not those of the URI."""
-        return Params(self.text[self.params_at :])
+        return parse_params(self.text[self.params_at :])
 
     @property
     def tag(self) -> str:
@@ -138,6 +144,9 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
 
     def _with_params(self, params: Params) -> "NameAddr":
         return NameAddr.parse(self.text[: self.params_at] + params.text)
+
+
+_parse = remembered(NameAddr._read)
 
 
 class CSeq(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from mediaproxy.endpoint import Endpoint, ip_address
-from mediaproxy.sip.grammar import HOST, Params, SipError, number, quotes_closed
+from mediaproxy.sip.grammar import HOST, Params, SipError, number, parse_params, quotes_closed, remembered
 
 _FORBIDDEN = re.compile(r"[\x00-\x20<>\x7f]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+:(?=.)")
@@ -48,6 +48,10 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def parse(cls, text: str) -> "Uri":
         """Read a URI without the angle brackets. SipError if it is none (white space, no scheme, bad host or port)."""
+        return _parse(text)
+
+    @classmethod
+    def _read(cls, text: str) -> "Uri":
         found = _SIP.match(text)
         if _FORBIDDEN.search(text) or not quotes_closed(text):
             raise SipError(f"a URI with white space, control characters, brackets or an open quote: {text[:80]!r}")
@@ -97,7 +101,7 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def params(self) -> Params:
         """The URI's parameters; none for schemes other than sip and sips."""
-        return Params(self.text[self.params_at : self.headers_at])
+        return parse_params(self.text[self.params_at : self.headers_at])
 
     @property
     def headers(self) -> str:
@@ -149,6 +153,9 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
         if not self.host:
             raise SipError(f"a {self.scheme} URI has no parameters to edit")
         return Uri.parse(self.text[: self.params_at] + params.text + self.text[self.headers_at :])
+
+
+_parse = remembered(Uri._read)
 
 
 def _unescape(found: re.Match[str]) -> str:

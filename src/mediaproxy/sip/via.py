@@ -9,7 +9,17 @@ import re
 import msgspec
 
 from mediaproxy.endpoint import Endpoint, ip_address
-from mediaproxy.sip.grammar import HOST, WS, Params, SipError, number, quotes_closed, split_commas
+from mediaproxy.sip.grammar import (
+    HOST,
+    WS,
+    Params,
+    SipError,
+    number,
+    parse_params,
+    quotes_closed,
+    remembered,
+    split_commas,
+)
 
 _VIA = re.compile(
     r"\s*+([\w\-.!%*+`'~]++)\s*+/\s*+([\w\-.!%*+`'~]++)\s*+/\s*+([\w\-.!%*+`'~]++)\s++"
@@ -39,6 +49,10 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def parse(cls, text: str) -> "Via":
         """Read one Via value. SipError if it is none."""
+        return _parse(text)
+
+    @classmethod
+    def _read(cls, text: str) -> "Via":
         found = _VIA.match(text)
         if found is None or not quotes_closed(text[found.end() :]):
             raise SipError(f"bad Via: {text[:80]!r}")
@@ -68,7 +82,7 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def params(self) -> Params:
         """Its parameters."""
-        return Params(self.text[self.params_at :])
+        return parse_params(self.text[self.params_at :])
 
     @property
     def sent_by(self) -> str:
@@ -119,3 +133,6 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
             return Endpoint(str(received), rport or port)
         sent_by = ip_address(self.host)
         return source if sent_by is None else Endpoint(str(sent_by), port)
+
+
+_parse = remembered(Via._read)
