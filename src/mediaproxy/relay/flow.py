@@ -86,8 +86,8 @@ class Plane(Protocol):
     def send(self, local: Endpoint, target: Endpoint, data: bytes) -> None:
         """Send one datagram from a lent port (while learning). Errors of the network are counted, never raised."""
 
-    def counters(self) -> Iterable[SlotCounters]:
-        """A sweep over all lent flows."""
+    def counters(self, only: Iterable[Endpoint] | None = None) -> Iterable[SlotCounters]:
+        """A sweep over all lent flows; with ``only``, over those of these local ports."""
 
     def close(self) -> None:
         """Give back everything."""

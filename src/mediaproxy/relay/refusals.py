@@ -15,19 +15,25 @@ _SHOWN = 8
 class Refusals:
     """Mutable: refused packets of one port."""
 
-    __slots__ = ("_sources", "_told", "packets", "why")
+    __slots__ = ("_packets", "_sources", "_told", "dropped", "why")
 
     def __init__(self) -> None:
-        self.packets = 0
-        "All of them, also of sources that are not remembered."
+        self._packets = 0
+        self.dropped = 0
+        "Packets that the plane dropped because more came than a decision can need: nobody's in particular."
         self.why = ""
         "Reason of the last one."
         self._sources: dict[Endpoint, int] = {}
         self._told: set[Endpoint] = set()
 
+    @property
+    def packets(self) -> int:
+        """All of them, also of sources that are not remembered."""
+        return self._packets + self.dropped
+
     def add(self, source: Endpoint, why: str, *, quiet: bool = False) -> bool:
         """Count one packet. True if its source should be told of: it is new, and not ``quiet``."""
-        self.packets += 1
+        self._packets += 1
         self.why = why
         if source not in self._sources and len(self._sources) >= _REMEMBERED:
             self._make_room()

@@ -150,6 +150,7 @@ class Port:
         if slot.generation == self.generation and slot.local == self.local:
             self.tally.noted(slot)
             self.latch.noted(slot)
+            self.refusals.dropped = max(self.refusals.dropped, slot.dropped)
 
 
 class End:

@@ -14,7 +14,7 @@ import asyncio
 import errno
 import select
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mediaproxy import clock
 from mediaproxy.endpoint import Endpoint
@@ -107,9 +107,10 @@ class UserPlane:
         except OSError as error:
             self._count(error)
 
-    def counters(self) -> Iterator[SlotCounters]:
-        """A sweep over all lent flows."""
-        for slot in self._lent.values():
+    def counters(self, only: Iterable[Endpoint] | None = None) -> Iterator[SlotCounters]:
+        """A sweep over all lent flows; with ``only``, over those of these local ports."""
+        lent = self._lent.values() if only is None else [self._lent[local] for local in only if local in self._lent]
+        for slot in lent:
             counters = slot.counters()
             if counters is not None:
                 yield counters

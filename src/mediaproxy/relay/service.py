@@ -1,0 +1,233 @@
+"""The relay: the pure ``Calls`` with a plane, a clock and timers around it.
+
+Questions come in from a link, packets from the plane; every effect that ``Calls`` returns is carried out here, in
+order, and every event is told to one listener. Nothing is decided here but what to do when the operating system
+refuses a port: another one is tried, and what was half done is undone.
+"""
+
+import asyncio
+import errno
+import logging
+import random
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import assert_never
+
+from mediaproxy import clock
+from mediaproxy.control import EndRequest, MediaReply, Question
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import CallReport, CallStarted, Event
+from mediaproxy.relay.calls import Calls, Effect, Install, Remove, Report, Send
+from mediaproxy.relay.flow import Packet, Plane
+from mediaproxy.relay.settings import RelaySettings
+
+log = logging.getLogger("mediaproxy.relay")
+
+_SWEEP = 1.0
+"Seconds between two readings of the plane's counters."
+_TRIES = 16
+"Ports tried for one question when other programs have them."
+_SOONEST = 0.001
+"Seconds to the next timer at least: clocks are not exact, and a timer that is due again at once must not spin."
+
+_Failure = tuple[Endpoint, OSError]
+
+
+class RelayService:
+    """One relay: a Link (link.py) that answers questions, and everything that happens between them."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        plane: Plane,
+        rng: random.Random,
+        on_event: Callable[[Event], None] = lambda event: None,
+        *,
+        name: str = "",
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        """``name`` is shown in replies and reports; ``on_event`` is told what happens, and must not raise."""
+        self._settings = settings
+        self._plane = plane
+        self._on_event = on_event
+        self._now = now
+        self.calls = Calls(settings, rng, name)
+        "For numbers to show; questions go by ``ask``."
+        self.calls.plane_name = plane.name
+        self._sweep: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+
+    # -- life
+
+    async def start(self) -> None:
+        """Begin. OSError names an address that this host has not; what may go wrong later is logged as a warning."""
+        assert self._sweep is None, "started twice"
+        for address in self._settings.addresses:
+            _probe(address.bind)
+        for warning in port_warnings(self._settings):
+            log.warning("%s", warning)
+        self._plane.start(self._packet)
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._sweep_now)
+
+    async def stop(self) -> None:
+        """End all calls (their CallEnded events are told) and give everything back."""
+        if self._sweep is None:
+            return
+        self._sweep.cancel()
+        self._sweep = None
+        self._set_alarm(None)
+        self._do(self.calls.shutdown(self._now(), self._plane.counters()))
+        self._plane.close()
+
+    # -- questions
+
+    async def ask(self, question: Question) -> MediaReply:
+        """Answer a question of the SIP side. Never raises: what cannot be done is an error with a status."""
+        if self._sweep is None:
+            return MediaReply(error="the relay is not running", status=503)
+        now = self._now()
+        counters = self._plane.counters(self.calls.ports_of(question.call_id)) if _ends(question) else ()
+        events: list[Event] = []
+        for _ in range(_TRIES):
+            reply, effects = self.calls.ask(question, now, counters)
+            failures = self._carry_out(effects, events)
+            for local, error in failures:
+                self._withdraw(local, error, events, now)
+                reply = MediaReply(error=f"no port: {error.strerror}", status=480, relay=reply.relay)
+            if not failures or any(error.errno != errno.EADDRINUSE for _, error in failures):
+                break
+        if reply.error and any(isinstance(event, CallStarted) for event in events):
+            self._carry_out(self.calls.end(question.call_id, now), events)
+            events.clear()  # the call that would have begun with this question has never been
+        self._tell(events)
+        self._set_alarm(now)
+        return reply
+
+    def reports(self) -> tuple[CallReport, ...]:
+        """All calls as they stand now."""
+        if self._sweep is not None:
+            self._do(self.calls.tick(self._now(), self._plane.counters()))
+        return self.calls.reports(self._now())
+
+    def _withdraw(self, local: Endpoint, error: OSError, events: list[Event], now: float) -> None:
+        """The operating system has refused a port that a question was to get."""
+        busy = error.errno == errno.EADDRINUSE
+        effects = self.calls.withdraw(local, now, busy=busy)
+        if not busy:
+            log.error("no port: %s", error.strerror)
+        elif effects:  # none: another port of the same stream was refused before
+            log.warning("%s is used by another program: it is not lent any more", local)
+        self._carry_out(effects, events)
+
+    # -- effects
+
+    def _do(self, effects: Iterable[Effect]) -> None:
+        """Carry out effects of ports that are lent already, and tell the events."""
+        events: list[Event] = []
+        for local, error in self._carry_out(effects, events):
+            log.error("the flow of %s could not be changed: %s", local, error.strerror)
+        self._tell(events)
+
+    def _carry_out(self, effects: Iterable[Effect], events: list[Event]) -> list[_Failure]:
+        """Do all of them in order, events apart: they are told when nothing of this is left half done."""
+        failures: list[_Failure] = []
+        for effect in effects:
+            match effect:
+                case Install(flow=flow):
+                    try:
+                        self._plane.install(flow)
+                    except OSError as error:
+                        failures.append((flow.local, error))
+                case Remove(local=local, generation=generation):
+                    self._plane.remove(local, generation)
+                case Send(local=local, target=target, data=data):
+                    self._plane.send(local, target, data)
+                case Report(event=event):
+                    events.append(event)
+                case _:
+                    assert_never(effect)
+        return failures
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._on_event(event)
+
+    # -- packets and time
+
+    def _packet(self, packet: Packet) -> None:
+        now = self._now()
+        self._do(self.calls.packet(packet, now))
+        self._set_alarm(now)
+
+    def _sweep_now(self) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._sweep_now)
+        now = self._now()
+        self._do(self.calls.tick(now, self._plane.counters()))
+        self._set_alarm(now)
+
+    def _deadline_now(self) -> None:
+        self._alarm = None
+        now = self._now()
+        self._do(self.calls.tick(now, ()))
+        self._set_alarm(now)
+
+    def _set_alarm(self, now: float | None) -> None:
+        """Wake up at the calls' deadline, unless the next sweep comes before it. None: no more alarms."""
+        deadline = self.calls.deadline if now is not None else None
+        loop = asyncio.get_running_loop()
+        due = None
+        if now is not None and deadline is not None and self._sweep is not None:
+            due = loop.time() + max(deadline - now, _SOONEST)
+            if due >= self._sweep.when():
+                due = None
+        if self._alarm is not None:
+            if due is not None and abs(self._alarm.when() - due) < _SOONEST:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_at(due, self._deadline_now) if due is not None else None
+
+
+def _ends(question: Question) -> bool:
+    return isinstance(question, EndRequest)
+
+
+# -- what the host allows
+
+
+def _probe(address: str) -> None:
+    """OSError with a sentence for the operator if media could not be bound there."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        raise OSError(error.errno, f"relay address {address}: {error.strerror}") from error
+
+
+def port_warnings(settings: RelaySettings, root: Path = Path("/proc/sys/net/ipv4")) -> list[str]:
+    """What an operator should do so that no other program gets the relay's ports (calls.md 17)."""
+    try:
+        low, high = map(int, (root / "ip_local_port_range").read_text().split())
+        reserved = _ports((root / "ip_local_reserved_ports").read_text())
+    except (OSError, ValueError):
+        return []  # not Linux, or a /proc that hides it: nothing is known
+    mine = range(settings.even_ports.start, settings.even_ports[-1] + 2)
+    shared = [port for port in range(max(mine.start, low), min(mine.stop - 1, high) + 1) if port not in reserved]
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} of the relay's ports ({mine.start}-{mine.stop - 1}) are ephemeral ports of this host "
+        f"({low}-{high}): other programs may take them. Set net.ipv4.ip_local_reserved_ports to "
+        f"{mine.start}-{mine.stop - 1} with sysctl, or choose port_min and port_max below {low}"
+    ]
+
+
+def _ports(text: str) -> set[int]:
+    """The ports of ``ip_local_reserved_ports``: ``8080,9000-9010``."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if first:
+            found.update(range(int(first), int(last or first) + 1))
+    return found
