@@ -5,6 +5,7 @@ what cannot be read is a payload type without a name.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mediaproxy.control import PayloadType
 
@@ -47,9 +48,20 @@ def payload_types(formats: Iterable[str], rtpmaps: Iterable[str]) -> tuple[Paylo
     (``96 opus/48000/2``, RFC 8866 §6.6). An rtpmap wins over the static table. Numbers above 127 cannot occur on the
     wire and are left out, like anything that is no number.
     """
+    formats, rtpmaps = tuple(formats), tuple(rtpmaps)
+    # Phones of one kind always write the same.
+    short = sum(map(len, formats)) + sum(map(len, rtpmaps)) <= _KEPT_LENGTH
+    return (_kept if short else _payload_types)(formats, rtpmaps)
+
+
+def _payload_types(formats: tuple[str, ...], rtpmaps: tuple[str, ...]) -> tuple[PayloadType, ...]:
     named = _named(rtpmaps)
     numbers = dict.fromkeys(number for number in map(_number, formats) if number is not None)
     return tuple(named.get(number) or STATIC.get(number) or PayloadType(number=number) for number in numbers)
+
+
+_KEPT_LENGTH = 500
+_kept = lru_cache(maxsize=1024)(_payload_types)
 
 
 def _named(rtpmaps: Iterable[str]) -> dict[int, PayloadType]:

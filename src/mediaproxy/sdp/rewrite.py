@@ -26,13 +26,12 @@ _DISCARD_PORT = 9
 "RFC 8840 §4.1.1: an offer that will trickle its candidates says port 9 at 0.0.0.0; that is no hold."
 
 
+_ICE = frozenset(("candidate", "remote-candidates", "end-of-candidates"))
+
+
 def is_ice(attribute: Attribute) -> bool:
     """Whether an attribute belongs to ICE: RFC 8839 §5, RFC 8840 (end-of-candidates), RFC 5245 (ice-mismatch…)."""
-    return attribute.name.startswith("ice-") or attribute.name in (
-        "candidate",
-        "remote-candidates",
-        "end-of-candidates",
-    )
+    return attribute.name in _ICE or attribute.name.startswith("ice-")
 
 
 def uses_ice(*blocks: Block) -> bool:

@@ -162,20 +162,24 @@ class Params(Mapping[str, str]):
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._items: dict[str, str] = {}
-        if text:
-            for piece in split_params(text)[1:]:
-                if piece:
-                    name, _, value = piece.partition("=")
-                    name = name.strip(WS).lower()
-                    if name and name not in self._items:
-                        self._items[name] = value.strip(WS)
+        self._items: dict[str, str] | None = None
+
+    def _read(self) -> dict[str, str]:
+        if self._items is None:
+            items: dict[str, str] = {}
+            for piece in split_params(self.text)[1:]:
+                name, _, value = piece.partition("=")
+                name = name.strip(WS).lower()
+                if name and name not in items:
+                    items[name] = value.strip(WS)
+            self._items = items
+        return self._items
 
     def __getitem__(self, name: str) -> str:
-        return self._items[name.lower()]
+        return self._read()[name.lower()]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._items
+        return isinstance(name, str) and name.lower() in self._read()
 
     @overload
     def get(self, name: str, default: None = None, /) -> str | None: ...
@@ -183,13 +187,13 @@ class Params(Mapping[str, str]):
     def get(self, name: str, default: str | _T, /) -> str | _T: ...
     def get(self, name: str, default: str | _T | None = None, /) -> str | _T | None:
         """The value of a parameter, or ``default``."""
-        return self._items.get(name.lower(), default)
+        return self._read().get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
+        return iter(self._read())
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._read())
 
     def __repr__(self) -> str:
         return f"Params({self.text!r})"
