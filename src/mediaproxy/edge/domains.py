@@ -5,6 +5,7 @@ with, and that only where nobody was configured and the network is private. Noth
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mediaproxy.edge.binding import canonical_aor
 from mediaproxy.edge.settings import EdgeSettings, Listener
@@ -104,6 +105,7 @@ class Domains:
         return tuple(dict.fromkeys(names))
 
 
+@lru_cache(maxsize=4096)
 def _canonical_host(host: str) -> str:
     address = ip_address(host)
     return host.lower().rstrip(".") if address is None else str(address)

@@ -282,11 +282,15 @@ class Edge:
         if self._proxy is None:
             return
         now = clock.now()
-        for ping in self._keepalive.due(now):
-            self._sockets.send(ping.hop, ping.data, _ignore)
-        if now >= self._housekeeping:
-            self._keep_house(now)
-        self._perform(self._proxy.tick(now))
+        try:
+            for ping in self._keepalive.due(now):
+                self._sockets.send(ping.hop, ping.data, _ignore)
+            if now >= self._housekeeping:
+                self._keep_house(now)
+            self._perform(self._proxy.tick(now))
+        except Exception:
+            log.exception("bug in a timer")
+        self._arm()
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping = now + HOUSEKEEPING
