@@ -1,0 +1,245 @@
+"""Which relay is asked: sticky, by weight, and another one when that cannot."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediaproxy.control import ConfirmRequest, EndCause, EndRequest, MediaReply, MediaRequest, Party, Question
+from mediaproxy.dispatcher.pool import Pool, Relay
+from mediaproxy.dispatcher.service import Dispatcher
+from mediaproxy.events import CallEnded, CallReport, CallState, PartyReport
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+ALICE, BOB = Party(tag="a"), Party(tag="b")
+
+
+def offer(call_id: str = "call", wish: str = "") -> MediaRequest:
+    return MediaRequest(call_id=call_id, sender=ALICE, receiver=BOB, cseq=1, sdp_hash="o", relay_wish=wish)
+
+
+def answer(call_id: str = "call") -> MediaRequest:
+    return MediaRequest(call_id=call_id, sender=BOB, receiver=ALICE, cseq=1, sdp_hash="a", status=200)
+
+
+def confirm(call_id: str = "call") -> ConfirmRequest:
+    return ConfirmRequest(call_id=call_id, sender=ALICE, receiver=BOB, cseq=1)
+
+
+def bye(call_id: str = "call") -> EndRequest:
+    return EndRequest(call_id=call_id, sender=ALICE, receiver=BOB, cause=EndCause.BYE)
+
+
+OK = MediaReply()
+DOWN = MediaReply(error="no answer", status=503)
+FULL = MediaReply(error="no ports", status=480)
+UNKNOWN = MediaReply(error="unknown call", status=481)
+
+
+def pool(*relays: Relay, **changes: float) -> Pool:
+    return Pool(relays or [Relay(name=name) for name in "abc"], **changes)  # type: ignore[arg-type]  # numbers by name
+
+
+# -- the pool
+
+
+@given(st.text(), st.permutations("abc"))
+def test_every_dispatcher_agrees(call_id: str, order: list[str]) -> None:
+    assert pool(*(Relay(name=name) for name in order)).candidates(offer(call_id), 0) == pool().candidates(
+        offer(call_id), 1e9
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "shares"),
+    [
+        pytest.param((1, 1, 1), (1 / 3, 1 / 3, 1 / 3), id="equal"),
+        pytest.param((3, 1, 0), (3 / 4, 1 / 4, 0), id="3 to 1, one drained"),
+        pytest.param((0.5, 0, 0), (1, 0, 0), id="only one"),
+    ],
+)
+def test_new_calls_are_shared_by_weight(weights: tuple[float, ...], shares: tuple[float, ...]) -> None:
+    relays = pool(*(Relay(name=name, weight=weight) for name, weight in zip("abc", weights, strict=True)))
+    firsts = Counter(relays.candidates(offer(str(number)), 0)[0] for number in range(4000))
+    for name, share in zip("abc", shares, strict=True):
+        assert firsts[name] / 4000 == pytest.approx(share, abs=0.03)
+
+
+def test_a_relay_that_leaves_moves_only_its_own_calls() -> None:
+    before, after = pool(), pool()
+    after.discard("b")
+    for number in range(300):
+        question = offer(str(number))
+        was = before.candidates(question, 0)
+        assert after.candidates(question, 0) == tuple(name for name in was if name != "b")
+
+
+def test_a_higher_tier_is_the_last_resort() -> None:
+    relays = pool(Relay(name="far", tier=1, weight=100), Relay(name="near", tier=0))
+    assert relays.candidates(offer(), 0) == ("near", "far")
+    relays.answered(offer(), "near", DOWN, 0)
+    assert relays.candidates(offer(), 5) == ("far", "near")
+    assert relays.candidates(offer(), 11) == ("near", "far")
+
+
+def test_a_relay_that_answers_again_is_back() -> None:
+    relays = pool()
+    first = relays.candidates(offer(), 0)[0]
+    relays.answered(offer(), first, DOWN, 0)
+    assert relays.is_down(first, 1) and relays.candidates(offer(), 1)[-1] == first
+    relays.answered(offer("other"), first, OK, 2)
+    assert not relays.is_down(first, 3) and relays.candidates(offer(), 3)[0] == first
+
+
+def test_all_down_are_all_tried() -> None:
+    relays = pool()
+    for name in "abc":
+        relays.answered(offer(), name, DOWN, 0)
+    assert sorted(relays.candidates(offer(), 1)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("question", [answer(), confirm(), bye()], ids=["answer", "confirm", "bye"])
+def test_what_belongs_to_an_offer_goes_where_that_went(question: Question) -> None:
+    relays = pool()
+    home = relays.candidates(offer(), 0)[1]
+    relays.answered(offer(), home, OK, 0)
+    assert relays.candidates(question, 0) == (home,)
+    relays.answered(offer("other"), home, DOWN, 0)
+    assert relays.candidates(question, 1) == (home,), "nobody else can"
+
+
+def test_an_offer_of_a_call_whose_relay_is_lost_moves() -> None:
+    relays = pool()
+    home = relays.candidates(offer(), 0)[0]
+    relays.answered(offer(), home, OK, 0)
+    relays.answered(bye("other"), home, DOWN, 1)
+    moved = relays.candidates(offer(), 2)
+    assert moved[-1] == home and len(moved) == 3
+    relays.answered(offer(), moved[0], OK, 2)
+    assert relays.candidates(answer(), 20) == (moved[0],), "and stays there when the other one is back"
+
+
+def test_a_wish_is_heard_for_new_calls_only() -> None:
+    relays = pool(Relay(name="a"), Relay(name="b"), Relay(name="special", weight=0))
+    assert relays.candidates(offer(wish="special"), 0)[0] == "special"
+    assert "special" not in relays.candidates(offer(wish="no such relay"), 0)
+    relays.answered(offer(), "a", OK, 0)
+    assert relays.candidates(offer(wish="special"), 0)[0] == "a"
+
+
+def test_a_drained_relay_keeps_its_calls() -> None:
+    relays = pool()
+    relays.answered(offer(), "b", OK, 0)
+    relays.add(Relay(name="b", weight=0))
+    assert relays.candidates(offer(), 0)[0] == "b" and relays.candidates(bye(), 0) == ("b",)
+    assert "b" not in relays.candidates(offer("new"), 0)
+    assert "b" in relays.candidates(bye("from before our restart"), 0)
+
+
+@pytest.mark.parametrize(
+    ("question", "reply", "another"),
+    [
+        pytest.param(offer(), OK, False, id="done"),
+        pytest.param(offer(), FULL, True, id="no ports"),
+        pytest.param(answer(), FULL, False, id="no ports for an answer"),
+        pytest.param(offer(), UNKNOWN, False, id="a ghost"),
+        pytest.param(offer(), DOWN, True, id="down"),
+        pytest.param(bye(), DOWN, True, id="bye, down"),
+        pytest.param(bye(), UNKNOWN, True, id="bye, not here"),
+        pytest.param(confirm(), UNKNOWN, True, id="ack, not here"),
+        pytest.param(bye(), OK, False, id="bye, done"),
+    ],
+)
+def test_when_another_relay_is_asked(question: Question, reply: MediaReply, another: bool) -> None:
+    assert pool().another(question, reply) is another
+
+
+def test_memory_is_bounded_and_calls_are_forgotten() -> None:
+    relays = pool(remembered=3)
+    for number in range(5):
+        relays.answered(offer(str(number)), "c", OK, number)
+    assert len(relays) == 3
+    relays.forget("4")
+    relays.forget("never heard of")
+    assert len(relays) == 2
+    relays.answered(bye("3"), "c", UNKNOWN, 9)
+    assert len(relays) == 1
+
+
+# -- the service
+
+
+class Arm:
+    """A relay that answers as told."""
+
+    def __init__(self, reply: MediaReply | None) -> None:
+        self.reply = reply
+        "None: it never answers."
+        self.asked: list[Question] = []
+
+    async def ask(self, question: Question) -> MediaReply:
+        self.asked.append(question)
+        if self.reply is None:
+            await asyncio.Event().wait()
+        assert self.reply is not None
+        return self.reply
+
+
+async def test_a_call_stays_with_its_relay() -> None:
+    arms = {name: Arm(OK) for name in "abc"}
+    dispatcher = Dispatcher(arms)
+    for number in range(30):
+        replies = {(await dispatcher.ask(ask(str(number)))).relay for ask in (offer, answer, confirm, bye)}
+        assert len(replies) == 1
+    assert all(arm.asked for arm in arms.values())
+
+
+@pytest.mark.parametrize("broken", [None, DOWN, FULL], ids=["silent", "down", "full"])
+async def test_another_relay_takes_over(broken: MediaReply | None) -> None:
+    arms = {name: Arm(OK) for name in "abc"}
+    dispatcher = Dispatcher(arms, timeout=0.02)
+    first, second, _ = dispatcher.pool.candidates(offer(), 0)
+    arms[first].reply = broken
+    assert await dispatcher.ask(offer()) == MediaReply(relay=second)
+    arms[first].reply = OK
+    assert await dispatcher.ask(answer()) == MediaReply(relay=second)
+    assert await dispatcher.ask(bye()) == MediaReply(relay=second)
+
+
+async def test_calls_of_before_a_restart_are_found() -> None:
+    """Our memory is lost; whoever has the call ends it."""
+    arms = {name: Arm(UNKNOWN) for name in "abc"}
+    dispatcher = Dispatcher(arms)
+    last = dispatcher.pool.candidates(bye(), 0)[-1]
+    arms[last].reply = OK
+    assert await dispatcher.ask(bye()) == MediaReply(relay=last)
+    arms[last].reply = UNKNOWN
+    assert (await dispatcher.ask(bye())).status == 481
+
+
+async def test_no_relay_at_all() -> None:
+    assert await Dispatcher({}).ask(offer()) == MediaReply(error="no relay", status=503)
+    silent = await Dispatcher({"only": Arm(None)}, timeout=0.01).ask(offer())
+    assert (silent.status, silent.relay) == (503, "only")
+
+
+async def test_the_relays_own_name_is_kept() -> None:
+    dispatcher = Dispatcher({"link": Arm(MediaReply(relay="relay-7"))})
+    assert (await dispatcher.ask(offer())).relay == "relay-7"
+
+
+async def test_ended_calls_are_forgotten() -> None:
+    dispatcher = Dispatcher({"only": Arm(OK)})
+    await dispatcher.ask(offer())
+    party = PartyReport()
+    report = CallReport(call_id="call", caller=party, callee=party, state=CallState.ENDED, started=0.0)
+    dispatcher.on_event(CallEnded(at=1.0, call_id="call", report=report))
+    assert len(dispatcher.pool) == 0
+
+
+def test_a_relay_without_link() -> None:
+    with pytest.raises(ValueError, match="no link to relay b"):
+        Dispatcher({"a": Arm(OK)}, [Relay(name="b")])
