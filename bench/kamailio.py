@@ -44,6 +44,78 @@ request_route {{
 "Repairs each request and forwards it without state; stands for what ``bench.messages`` measures."
 
 
+CALLS = """\
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "pv.so"
+loadmodule "rr.so"
+loadmodule "tmx.so"
+loadmodule "maxfwd.so"
+loadmodule "sanity.so"
+loadmodule "siputils.so"
+loadmodule "textops.so"
+loadmodule "dialog.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "nat_traversal.so"
+loadmodule "rtpengine.so"
+modparam("nat_traversal", "keepalive_state_file", "{folder}/keepalive")
+modparam("rtpengine", "rtpengine_sock", "udp:{rtpengine}")
+request_route {{
+    if (!mf_process_maxfwd_header("10"))
+        exit;
+    if (!sanity_check())
+        exit;
+    if (is_method("CANCEL")) {{
+        if (t_check_trans())
+            t_relay();
+        exit;
+    }}
+    if (!is_method("ACK") && t_precheck_trans()) {{
+        t_check_trans();
+        exit;
+    }}
+    if (client_nat_test("7")) {{
+        force_rport();
+        fix_contact();
+    }}
+    if (has_totag()) {{
+        if (!loose_route())
+            exit;
+        if (is_method("BYE"))
+            rtpengine_delete();
+        t_relay();
+        exit;
+    }}
+    if (is_method("REGISTER")) {{
+        save("location");
+        exit;
+    }}
+    record_route();
+    if (!lookup("location")) {{
+        sl_send_reply("404", "Not Found");
+        exit;
+    }}
+    if (is_method("INVITE")) {{
+        rtpengine_offer("replace-session-connection ICE=remove");
+        t_on_reply("MEDIA");
+        t_on_failure("FAILED");
+    }}
+    t_relay();
+}}
+onreply_route[MEDIA] {{
+    if (client_nat_test("1"))
+        fix_contact();
+    if (status =~ "^(18[03]|2..)$" && has_body("application/sdp"))
+        rtpengine_answer("replace-session-connection ICE=remove");
+}}
+failure_route[FAILED] {{
+    rtpengine_delete();
+}}
+"""
+"A registrar and proxy that helps phones behind NAT, media by rtpengine: what ``bench.calls`` measures."
+
+
 def version() -> str:
     """Its name and version."""
     said = re.search(r"kamailio ([0-9.]+)", run(["kamailio", "-v"]))

@@ -4,6 +4,7 @@ Everything runs on loopback addresses that no other run has, so neither root nor
 """
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,22 @@ def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
         stop(process)
 
 
+def wait_answer(what: str, address: tuple[str, int], question: bytes, seconds: float = 15.0) -> None:
+    """Wait until there is an answer to a datagram. LabError if there is none in time."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((address[0], 0))
+        sock.settimeout(0.2)
+
+        def answered() -> bool:
+            try:
+                sock.sendto(question, address)
+                return bool(sock.recv(65_536))
+            except OSError:  # no answer yet, or refused
+                return False
+
+        wait_until(f"{what} answers", answered, seconds)
+
+
 def wait_log(process: subprocess.Popen[bytes], log: Path, text: str, seconds: float = 15.0) -> None:
     """Wait until a program has written ``text``. LabError if it ends before, or does not in time."""
 
@@ -50,6 +67,13 @@ def wait_log(process: subprocess.Popen[bytes], log: Path, text: str, seconds: fl
         return text in log.read_text(errors="replace")
 
     wait_until(f"{log.stem} writes {text!r}", there, seconds)
+
+
+def pin(process: subprocess.Popen[bytes], core: int | None) -> None:
+    """Keep a program that runs already, all its threads, on one core; None: on any."""
+    if core is not None:
+        for task in os.listdir(f"/proc/{process.pid}/task"):
+            os.sched_setaffinity(int(task), {core})
 
 
 def cpu_seconds(pid: int) -> float:
