@@ -105,6 +105,10 @@ def test_a_second_leg_moves_to_its_own_port_when_told_of_it() -> None:
     assert bench.packet(MOBILE_MEDIA, own.rtp)[0].local == second
     assert bench.packet("203.0.113.1:35", second)[0].local == own.rtp
     assert bench.flows[own.rtp].source == at(MOBILE_MEDIA), "the plane has it now"
+    assert bench.packet(MOBILE_MEDIA, shared)[0].local == second, "what is still under way to the old one arrives"
+    bench.bye(bench.alice, MOBILE)
+    assert bench.packet(MOBILE_MEDIA, shared) == [] and bench.packet(MOBILE_MEDIA, own.rtp) == []
+    assert bench.packet(DESK_MEDIA, shared)
 
 
 def test_the_bye_of_the_second_leg_ends_only_it() -> None:

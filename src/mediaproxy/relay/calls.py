@@ -5,7 +5,6 @@ comes in, nothing is raised, no port is lent twice or forgotten, each call that 
 is ever sent to a source that no rule of calls.md lets in.
 """
 
-import heapq
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from mediaproxy.control import Stream as Sdp
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded, CallReport, CallStarted, EndReason, Side
 from mediaproxy.relay import timers
+from mediaproxy.relay.agenda import Agenda
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Packet, SlotCounters
@@ -44,9 +44,8 @@ class Calls:
         self._count = 0
         self._gone: dict[tuple[str, str], tuple[float, int]] = {}
         "(Call-ID, caller's tag) of ended calls -> (forget at, highest CSeq): a late 200 must not start a ghost."
-        self._agenda: list[tuple[float, int, Call]] = []
-        self._turn = 0
-        self._scheduled: dict[Call, float] = {}
+        self._ends: Agenda[Call] = Agenda()
+        self._looks: Agenda[Call] = Agenda()
 
     # -- what a shell calls
 
@@ -74,29 +73,30 @@ class Calls:
         return self._board.packet(packet, now)
 
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
-        """What time brings. Called once a second and at ``deadline``, with a sweep of the plane's counters."""
+        """What time brings. Called once a second and at ``deadline``, with a sweep of the plane's counters: without
+        it, a call that the plane forwards looks silent since the last one."""
         self._note(counters)
         effects = self._board.thaw(now)
-        while self._agenda and self._agenda[0][0] <= now:
-            at, _, call = heapq.heappop(self._agenda)
-            if self._scheduled.get(call) != at:
-                continue  # an older plan
-            del self._scheduled[call]
+        for call in self._ends.due(now):
             expires, reason = timers.expiry(call)
             if expires <= now:
                 effects += self._finish(call, reason, now)
             else:
-                effects += timers.check(call, now)
-                self._plan(call, now)
+                effects += timers.desert(call, now)
+                self._ends.plan(call, max(timers.due(call, now), now))
+        for call in self._looks.due(now):
+            effects += timers.look(call, now)
+            self._look_again(call, now)
         self._forget_gone(now)
         return effects
 
     @property
     def deadline(self) -> float | None:
-        """When ``tick`` must be called at the latest; None: no timer runs."""
-        times = [
-            at for at in (self._agenda[0][0] if self._agenda else None, self._board.pool.deadline) if at is not None
-        ]
+        """When ``tick`` must be called at the latest; None: no timer runs.
+
+        What may wait for the next second, one-way audio, is not in it.
+        """
+        times = [at for at in (self._ends.next, self._board.pool.deadline) if at is not None]
         return min(times, default=None)
 
     def reports(self, now: float) -> tuple[CallReport, ...]:
@@ -288,12 +288,13 @@ class Calls:
         if call.reason is not None:
             return
         call.note_hold(now)
-        at = max(timers.due(call, now), now)
-        planned = self._scheduled.get(call)
-        if planned is None or at < planned:
-            self._scheduled[call] = at
-            self._turn += 1
-            heapq.heappush(self._agenda, (at, self._turn, call))
+        self._ends.plan(call, max(timers.due(call, now), now))
+        self._look_again(call, now)
+
+    def _look_again(self, call: Call, now: float) -> None:
+        at = timers.next_look(call, now)
+        if at is not None:
+            self._looks.plan(call, at)
 
     def _finish(self, call: Call, reason: EndReason, now: float) -> list[Effect]:
         """The one end of a call."""
@@ -306,9 +307,8 @@ class Calls:
         if not siblings:
             del self._calls[call.call_id]
         self._count -= 1
-        self._scheduled.pop(call, None)
-        while self._agenda and self._scheduled.get(self._agenda[0][2]) != self._agenda[0][0]:
-            heapq.heappop(self._agenda)  # an older plan, or of a call that has ended
+        self._ends.cancel(call)
+        self._looks.cancel(call)
         key = (call.call_id, call.caller.tag)
         self._gone.pop(key, None)  # the newest last
         self._gone[key] = (now + self._settings.linger, call.memory.newest(Side.CALLER))

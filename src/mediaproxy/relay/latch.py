@@ -318,10 +318,9 @@ class Latch:
         enough = self._probation.passed(source, header)
         if not enough:
             return False
-        heard = [at for at in (self.last, None if rank else self._ranked_at) if at is not None]
         # Where a ranked source can exist it has two seconds to come first.
-        quiet_since = max(heard, default=None if expectation.unknown else self._since)
-        return quiet_since is None or now - quiet_since >= self._settings.probation_silence
+        heard = (self.last, None if rank else self._ranked_at, None if expectation.unknown else self._since)
+        return all(at is None or now - at >= self._settings.probation_silence for at in heard)
 
     def _latch(self, source: Endpoint, rank: int, header: RtpHeader | None, now: float) -> Verdict:
         before, self.learned, self.rank = self.learned, source, rank

@@ -257,5 +257,4 @@ def _branch_off(stream: Stream, first: Stream, leg: Leg) -> None:
     if first.callee.closed:
         return
     for port, shared in zip(stream.callee.ports, first.callee.ports, strict=True):
-        port.via = shared
-        shared.guests.append(port)
+        port.lodge(shared)

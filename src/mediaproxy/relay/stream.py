@@ -53,12 +53,13 @@ class Port:
         "installed",
         "latch",
         "local",
+        "native",
         "passed",
         "peer",
         "refusals",
         "rtcp",
         "tally",
-        "via",
+        "shared",
     )
 
     def __init__(self, end: "End", local: Endpoint, latch: Latch, *, rtcp: bool) -> None:
@@ -70,14 +71,26 @@ class Port:
         self.tally = Tally()
         self.refusals = Refusals()
         self.peer: Port | None = None
-        self.via: Port | None = None
-        "The port of another leg that this party was told to send to (second 2xx, calls.md 9); None: this one."
+        self.shared: Port | None = None
+        "The port of another leg that this party was told to send to, by the offer (second 2xx, calls.md 9)."
+        self.native = True
+        "Whether the party has been heard at this port itself, if it was told of another one."
         self.guests: list[Port] = []
         "Ports of other legs whose parties were told to send here."
         self.installed: Flow | None = None
         self.passed: float | None = None
         "When the last ICE or DTLS packet came that was forwarded without being media."
         self.closed = False
+
+    @property
+    def via(self) -> "Port | None":
+        """The port of another leg by which the party is reached; None: by this one."""
+        return None if self.native else self.shared
+
+    def lodge(self, shared: "Port") -> None:
+        """The party was told of another leg's port: it is heard and served there until it uses its own."""
+        self.shared, self.native = shared, False
+        shared.guests.append(self)
 
     @property
     def alive(self) -> float | None:
@@ -138,11 +151,11 @@ class Port:
     def close(self) -> None:
         """The port is this call's no more: no leg is heard or served by it."""
         self.closed = True
-        if self.via is not None:
-            self.via.guests.remove(self)
-            self.via = None
+        if self.shared is not None:
+            self.shared.guests.remove(self)
+            self.shared = None
         for guest in self.guests:
-            guest.via = None
+            guest.shared = None
         self.guests.clear()
 
     def noted(self, slot: SlotCounters) -> None:

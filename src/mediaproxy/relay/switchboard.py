@@ -163,7 +163,7 @@ class Switchboard:
             )
             effects.append(Report(learned))
         if came_to is port:
-            port.via = None  # from now on its party can be reached from its own port
+            port.native = True  # from now on its party can be reached from its own port
         for changed in (port, port.peer):
             if changed is not None and not changed.closed:
                 effects += changed.sync(now, self.settings.tos)

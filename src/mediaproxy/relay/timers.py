@@ -23,29 +23,34 @@ def expiry(call: Call) -> tuple[float, EndReason]:
 
 
 def due(call: Call, now: float) -> float:
-    """When the call must be looked at next."""
-    times = [expiry(call)[0]]
-    for stream in call.all_streams():
-        for port in stream.ports:
-            deserts = port.latch.deserts_at()
-            if deserts is not None and deserts > now:
-                times.append(deserts)
-        if call.answered is not None and call.lingering is None:
-            for side in Side:
-                at = _silent_at(call, stream, side)
-                if at is not None:
-                    times.append(at if at > now else now + _AGAIN)
-    return min(times)
+    """When the call must be looked at next: it may end, or have a source fall silent that SIP has replaced."""
+    deserts = [port.latch.deserts_at() for stream in call.all_streams() for port in stream.ports]
+    return min([expiry(call)[0], *(at for at in deserts if at is not None and at > now)])
 
 
-def check(call: Call, now: float) -> list[Effect]:
-    """What is due, but for the end of the call."""
-    effects: list[Effect] = []
-    if call.answered is not None and call.lingering is None:
-        for stream in call.all_streams():
-            for side in Side:
-                effects += _one_way(call, stream, side, now)
-    return [*effects, *call.sync(now)]
+def desert(call: Call, now: float) -> list[Effect]:
+    """Turn to the new address of who was announced to move and has fallen silent (calls.md 5, 7)."""
+    deserts = [port.latch.deserts_at() for stream in call.all_streams() for port in stream.ports]
+    return call.sync(now) if any(at is not None and at <= now for at in deserts) else []
+
+
+def next_look(call: Call, now: float) -> float | None:
+    """When the call must be looked at for one-way audio; None: it has none to look for."""
+    if call.answered is None or call.lingering is not None:
+        return None
+    times = [_silent_at(call, stream, side) for stream in call.all_streams() for side in Side]
+    first = min((at for at in times if at is not None), default=None)
+    if first is None:
+        # All sides are silent by agreement, or have been told of: look whether one of those speaks again.
+        return now + _AGAIN if any(stream.one_way for stream in call.all_streams()) else None
+    return first if first > now else now + _AGAIN
+
+
+def look(call: Call, now: float) -> list[Effect]:
+    """Tell of sides that have fallen silent while the other one is heard."""
+    if call.answered is None or call.lingering is not None:
+        return []
+    return [effect for stream in call.all_streams() for side in Side for effect in _one_way(call, stream, side, now)]
 
 
 def _silent_since(call: Call, stream: Stream, side: Side) -> float:
