@@ -1,10 +1,13 @@
-"""Fold events into one record per ended call: who, when, how long, what each party sent, how it ended.
+"""Call records: exactly one value for each call that has ended, folded from the stream of events.
 
-Events come in one by one, at each CallEnded exactly one Record goes out (calls.md 21). Remembers only what the final
-report does not say: who was heard in vain, and whose NAT moved. Writes nothing.
+Events come in, Records go out. A Record holds what the last report of the call says, and what only the events on the
+way tell: silences, moves, a crossed CANCEL. It must never tell of a call twice, and never keep what belongs to none.
 """
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import assert_never
 
 import msgspec
 
@@ -19,158 +22,176 @@ from mediaproxy.events import (
     OneWay,
     PartyReport,
     PeerLearned,
-    SideReport,
+    Side,
     SourceRefused,
     StreamChanged,
     StreamReport,
 )
 
-_MOST_INCIDENTS = 32
+_REMEMBERED = 4096
+"Ended calls that a second end would still be recognised of."
 
 
-class Traffic(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one party sent on one stream, as it reached the relay."""
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a stream was not heard while the other one was (calls.md 11)."""
 
-    address: str = ""
-    "``IP:PORT`` that its packets came from; empty: none came."
-    sdp: str = ""
-    "``IP:PORT`` that its SDP named."
-    codec: str = ""
-    packets: int = 0
-    bytes: int = 0
-    "UDP payload bytes."
-    rtcp_packets: int = 0
-    sent: int = 0
-    "Packets sent to this party."
-    lost: int = 0
-    refused: int = 0
-    "Packets of strangers at this party's port."
-
-
-class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One stream of the call."""
-
-    kind: str
-    transport: str
-    caller: Traffic
-    callee: Traffic
-    leg: str = ""
-    "To tag of the callee's leg, if the call had several."
-
-
-class PartyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One party of the call."""
-
-    uri: str = ""
-    tag: str = ""
-    user_agent: str = ""
-    signalling: str = ""
-    "``IP:PORT`` of its SIP, as known by the server."
+    at: float
+    "When it was noticed."
+    stream: int
+    silent: Side
+    seconds: float
+    "How long it had lasted then."
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call that has ended. Times are seconds since the epoch, durations seconds."""
+    """All that is kept of a call. Times are seconds since the epoch, durations seconds."""
 
+    date: str
+    "``started`` as RFC 3339 text in UTC, for people."
     call_id: str
-    caller: PartyRecord
-    callee: PartyRecord
+    caller: PartyReport
+    callee: PartyReport
     started: float
-    ended: float
-    reason: EndReason
     answered: float | None = None
+    ended: float
     duration: float = 0.0
-    "From answer to end; 0 if it was never answered."
+    "From answer to end; 0.0 if never answered."
+    setup: float | None = None
+    "From the first SDP to the answer."
+    reason: EndReason
+    "How it ended."
     status: int = 0
     "SIP status of a failure."
-    streams: tuple[StreamRecord, ...] = ()
-    incidents: tuple[str, ...] = ()
-    "What went on beside the media, in words, at most 32: one-way audio, NATs that moved, strangers."
     relay: str = ""
     dialog_id: str = ""
+    streams: tuple[StreamReport, ...] = ()
+    "Per stream and party: addresses, packets, bytes, codec, refused sources."
+    silences: tuple[Silence, ...] = ()
+    "At most 32."
+    moves: int = 0
+    "How often a party's media came from a new source after the first."
+    changes: int = 0
+    "How often SDP changed a stream: hold, address, direction."
+    revived: bool = False
+    "A 2xx crossed a CANCEL."
+
+    @property
+    def packets(self) -> int:
+        """RTP packets relayed, both ways, all streams."""
+        return sum(stream.caller.sent + stream.callee.sent for stream in self.streams)
 
 
-class Accounting:
-    """Mutable: the calls that have not ended."""
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records are wanted: all that is set must hold."""
+
+    call_id: str = ""
+    party: str = ""
+    "Part of the caller's or callee's URI, in any case."
+    since: float | None = None
+    "Started at or after."
+    until: float | None = None
+    "Started before."
+    reason: EndReason | None = None
+
+    def matches(self, record: Record) -> bool:
+        """Whether the record is wanted."""
+        party = self.party.lower()
+        return (
+            self.call_id in ("", record.call_id)
+            and (party in record.caller.uri.lower() or party in record.callee.uri.lower())
+            and (self.since is None or record.started >= self.since)
+            and (self.until is None or record.started < self.until)
+            and self.reason in (None, record.reason)
+        )
+
+
+@dataclass(slots=True)
+class _Open:
+    """What the events of a running call have told."""
+
+    silences: list[Silence] = field(default_factory=list)
+    moves: int = 0
+    changes: int = 0
+    revived: bool = False
+
+
+class Ledger:
+    """Mutable: folds events into records."""
 
     def __init__(self) -> None:
-        self._incidents: dict[str, list[str]] = {}
+        self._open: dict[str, _Open] = {}
+        self._closed: OrderedDict[tuple[str, str, float], None] = OrderedDict()
 
     def fold(self, event: Event) -> Record | None:
-        """Take one event; the record if it ends a call."""
+        """Take in one event; the record if the event ends a call."""
         match event:
             case CallEnded():
-                return record(event.report, event.at, self._incidents.pop(event.call_id, ()))
+                return self._close(event.report, event.at)
             case CallStarted():
-                self._incidents.setdefault(event.call_id, [])
-            case OneWay() | PeerLearned() | SourceRefused():
-                incidents = self._incidents.get(event.call_id)
-                text = _incident(event)
-                if incidents is not None and text and len(incidents) < _MOST_INCIDENTS:
-                    incidents.append(text)
-            case CallAnswered() | StreamChanged() | CallRevived():
-                pass
+                self._open.setdefault(event.call_id, _Open())
+            case OneWay():
+                silences = self._notes(event).silences
+                if len(silences) < 32:
+                    silences.append(
+                        Silence(at=event.at, stream=event.stream, silent=event.silent, seconds=event.seconds)
+                    )
+            case PeerLearned():
+                self._notes(event).moves += event.before is not None and not event.rtcp
+            case StreamChanged():
+                self._notes(event).changes += 1
+            case CallRevived():
+                self._notes(event).revived = True
+            case CallAnswered() | SourceRefused():
+                pass  # the report has them
+            case _:
+                assert_never(event)
         return None
 
+    def _notes(self, event: Event) -> _Open:
+        """The notes of the event's call; of a call that is not open they are thrown away."""
+        return self._open.get(event.call_id) or _Open()
 
-def _incident(event: OneWay | PeerLearned | SourceRefused) -> str:
-    where = f"stream {event.stream}"
-    match event:
-        case OneWay():
-            return f"{where}: nothing heard from the {event.silent} for {event.seconds:.0f} s"
-        case PeerLearned():
-            kind = "RTCP" if event.rtcp else "media"
-            return (
-                f"{where}: {kind} of the {event.side} moved from {event.before} to {event.source}"
-                if event.before
-                else ""
-            )
-        case SourceRefused():
-            return f"{where}: refused {event.source} at the {event.side}'s port: {event.why}"
+    def _close(self, report: CallReport, at: float) -> Record | None:
+        key = (report.call_id, report.caller.tag, report.started)
+        if key in self._closed:
+            return None
+        self._closed[key] = None
+        if len(self._closed) > _REMEMBERED:
+            self._closed.popitem(last=False)
+        return _record(report, self._open.pop(report.call_id, _Open()), at)
 
 
-def record(report: CallReport, at: float, incidents: Iterable[str] = ()) -> Record:
-    """The record of a call whose final report this is; ``at``: when it ended, if the report does not say."""
+def _record(report: CallReport, notes: _Open, at: float) -> Record:
+    answered = report.answered
     return Record(
+        date=datetime.fromtimestamp(report.started, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         call_id=report.call_id,
         caller=_party(report.caller),
         callee=_party(report.callee),
         started=report.started,
-        answered=report.answered,
+        answered=answered,
         ended=at if report.ended is None else report.ended,
         duration=report.duration or 0.0,
+        setup=None if answered is None else answered - report.started,
         reason=report.reason or EndReason.SHUTDOWN,
         status=report.status,
-        streams=tuple(_stream(stream) for stream in report.streams),
-        incidents=tuple(incidents),
         relay=report.relay,
         dialog_id=report.dialog_id,
+        streams=report.streams,
+        silences=tuple(notes.silences),
+        moves=notes.moves,
+        changes=notes.changes,
+        revived=notes.revived,
     )
 
 
-def _party(party: PartyReport) -> PartyRecord:
-    signalling = "" if party.signalling is None else str(party.signalling)
-    return PartyRecord(uri=party.uri, tag=party.tag, user_agent=party.user_agent, signalling=signalling)
+def _party(party: PartyReport) -> PartyReport:
+    return msgspec.structs.replace(party, uri=without_password(party.uri))
 
 
-def _stream(stream: StreamReport) -> StreamRecord:
-    return StreamRecord(
-        kind=stream.kind,
-        transport=stream.transport,
-        caller=_traffic(stream.caller),
-        callee=_traffic(stream.callee),
-        leg=stream.leg,
-    )
-
-
-def _traffic(side: SideReport) -> Traffic:
-    return Traffic(
-        address="" if side.learned is None else str(side.learned),
-        sdp="" if side.sdp is None else str(side.sdp),
-        codec=side.codec,
-        packets=side.packets,
-        bytes=side.bytes,
-        rtcp_packets=side.rtcp_packets,
-        sent=side.sent,
-        lost=side.lost,
-        refused=side.refused_packets,
-    )
+def without_password(uri: str) -> str:
+    """A SIP URI whose password, if it has one, is starred: ``sip:alice:***@example.com`` (RFC 3261 §19.1.1)."""
+    userinfo, at, rest = uri.rpartition("@")
+    scheme, colon, user = userinfo.partition(":")
+    name, secret, _ = user.partition(":")
+    return f"{scheme}{colon}{name}:***{at}{rest}" if secret else uri

@@ -1,10 +1,12 @@
-"""[shell] Call records on disk: one JSON line per call that has ended (calls.md 21), and how they are read back.
+"""Where call records are kept: one JSON line each, appended to a file, and how they are read back.
 
-Records come in, lines go to a file. A full disk loses nothing as long as the process lives: what cannot be written
-waits in memory, the trouble is told once, and each later record tries again. A file that was moved away (logrotate) is
-made anew. Nothing here knows what a call is.
+Records come in and wait in memory until they are on disk; lines come out as Records again. It must never hold up the
+event loop for a disk, never lose a record because a disk was full for a while, and never let a line that was cut short
+take its neighbours with it. The file is opened anew for each batch, so it may be moved away (logrotate) at any time.
 """
 
+import asyncio
+import contextlib
 import logging
 import os
 from collections import deque
@@ -13,126 +15,172 @@ from pathlib import Path
 
 import msgspec
 
-from mediaproxy.accounting import Record
+from mediaproxy.accounting import Filter, Record
 
 log = logging.getLogger("mediaproxy.records")
 
-MOST_WAITING = 100_000
-"Records kept in memory while the file cannot be written; then the oldest are given up, and counted."
+_BATCH = 1000
+"Records per write."
+_BLOCK = 65_536
+"Bytes per read, from the end of the file backwards."
 
-_encode = msgspec.json.Encoder().encode
-_decode: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
 
 
 class RecordWriter:
-    """Appends records to a file. A line is with the operating system when ``append`` returns, if that is possible."""
+    """Appends records to a file."""
 
-    def __init__(self, path: Path, *, most_waiting: int = MOST_WAITING) -> None:
-        """OSError if the directory cannot be made or the file cannot be opened."""
-        self._path = path
-        self._waiting: deque[bytes] = deque()
-        self._most_waiting = most_waiting
-        self._trouble = ""
+    def __init__(self, path: Path, *, sync: bool = True, spool: int = 10_000, retry: float = 5.0) -> None:
+        """``sync``: fsync after each batch, so that a power cut loses nothing. ``spool``: records kept in memory while
+        the disk takes none; beyond it the oldest are given up. ``retry``: seconds between two tries."""
+        self.path = path
         self.lost = 0
-        "Records given up because too many waited."
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = self._open()
+        "Records given up since start."
+        self._sync = sync
+        self._retry = retry
+        self._spool: deque[bytes] = deque()
+        self._most = spool
+        self._news = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
 
     @property
     def waiting(self) -> int:
-        """Records that could not be written yet."""
-        return len(self._waiting)
+        """Records in memory that are not on disk yet."""
+        return len(self._spool)
 
-    def append(self, record: Record) -> None:
-        """Write a record, and those that wait before it. Never raises: what cannot be written waits."""
-        if len(self._waiting) >= self._most_waiting:
-            self._waiting.popleft()
+    async def start(self) -> None:
+        """Begin. OSError if the file cannot be written now: an operator should hear of that at once."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(_append, self.path, b"", sync=False)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def write(self, record: Record) -> None:
+        """Keep a record. Returns at once; never raises."""
+        self._spool.append(_encoder.encode(record) + b"\n")
+        while len(self._spool) > self._most:
+            self._spool.popleft()
             self.lost += 1
-        self._waiting.append(_encode(record) + b"\n")
-        self.flush()
+            if self.lost == 1:
+                log.error("call records are given up, the oldest first: more than %d wait for the disk", self._most)
+        self._news.set()
 
-    def flush(self) -> bool:
-        """Try to write what waits. True if nothing waits any more."""
+    async def stop(self) -> None:
+        """Write what waits, with one last try, and end."""
+        if self._task is None:
+            return
+        self._stopping.set()
+        self._news.set()
+        await self._task
+        self._task = None
+        if self._spool:
+            log.error("%s: %d call records could not be written and are lost", self.path, len(self._spool))
+            self.lost += len(self._spool)
+            self._spool.clear()
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            await self._news.wait()
+            self._news.clear()
+            while self._spool and await self._write_batch():
+                pass
+            if self._spool:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), self._retry)
+                self._news.set()
+        while self._spool and await self._write_batch():
+            pass
+
+    async def _write_batch(self) -> bool:
+        """Whether the oldest records are on disk now."""
+        batch = [self._spool.popleft() for _ in range(min(_BATCH, len(self._spool)))]
         try:
-            self._reopen_if_moved()
-            while self._waiting:
-                self._write(self._waiting[0])
-                self._waiting.popleft()
+            await asyncio.to_thread(_append, self.path, b"".join(batch), sync=self._sync)
         except OSError as error:
-            self._tell(error)
+            self._spool.extendleft(reversed(batch))
+            if not self._failing:
+                self._failing = True
+                log.error("%s: %s: call records wait in memory, at most %d", self.path, error.strerror, self._most)
             return False
-        if self._trouble:
-            log.warning("call records are written to %s again", self._path)
-            self._trouble = ""
+        if self._failing:
+            self._failing = False
+            log.warning("%s: call records are written again; %d are lost", self.path, self.lost)
         return True
 
-    def close(self) -> None:
-        """Write what waits, if possible, and close the file. A second call does nothing."""
-        if self._fd < 0:
-            return
-        if not self.flush():
-            log.error("%d call records could not be written to %s and are lost", len(self._waiting), self._path)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
-    def _open(self) -> int:
-        fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        size = os.fstat(fd).st_size
-        if size and os.pread(fd, 1, size - 1) != b"\n":  # an earlier process died in the middle of a line
-            os.write(fd, b"\n")
-        return fd
-
-    def _reopen_if_moved(self) -> None:
-        if self._fd >= 0:
-            there = os.fstat(self._fd)
-            try:
-                named = os.stat(self._path)
-            except FileNotFoundError:
-                named = None
-            if named is not None and (named.st_dev, named.st_ino) == (there.st_dev, there.st_ino):
-                return
-            os.close(self._fd)
-            self._fd = -1
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = self._open()
-
-    def _write(self, line: bytes) -> None:
-        """A whole line or nothing: half a line is taken back, so that the file can always be read."""
-        size = os.fstat(self._fd).st_size
-        written = 0
+def _append(path: Path, data: bytes, *, sync: bool) -> None:
+    """Append all of ``data``, or nothing of it and OSError."""
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        size = os.fstat(file).st_size
+        if data and size and os.pread(file, 1, size - 1) != b"\n":
+            data = b"\n" + data  # the last line was cut short: it stays alone
         try:
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            if sync and data:
+                os.fsync(file)
         except OSError:
-            if written:
-                os.ftruncate(self._fd, size)
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, size)
             raise
-
-    def _tell(self, error: OSError) -> None:
-        trouble = error.strerror or str(error)
-        if trouble != self._trouble:
-            self._trouble = trouble
-            log.error("cannot write call records to %s: %s. They wait in memory; make room or mend the permissions",
-                      self._path, trouble)  # fmt: skip
+    finally:
+        os.close(file)
 
 
-def read_records(path: Path, *, call_id: str = "", last: int = 0) -> Iterator[Record]:
-    """The records of a file, the oldest first; a line that is no record is skipped.
+class RecordReader:
+    """Reads records back."""
 
-    ``call_id``: only of that call; ``last``: only the last so many, 0 = all. OSError if the file cannot be read.
-    """
-    kept: deque[Record] = deque(maxlen=last or None)
-    with path.open("rb") as file:
-        for line in file:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.broken = 0
+        "Lines met so far that are no records. A last line without end does not count: it is being written."
+
+    def read(self, wanted: Filter | None = None, *, last: int | None = None) -> Iterator[Record]:
+        """The records that are wanted, the oldest first; ``last``: only so many of the newest. OSError if the file
+        cannot be read."""
+        wanted = wanted or Filter()
+        if last is None:
+            yield from (record for record in self._records(_lines(self.path)) if wanted.matches(record))
+            return
+        found: list[Record] = []
+        if last > 0:
+            for record in self._records(_lines_backwards(self.path)):
+                if wanted.matches(record):
+                    found.append(record)
+                if len(found) == last:
+                    break
+        yield from reversed(found)
+
+    def _records(self, lines: Iterator[bytes]) -> Iterator[Record]:
+        for line in lines:
+            if not line.strip():
+                continue
             try:
-                record = _decode.decode(line)
-            except msgspec.DecodeError:
-                continue
-            if call_id and record.call_id != call_id:
-                continue
-            if last:
-                kept.append(record)
-            else:
-                yield record
-    yield from kept
+                yield _decoder.decode(line)
+            except (msgspec.DecodeError, RecursionError):
+                self.broken += line.endswith(b"\n")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
+
+
+def _lines_backwards(path: Path) -> Iterator[bytes]:
+    """The lines of a file, the last first, without reading more of it than is asked for."""
+    with path.open("rb") as file:
+        at = file.seek(0, os.SEEK_END)
+        tail, end = b"", b""
+        while at > 0:
+            size = min(_BLOCK, at)
+            at = file.seek(at - size)
+            tail, *lines = (file.read(size) + tail).split(b"\n")
+            if lines:
+                yield lines.pop() + end
+                end = b"\n"
+                yield from (line + end for line in reversed(lines))
+        yield tail + end
