@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from mediaproxy.endpoint import Endpoint
@@ -61,6 +62,9 @@ EVENTS: list[tuple[Event, str]] = [
 ]
 
 
+EVIL = ["a\nERROR forged", "\x1b[2J", "a\r\nb", "\x9b1m", "\x00", "a\x85b", "\xe2\x80\xae"]
+
+
 @pytest.fixture(autouse=True)
 def _root_logger() -> Iterator[None]:
     root = logging.getLogger()
@@ -90,7 +94,9 @@ def test_one_line_per_event_with_its_call_id(log_format: str) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-@pytest.mark.parametrize("evil", ["a\nERROR forged", "\x1b[2J", "a\r\nb", "\x9b1m", "\x00", "a\x85b"], ids=repr)
+@pytest.mark.parametrize(
+    "evil", ["a\nERROR forged", "\x1b[2J", "a\r\nb", "\x9b1m", "\x00", "a\x85b", "\xe2\x80\xae"], ids=repr
+)
 def test_a_peer_cannot_forge_a_line_or_steer_a_terminal(log_format: str, evil: str) -> None:
     stream = io.StringIO()
     set_up(log_format, "info", stream)
@@ -98,12 +104,53 @@ def test_a_peer_cannot_forge_a_line_or_steer_a_terminal(log_format: str, evil: s
     logging.getLogger("x").warning("%s", evil)
     written = stream.getvalue()
     assert written.count("\n") == 2
-    assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in written.replace("\n", ""))
+    assert written.replace("\n", "").isprintable()
+    if log_format == "json":
+        assert all(str(json.loads(line)["message"]).isprintable() for line in written.splitlines())
 
 
 def test_readable_text_of_peers() -> None:
     assert readable("J\u00c3\u00b6rg") == "Jörg"  # UTF-8, held as Latin-1
     assert readable("J\u00f6rg") == "Jörg"  # Latin-1
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_passwords_are_not_logged(log_format: str) -> None:
+    stream = io.StringIO()
+    set_up(log_format, "debug", stream)
+    party = PartyReport(uri="sip:alice:geheim@example.com", user_agent="Phone")
+    log_event(CallStarted(at=1.0, call_id="c", caller=party, callee=party))
+    log_event(CallEnded(at=1.0, call_id="c", report=msgspec.structs.replace(ENDED, caller=party)))
+    assert "sip:alice:***@example.com" in stream.getvalue() and "geheim" not in stream.getvalue()
+
+
+def test_details_for_machines() -> None:
+    stream = io.StringIO()
+    set_up("json", "info", stream)
+    for event, _ in EVENTS:
+        log_event(event)
+    details = [json.loads(line)["details"] for line in stream.getvalue().splitlines()]
+    assert details[3] == {
+        "stream": 0,
+        "side": "callee",
+        "source": {"address": "203.0.113.66", "port": 4000},
+        "rank": 3,
+        "rtcp": False,
+        "before": None,
+    }
+    assert details[7] == {"reason": "bye", "status": 0, "duration": 10.0}
+
+
+def test_a_traceback_cannot_forge_a_line() -> None:
+    stream = io.StringIO()
+    set_up("text", "info", stream)
+    try:
+        raise ValueError("bad\n2026-11-25 21:00:00.000 INFO forged\x1b[2J")
+    except ValueError:
+        logging.getLogger("x").exception("broken")
+    head, *trace = stream.getvalue().rstrip("\n").split("\n")
+    assert head.endswith("ERROR broken") and trace
+    assert all(line.startswith("    ") and line.isprintable() for line in trace)
 
 
 def test_level_and_tracebacks() -> None:

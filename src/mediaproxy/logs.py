@@ -1,17 +1,20 @@
 """[shell] Log lines: for people or for machines, one per event of a call, each with the Call-ID.
 
-Events and log records come in, lines go to standard error. Peers choose much of the text, so control characters are
-escaped: one event is one line, and no terminal obeys a stranger. Secrets never come here.
+Events and log records come in, lines go to standard error. Peers choose much of the text, so what is not printable is
+escaped, in messages, tracebacks and fields alike: one event is one line, no line can be forged, and no terminal obeys
+a stranger. Secrets never come here; a password that a peer wrote into a URI is starred.
 """
 
 import contextlib
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TextIO, assert_never
 
+import msgspec
+
+from mediaproxy.accounting import without_password
 from mediaproxy.events import (
     CallAnswered,
     CallEnded,
@@ -20,6 +23,7 @@ from mediaproxy.events import (
     CallStarted,
     Event,
     OneWay,
+    PartyReport,
     PeerLearned,
     SourceRefused,
     StreamChanged,
@@ -27,12 +31,16 @@ from mediaproxy.events import (
 
 log = logging.getLogger("mediaproxy.calls")
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
 
 def escaped(text: str) -> str:
-    """Text on one line: control characters as ``\\x0a``."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    """Text on one line: what is not printable (controls, marks that turn the direction of writing) as ``\\x0a``."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable():
+        return char
+    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
 
 
 def readable(text: str) -> str:
@@ -43,17 +51,19 @@ def readable(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-11-25 21:00:00 INFO mediaproxy.calls: …``; local time."""
+    """``2026-11-25 21:00:00.123 INFO call x@y: answered``; local time."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and a traceback below it if there is one."""
+        """One line, and below it the traceback if there is one, set in so that none of it looks like a line."""
         when = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
         line = f"{when} {record.levelname} {escaped(record.getMessage())}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        return "\n    ".join([line, *(escaped(part) for part in trace.split("\n") if part)])
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (UTC), level, logger, message; for events ``event`` and ``call_id`` too."""
+    """One JSON object per line: time (UTC), level, logger, message; for events of calls also ``event`` (its name),
+    ``call_id`` and ``details`` (its fields)."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line in any case."""
@@ -63,7 +73,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": escaped(record.getMessage()),
         }
-        for name in ("event", "call_id"):
+        for name in ("event", "call_id", "details"):
             value = getattr(record, name, None)
             if value is not None:
                 fields[name] = value
@@ -87,16 +97,27 @@ def log_event(event: Event) -> None:
     """One line per event of a call."""
     level = logging.WARNING if isinstance(event, OneWay | SourceRefused) else logging.INFO
     if log.isEnabledFor(level):
-        extra = {"event": type(event).__name__, "call_id": event.call_id}
-        log.log(level, "call %s: %s", readable(event.call_id), describe(event), extra=extra)
+        call_id = readable(event.call_id)
+        extra = {"event": type(event).__name__, "call_id": call_id, "details": _details(event)}
+        log.log(level, "call %s: %s", call_id, describe(event), extra=extra)
+
+
+def _details(event: Event) -> dict[str, object]:
+    """The fields of an event for machines. Those of a whole call are in its record."""
+    match event:
+        case CallEnded(report=report):
+            return {"reason": report.reason, "status": report.status, "duration": report.duration}
+        case CallStarted():
+            return {"caller": _who(event.caller), "callee": _who(event.callee)}
+    fields = msgspec.to_builtins(event)
+    return {name: value for name, value in fields.items() if name not in ("type", "at", "call_id")}
 
 
 def describe(event: Event) -> str:
     """What happened, in words, without the Call-ID."""
     match event:
         case CallStarted():
-            who = readable(event.caller.uri) or "somebody"
-            return f"started: {who} calls {readable(event.callee.uri) or 'somebody'}"
+            return f"started: {_who(event.caller)} calls {_who(event.callee)}"
         case CallAnswered():
             return "answered"
         case StreamChanged():
@@ -114,6 +135,12 @@ def describe(event: Event) -> str:
             return "lives on: it was answered while it was being given up"
         case CallEnded():
             return _ended(event.report)
+        case _:
+            assert_never(event)
+
+
+def _who(party: PartyReport) -> str:
+    return readable(without_password(party.uri)) or "somebody"
 
 
 def _ended(report: CallReport) -> str:
