@@ -57,6 +57,8 @@ class RelayService:
         self.calls.plane_name = plane.name
         self._sweep: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_due = 0.0
+        "Kept here, because the handle of uvloop does not know it if the time has come already."
 
     # -- life
 
@@ -182,10 +184,12 @@ class RelayService:
             if due >= self._sweep.when():
                 due = None
         if self._alarm is not None:
-            if due is not None and abs(self._alarm.when() - due) < _SOONEST:
+            if due is not None and abs(self._alarm_due - due) < _SOONEST:
                 return
             self._alarm.cancel()
-        self._alarm = loop.call_at(due, self._deadline_now) if due is not None else None
+        self._alarm, self._alarm_due = None, 0.0
+        if due is not None:
+            self._alarm, self._alarm_due = loop.call_at(due, self._deadline_now), due
 
 
 def _ends(question: Question) -> bool:
