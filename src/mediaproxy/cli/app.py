@@ -5,6 +5,7 @@ status 1. It must never show a traceback for what a user or a machine did, and d
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mediaproxy import __version__
+from mediaproxy.accounting import Filter
 from mediaproxy.admin import SOCKET, AdminError, Command, ask
 from mediaproxy.agents import AgentList
 from mediaproxy.cli import show
@@ -26,7 +28,8 @@ from mediaproxy.edge.settings import EdgeSettings, Transport
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.explain import Explanation, explain
 from mediaproxy.nat import Arrival
-from mediaproxy.server.answers import Calls, Registrations
+from mediaproxy.records import RecordReader
+from mediaproxy.server.answers import Calls, Registrations, Status
 from mediaproxy.server.places import Places
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import parse
@@ -170,9 +173,13 @@ def end(
     config: ConfigOption = None,
 ) -> None:
     """End a call: its media stops, its ports are given back, its record is written."""
-    latin1 = call_id.encode(errors="surrogateescape").decode("latin-1")
-    _ask(Command(command="end", call_id=latin1), dict[str, Any], socket, config)
+    _ask(Command(command="end", call_id=_latin1(call_id)), dict[str, Any], socket, config)
     typer.echo(f"ended {call_id}")
+
+
+def _latin1(text: str) -> str:
+    """An argument of the command line as peers' text is kept: a character per byte."""
+    return os.fsencode(text).decode("latin-1")
 
 
 @app.command()
@@ -183,6 +190,37 @@ def registrations(as_json: JsonOption = False, socket: SocketOption = None, conf
         _print_json(answer.registrations)
     else:
         _print(show.registrations(answer.registrations, answer.now))
+
+
+@app.command("records")
+def records_(
+    as_json: JsonOption = False,
+    last: Annotated[int, typer.Option("--last", min=0, metavar="N", help="Only the last N; 0: all.")] = 0,
+    call_id: Annotated[str, typer.Option("--call-id", help="Only of this call.")] = "",
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the calls that have ended. Needs no running server."""
+    path = _records(socket, config)
+    try:
+        found = list(RecordReader(path).read(Filter(call_id=_latin1(call_id)), last=last or None))
+    except OSError as error:
+        _fail(f"{path}: cannot be read: {error.strerror}; is that where the server writes them (--config, --socket)?")
+    if as_json:
+        _print_json(found)
+    else:
+        _print(show.records(found))
+
+
+def _records(socket: Path | None, config: Path | None) -> Path:
+    """The file of records: as the configuration says, else as a running server says, else the default."""
+    if config is None:
+        try:
+            return Path(ask(_socket(socket, None), Command(command="status"), Status).records)
+        except AdminError as error:
+            if socket is not None:
+                _fail(str(error))
+    return Places.of(_config(config)).records
 
 
 @app.command("config")

@@ -1,4 +1,4 @@
-"""What ``mediaproxy calls`` and ``registrations`` print: a block of lines per call or user.
+"""What ``mediaproxy calls``, ``registrations`` and ``records`` print: a block of lines per call or user.
 
 Reports come in, styled lines go out, made for 80 to 120 columns; nothing is cut, so that a line that goes into a file
 or to grep is whole. What an operator looks for when a call has no audio stands out: a side of which nothing came,
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
+from mediaproxy.accounting import Record
 from mediaproxy.cli.words import count, duration, moment, several, shown
 from mediaproxy.control import KnownBy
 from mediaproxy.edge.binding import Binding
@@ -185,3 +186,40 @@ def aligned(rows: Sequence[Row], right: Iterable[int] = ()) -> list[Text]:
         ]
         lines.append(Text(("  " + "  ".join(cells)).rstrip()))
     return lines
+
+
+def records(found: Sequence[Record]) -> list[Text]:
+    """The page of calls that have ended, the latest last, and how many there are."""
+    lines: list[Text] = []
+    for one in found:
+        lines += [*_record(one), Text()]
+    lines.append(Text(several(len(found), "call") if found else "no calls recorded", "bold"))
+    return lines
+
+
+def _record(record: Record) -> list[Text]:
+    report = CallReport(
+        call_id=record.call_id,
+        caller=record.caller,
+        callee=record.callee,
+        state=CallState.ENDED,
+        started=record.started,
+        answered=record.answered,
+        ended=record.ended,
+        relay=record.relay,
+        streams=record.streams,
+    )
+    status = f" {record.status}" if record.status else ""
+    talked = "never answered" if record.answered is None else f"talked {duration(record.duration)}"
+    head = Text.assemble(
+        (f"{talked}, {record.reason.value}{status}", "bold"), f"  {_who(record.caller)} → {_who(record.callee)}"
+    )
+    told = [
+        f"stream {silence.stream + 1}: nothing heard from the {silence.silent.value} for {duration(silence.seconds)}"
+        for silence in record.silences
+    ]
+    if record.moves:
+        told.append(f"media came from a new source {several(record.moves, 'time')}")
+    if record.revived:
+        told.append("it was answered while it was being given up")
+    return [head, *call(report, record.ended)[1:], *(Text(f"  ! {text}", "yellow") for text in told)]

@@ -1,0 +1,252 @@
+"""[shell] The whole server: SIP edge, dispatcher, relay, registrations, records and control socket, put together.
+
+A configuration comes in; running parts, and answers for the control socket, go out. Parts are started in the order in
+which they need each other and stopped in the reverse one. Nothing about calls is decided here.
+"""
+
+import errno
+import os
+import random
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from mediaproxy import __version__, clock
+from mediaproxy.accounting import Ledger
+from mediaproxy.admin import SOCKET, AdminError, AdminServer, AlreadyRunning, Command
+from mediaproxy.config import Config
+from mediaproxy.control import EndCause, EndRequest, Party
+from mediaproxy.dispatcher.service import Dispatcher
+from mediaproxy.edge.interfaces import listeners_of
+from mediaproxy.edge.location import Location, LocationError
+from mediaproxy.edge.service import Edge, EdgeError, secret_of
+from mediaproxy.edge.settings import Listener
+from mediaproxy.events import CallEnded, EndReason, Event
+from mediaproxy.link import Link
+from mediaproxy.logs import log_event
+from mediaproxy.records import RecordWriter
+from mediaproxy.relay.service import RelayService
+from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.userspace import UserPlane
+from mediaproxy.server.answers import Calls, Registrations, Status
+from mediaproxy.server.places import Places, relay_settings
+
+RELAY = "local"
+"Name of the relay of this process."
+
+_OWN_ENDS = frozenset({EndReason.UNANSWERED, EndReason.SILENT, EndReason.HOLD_EXPIRED, EndReason.ADMIN})
+"The media arm's own decisions, which the SIP side does not know of."
+
+
+class StartError(Exception):
+    """The server cannot start. One line per reason, each with what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What runs."""
+
+    relay: RelayService
+    dispatcher: Dispatcher
+    edge: Edge
+
+
+class Server:
+    """Everything that ``mediaproxy run`` runs. ``async with Server(config, places) as server``."""
+
+    def __init__(self, config: Config, places: Places, *, rng: random.Random | None = None) -> None:
+        """``rng``: for tests; it orders ports and makes tags and branches. None: one that nobody can guess."""
+        self.config = config
+        self.places = places
+        self._rng = rng or random.SystemRandom()
+        self._stack = AsyncExitStack()
+        self._ledger = Ledger()
+        self._records: RecordWriter | None = None
+        self._relay_settings: RelaySettings = config.relay
+        self._started = 0.0
+        self._running: _Parts | None = None
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        """Start all parts. StartError if one cannot start; then none is left running."""
+        async with AsyncExitStack() as stack:
+            self._running = await self._start(stack)
+            self._stack = stack.pop_all()
+        self._started = clock.now()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all calls, write their records, close everything."""
+        await self._stack.aclose()
+        self._running = None
+
+    async def _start(self, stack: AsyncExitStack) -> _Parts:
+        for directory in (self.places.runtime_dir, self.places.state_dir):
+            with _told(f"{directory}: cannot be made"):
+                directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        # First of all, because it is how a second server finds out that it is one.
+        await self._start_admin(stack)
+        location = self._open_location(stack)
+        with _told(f"{self.places.records}: cannot write call records"):
+            self._records = RecordWriter(self.places.records)
+            await self._records.start()
+        stack.push_async_callback(self._records.stop)
+        relay = await self._start_relay(stack)
+        dispatcher = Dispatcher({RELAY: relay})
+        edge = await self._start_edge(stack, dispatcher, location)
+        return _Parts(relay=relay, dispatcher=dispatcher, edge=edge)
+
+    async def _start_admin(self, stack: AsyncExitStack) -> None:
+        settings = self.config.admin
+        path = self.places.runtime_dir / SOCKET
+        handlers = {"status": self.status, "calls": self.calls, "end": self.end, "registrations": self.registrations}
+        admin = AdminServer(path, handlers, mode=int(settings.mode, 8), group=settings.group)
+        try:
+            with _told(f"{path}: cannot make the control socket"):
+                await admin.start()
+        except AlreadyRunning as error:
+            raise StartError(f"{error}; stop it, or give this one a runtime_dir and a state_dir of its own") from error
+        except LookupError as error:
+            raise StartError(f"there is no group {settings.group}; set admin.group to one that exists") from error
+        stack.push_async_callback(admin.stop)
+
+    def _open_location(self, stack: AsyncExitStack) -> Location:
+        try:
+            location = Location.open(self.places.location, clock.now())
+        except LocationError as error:
+            raise StartError(str(error)) from error
+        stack.callback(location.close)
+        return location
+
+    async def _start_relay(self, stack: AsyncExitStack) -> RelayService:
+        self._relay_settings = relay_settings(self.config.relay, listeners_of(self.config.edge))
+        relay = RelayService(self._relay_settings, UserPlane(), self._rng, self._happened, name=RELAY)
+        with _told("cannot relay media", "set relay.addresses to addresses of this host"):
+            await relay.start()
+        stack.push_async_callback(relay.stop)
+        return relay
+
+    async def _start_edge(self, stack: AsyncExitStack, link: Link, location: Location) -> Edge:
+        path = self.places.state_dir / "secret"
+        with _told(f"{path}: cannot keep the server's secret"):
+            secret = secret_of(path)
+        edge = Edge(self.config.edge, link, location, secret=secret, rng=self._rng)
+        try:
+            await edge.start()
+        except EdgeError as error:
+            raise StartError(f"{error}{_edge_advice(error)}") from error
+        stack.push_async_callback(edge.stop)
+        return edge
+
+    def _happened(self, event: Event) -> None:
+        """Each event of a call: a log line; at its end a record, and the edge is told if it does not know."""
+        log_event(event)
+        record = self._ledger.fold(event)
+        if record is not None and self._records is not None:
+            self._records.write(record)
+        if self._running is not None:
+            self._running.dispatcher.on_event(event)
+            if isinstance(event, CallEnded) and event.report.reason in _OWN_ENDS:
+                self._running.edge.call_ended(event)
+
+    @property
+    def _parts(self) -> _Parts:
+        if self._running is None:
+            raise AdminError("the server is just starting or ending; ask again")
+        return self._running
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The sockets that take SIP, with the ports that they got."""
+        return self._parts.edge.listeners
+
+    # -- commands of the control socket
+
+    def status(self, _: Command) -> Status:
+        """What this server is."""
+        parts = self._parts
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            started=self._started,
+            listeners=tuple(f"{one.transport}:{one.public}" for one in parts.edge.listeners),
+            domains=self.config.edge.domains,
+            media=tuple(address.public for address in self._relay_settings.addresses),
+            plane=parts.relay.calls.plane_name,
+            records=str(self.places.records.absolute()),
+            calls=len(parts.relay.reports()),
+            registrations=len(parts.edge.registrations()),
+        )
+
+    def calls(self, _: Command) -> Calls:
+        """All calls."""
+        return Calls(calls=self._parts.relay.reports(), now=clock.now())
+
+    async def end(self, command: Command) -> dict[str, str]:
+        """End a call. AdminError if there is none of that Call-ID."""
+        nobody = Party()
+        question = EndRequest(call_id=command.call_id, sender=nobody, receiver=nobody, cause=EndCause.ADMIN)
+        reply = await self._parts.dispatcher.ask(question)
+        if reply.error:
+            raise AdminError(f"{command.call_id}: {reply.error}; mediaproxy calls shows those there are")
+        return {"ended": command.call_id}
+
+    def registrations(self, _: Command) -> Registrations:
+        """Who is registered."""
+        return Registrations(registrations=self._parts.edge.registrations(), now=clock.now())
+
+    def introduction(self) -> list[str]:
+        """A few lines for who started it: what it serves, for whom, and how."""
+        status = self.status(Command(command="status"))
+        edge, relay = self.config.edge, self._relay_settings
+        domains = ", ".join(edge.domains) or "whatever phones register with"
+        if edge.accounts:
+            who = f"{len(edge.accounts)} account{'' if len(edge.accounts) == 1 else 's'}"
+        else:
+            who = "everybody, without password" if edge.open else "everybody on private networks, without password"
+        forwarded = "user space" if status.plane == "user" else status.plane
+        media = (
+            f"media on {', '.join(status.media)}, ports {relay.port_min} to {relay.port_max}, relayed in {forwarded}"
+        )
+        return [
+            f"mediaproxy {__version__}: users of {domains}; {who} may register and call",
+            media if edge.media else "media is not relayed (edge.media = false)",
+            f"{status.registrations} registrations known; records go to {status.records}",
+        ]
+
+
+@contextmanager
+def _told(what: str, advice: str = "") -> Iterator[None]:
+    """An OSError becomes a StartError that says what could not be done."""
+    try:
+        yield
+    except OSError as error:
+        found = advice or _ADVICE.get(error.errno or 0, "")
+        raise StartError(f"{what}: {error.strerror or error}{found and '; '}{found}") from error
+
+
+_ADVICE = {
+    errno.EACCES: "give this user the right to, or choose another place with runtime_dir and state_dir",
+    errno.ENOTDIR: "choose another place with runtime_dir and state_dir",
+    errno.EROFS: "choose another place with runtime_dir and state_dir",
+    errno.ENOSPC: "make room on the disk",
+    errno.EEXIST: "move it away",
+}
+_LISTEN_ADVICE = {
+    errno.EADDRINUSE: "another program has that port: stop it, or set edge.listeners",
+    errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+    errno.EADDRNOTAVAIL: "this host has no such address; set edge.listeners",
+}
+
+
+def _edge_advice(error: EdgeError) -> str:
+    cause = error.__cause__
+    advice = _LISTEN_ADVICE.get(cause.errno or 0, "") if isinstance(cause, OSError) else ""
+    if not advice and isinstance(cause, OSError) and "tls:" in str(error):
+        advice = "look at edge.tls.certificate and edge.tls.key"
+    return f"; {advice}" if advice else ""

@@ -1,0 +1,54 @@
+"""[shell] ``mediaproxy run`` as a process: event loop, signals, exit status.
+
+A configuration comes in, an exit status goes out when somebody ends it. Whatever keeps it from starting becomes one
+StartError; it must never leave a socket file or an unwritten record behind.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from mediaproxy.config import Config, LogFormat
+from mediaproxy.logs import set_up
+from mediaproxy.server.assembly import Server, StartError
+from mediaproxy.server.places import Places
+
+__all__ = ["StartError", "serve"]
+
+log = logging.getLogger("mediaproxy")
+
+
+def serve(config: Config, *, open_server: bool = False, log_format: LogFormat | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. StartError if it cannot start."""
+    if open_server:
+        config = replace(config, edge=replace(config.edge, open=True))
+    if log_format is not None:
+        config = replace(config, log=replace(config.log, format=log_format))
+    set_up(config.log.format.value, config.log.level.value)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(config: Config) -> int:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with Server(config, Places.of(config)) as server:
+        for line in server.introduction():
+            log.info("%s", line)
+        await ended.wait()
+        log.info("ending")
+    log.info("ended")
+    return 0
