@@ -27,6 +27,7 @@ from mediaproxy.edge.media import arrival_of
 from mediaproxy.edge.proxy import Proxy
 from mediaproxy.edge.resolver import Resolver
 from mediaproxy.edge.routing import reply_hop
+from mediaproxy.edge.screen import screen
 from mediaproxy.edge.settings import EdgeSettings, Listener
 from mediaproxy.edge.transport import Sockets
 from mediaproxy.endpoint import Endpoint
@@ -41,8 +42,6 @@ log = logging.getLogger("mediaproxy.edge")
 
 HOUSEKEEPING = 30.0
 "Seconds between two looks for expired registrations and changed routes."
-_TOKEN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.!%*_+`'~")
-"What a SIP message may begin with: a method or ``SIP/2.0`` (RFC 3261 §25.1 token)."
 
 
 class EdgeError(Exception):
@@ -163,9 +162,10 @@ class Edge:
     def _received(self, data: bytes, inbound: Inbound) -> None:
         if self._proxy is None or not data:
             return
-        if data[0] not in _TOKEN and not data.startswith(b"\r\n"):
+        why = screen(data)
+        if why:
             if not is_keep_alive(data):
-                self._complain(inbound.source, "no SIP")
+                self._complain(inbound.source, why)
             return
         try:
             self._process(self._proxy, data, inbound)
