@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaproxy.agents import AgentList
-from mediaproxy.edge.binding import Binding, canonical_aor
-from mediaproxy.edge.registrar import Outcome, aor_of, register
+from mediaproxy.edge.binding import Binding
+from mediaproxy.edge.registrar import Outcome, register
 from mediaproxy.edge.settings import EdgeSettings, Expiry, Limits
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.nat import Arrival
 from mediaproxy.sip.grammar import SipError
-from mediaproxy.sip.header import Uri
 from mediaproxy.sip.message import Request, parse
 
 NOW = 1_700_000_000.0
@@ -28,7 +27,7 @@ PUBLIC_VIA = "SIP/2.0/UDP 203.0.113.7:40000;branch=z9hG4bK1"
 
 
 def request(*contacts: str, via: str = "SIP/2.0/UDP 192.168.1.10:5060;branch=z9hG4bK1", **change: Any) -> Request:
-    headers = {"to": "<sip:alice@example.com>", "call_id": "call-1", "cseq": 1, "extra": ()} | change
+    headers: dict[str, Any] = {"to": "<sip:alice@example.com>", "call_id": "call-1", "cseq": 1, "extra": ()} | change
     lines: list[tuple[str, str]] = [
         ("Via", via),
         ("From", "<sip:alice@example.com>;tag=a"),
@@ -341,34 +340,6 @@ def test_a_dead_connection_makes_room() -> None:
     outcome = phones.send(request(contacts[1], cseq=3), transport="tcp", connection="2")
     assert outcome.status == 200
     assert [b.connection for b in phones.table.values()] == ["2"]
-
-
-@pytest.mark.parametrize(
-    ("text", "aor"),
-    [
-        ("sip:alice@example.com", "sip:alice@example.com"),
-        ("SIP:alice:secret@EXAMPLE.com:5070;transport=tcp?subject=x", "sip:alice@example.com"),
-        ("sips:Alice@Example.COM.", "sip:Alice@example.com"),
-        ("sip:%61lic%65@example.com", "sip:alice@example.com"),
-        ("sip:a%40b@example.com", "sip:a%40b@example.com"),
-        ("sip:j\xc3\xbcrgen@example.com", "sip:j%C3%BCrgen@example.com"),
-        ("sip:j%c3%bcrgen@example.com", "sip:j%C3%BCrgen@example.com"),
-        ("sip:+49;phone-context=x@192.0.2.1:5060", "sip:+49;phone-context=x@192.0.2.1"),
-        ("sip:alice@[2001:DB8:0::1]:5060", "sip:alice@[2001:db8::1]"),
-    ],
-)
-def test_address_of_record(text: str, aor: str) -> None:
-    assert canonical_aor(Uri.parse(text)) == aor
-    assert aor_of(request(PRIVATE, to=f"<{text}>")) == aor
-
-
-@pytest.mark.parametrize(
-    ("text", "status"), [("tel:+4930", 416), ("sip:example.com", 404), ("mailto:a@b", 416), ("sip:@example.com", 404)]
-)
-def test_no_address_of_record(text: str, status: int) -> None:
-    with pytest.raises(SipError) as error:
-        Phones().send(request(PRIVATE, to=f"<{text}>"))
-    assert error.value.status == status
 
 
 @given(st.binary(max_size=60), st.binary(max_size=20), st.binary(max_size=20))

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mediaproxy.cli.show import aligned, calls, registrations
+from mediaproxy.accounting import Record, Silence
+from mediaproxy.cli.show import aligned, calls, records, registrations
 from mediaproxy.control import KnownBy
 from mediaproxy.edge.binding import Binding
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.events import CallReport, CallState, PartyReport, Refused, SideReport, StreamReport
+from mediaproxy.events import CallReport, CallState, EndReason, PartyReport, Refused, Side, SideReport, StreamReport
 
 NOW = 1_700_000_000.0
 RELAY = Endpoint("203.0.113.1", 20000)
@@ -176,3 +177,39 @@ def test_aligned_columns_are_never_cut() -> None:
     long = "x" * 300
     lines = aligned([("a", "b"), (long, "1")], right=[1])
     assert [line.plain for line in lines] == [f"  a{' ' * 299}  b", f"  {long}  1"]
+
+
+RECORD = Record(
+    date="2023-11-14T22:11:54.000Z",
+    call_id="3f2a9c@192.168.1.10",
+    caller=CALL.caller,
+    callee=CALL.callee,
+    started=NOW - 86,
+    answered=NOW - 83,
+    ended=NOW,
+    duration=83.0,
+    reason=EndReason.BYE,
+    streams=(STREAM,),
+    silences=(Silence(at=NOW - 60, stream=0, silent=Side.CALLEE, seconds=10.2),),
+    moves=2,
+    revived=True,
+)
+
+
+def test_records() -> None:
+    shown = [line.plain for line in records([RECORD])]
+    assert shown[0] == "talked 1:23, bye  sip:alice@sip.test → sip:bob@sip.test"
+    assert shown[1] == "  Call-ID  3f2a9c@192.168.1.10"
+    assert (
+        "  audio 1     caller     4 150        0     2  PCMU   0 s ago  203.0.113.7:40002 (address of its SIP)" in shown
+    )
+    assert shown[-5:] == [
+        "  ! stream 1: nothing heard from the callee for 10 s",
+        "  ! media came from a new source 2 times",
+        "  ! it was answered while it was being given up",
+        "",
+        "1 call",
+    ]
+    failed = records([replace(RECORD, answered=None, reason=EndReason.FAILURE, status=486)])
+    assert failed[0].plain == "never answered, failure 486  sip:alice@sip.test → sip:bob@sip.test"
+    assert [line.plain for line in records([])] == ["no calls recorded"]
