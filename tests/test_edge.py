@@ -384,3 +384,36 @@ async def test_limit_of_transactions() -> None:
         await bob.register()
         alice.request("MESSAGE", bob.aor)
         assert (await alice.receive(503)).method == "MESSAGE", "the REGISTER's one is still there"
+
+
+async def test_limit_of_registrations() -> None:
+    async with (
+        running(settings(limits=Limits(registrations=1))) as server,
+        Phone("alice", server.at()) as alice,
+        Phone("bob", server.at()) as bob,
+    ):
+        await bob.register()
+        await bob.register()
+        alice.request("REGISTER", "sip:example.com", to=f"<{alice.aor}>")
+        await alice.receive(503)
+        bob.request("REGISTER", "sip:example.com", to=f"<{bob.aor}>", headers=[("Expires", "0")])
+        await bob.receive(200)
+        await alice.register()
+
+
+async def test_stun_on_the_sip_port() -> None:
+    async with running() as server:
+        reader: asyncio.Queue[bytes] = asyncio.Queue()
+
+        class Stun(asyncio.DatagramProtocol):
+            def datagram_received(self, data: bytes, addr: object) -> None:
+                reader.put_nowait(data)
+
+        where = server.at()
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            Stun, remote_addr=(where.address, where.port)
+        )
+        transport.sendto(bytes.fromhex("000100002112a442") + b"transaction1")
+        async with asyncio.timeout(5):
+            assert (await reader.get())[:2] == b"\x01\x01"
+        transport.close()

@@ -99,19 +99,19 @@ def route(listener: Listener, call_id: str = "call") -> str:
 
 
 @pytest.mark.parametrize(
-    ("routes", "left", "ours", "marked", "local"),
+    ("routes", "left", "marked", "local"),
     [
-        ([], (), False, False, None),
-        ([route(WAN)], (), True, True, WAN),
-        ([route(WAN), route(LAN)], (), True, True, LAN),
-        ([route(WAN), route(TCP_WAN)], (), True, True, TCP_WAN),
-        ([route(WAN), "<sip:p2.test;lr>"], ("<sip:p2.test;lr>",), True, True, WAN),
-        (["<sip:p2.test;lr>", route(WAN)], ("<sip:p2.test;lr>", route(WAN)), False, False, None),
-        ([route(WAN, "other")], (), True, False, None),
-        (["<sip:198.51.100.1;lr>"], (), True, False, None),
-        (["<sip:example.com;lr>"], (), True, False, None),
-        (["<sip:bob@example.com;lr>"], ("<sip:bob@example.com;lr>",), False, False, None),
-        (["<sip:198.51.100.1:5070;lr>"], ("<sip:198.51.100.1:5070;lr>",), False, False, None),
+        ([], (), False, None),
+        ([route(WAN)], (), True, WAN),
+        ([route(WAN), route(LAN)], (), True, LAN),
+        ([route(WAN), route(TCP_WAN)], (), True, TCP_WAN),
+        ([route(WAN), "<sip:p2.test;lr>"], ("<sip:p2.test;lr>",), True, WAN),
+        (["<sip:p2.test;lr>", route(WAN)], ("<sip:p2.test;lr>", route(WAN)), False, None),
+        ([route(WAN, "other")], (), False, None),
+        (["<sip:198.51.100.1;lr>"], (), False, None),
+        (["<sip:example.com;lr>"], (), False, None),
+        (["<sip:bob@example.com;lr>"], ("<sip:bob@example.com;lr>",), False, None),
+        (["<sip:198.51.100.1:5070;lr>"], ("<sip:198.51.100.1:5070;lr>",), False, None),
     ],
     ids=[
         "none",
@@ -128,11 +128,11 @@ def route(listener: Listener, call_id: str = "call") -> str:
     ],
 )
 def test_our_routes_are_taken_off(
-    routes: list[str], left: tuple[str, ...], ours: bool, marked: bool, local: Listener | None
+    routes: list[str], left: tuple[str, ...], marked: bool, local: Listener | None
 ) -> None:
     routed = ROUTES.strip(request("BYE", f"sip:alice@{ALICE}", headers=[("Route", value) for value in routes]))
     assert routed.request.values("Route") == left
-    assert (routed.ours, routed.marked, routed.local) == (ours, marked, local)
+    assert (routed.marked, routed.local) == (marked, local)
 
 
 def test_what_a_strict_router_did_is_undone() -> None:
@@ -363,6 +363,16 @@ def test_nobody_connects_to_a_natted_contact_in_a_dialog() -> None:
     routes = [("Route", str(value)) for value in reversed(ok.record_routes)]
     world.receive(request("BYE", str(ok.contacts[0].uri), headers=routes, to_tag="b", cseq="2"), ALICE)
     assert world.sent() == [f"480 > {ALICE.address}"]
+
+
+@pytest.mark.parametrize(("transport", "expected"), [("udp", "480"), ("tls", "INVITE")], ids=["udp", "tls"])
+def test_sips_goes_over_tls_or_nowhere(transport: str, expected: str) -> None:
+    world = World()
+    phone = Endpoint("203.0.113.20", 61000)
+    world.network.connections["c9"] = (TLS, phone)
+    world.bind("bob", binding("bob", phone, transport=transport, connection="c9", local=EDGE.with_port(5061)))
+    world.receive(request(uri="sips:bob@example.com"), ALICE)
+    assert world.sent()[-1].split()[0] == expected
 
 
 # -- the server itself

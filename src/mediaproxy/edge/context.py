@@ -160,6 +160,8 @@ class Context:
         effects: list[Effect] = []
         while self._queue and not self._busy:
             branch, response, inbound = self._queue.popleft()
+            if self._concluded and response.status < 200:
+                continue  # behind a final response it would only confuse
             media = self._desk.media
             plan = media.plan(response, inbound, Facts(in_dialog=self._in_dialog))
             fixed = media.repair_response(response, inbound, self._desk.natted(inbound))
@@ -192,8 +194,7 @@ class Context:
         if not response.values("Via"):
             return effects  # nobody asked for it
         if response.status < 200:
-            # §16.7 step 5. A provisional response behind a final one would only confuse.
-            return effects if self._concluded else effects + self._respond(response, now)
+            return effects if self._concluded else effects + self._respond(response, now)  # §16.7 step 5
         branch.settled = True
         effects += self._respond(response, now)
         self._conclude()

@@ -168,6 +168,9 @@ class Proxy:
         owned = self.domains.owns(uri)
         if owned:
             bindings = self._bindings(uri, now)
+            if uri.scheme == "sips":
+                # RFC 5630 §5.3: not a step of the way without TLS.
+                bindings = tuple(b for b in bindings if b.transport == "tls")
             if bindings and not any(b.reachable for b in bindings):
                 return Refusal(status=480)
             if bindings:

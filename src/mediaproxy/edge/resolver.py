@@ -4,6 +4,7 @@ A URI comes in, hops go out, best first; none if the name leads nowhere or the n
 cached as long as they say. Only transports that the edge has listeners for are considered.
 """
 
+import asyncio
 import itertools
 import random
 from collections.abc import Collection, Iterable, Sequence
@@ -61,18 +62,21 @@ class Resolver:
         wanted = self._wanted(uri)
         if not wanted or not target:
             return ()
-        address = ip_address(target)
         try:
-            if address is not None:
-                port = uri.port or wanted[0].default_port
-                return tuple(self._hops([str(address)], wanted[0], port, ""))
-            name = dns.name.from_text(target)
-            if uri.port is not None:
-                # §4.2: an explicit port leaves only the address to be found.
-                return tuple(self._hops(await self._addresses(target), wanted[0], uri.port, target))
-            return tuple(await self._by_service(uri, target, name, wanted))
+            async with asyncio.timeout(2 * self.lifetime):
+                return tuple(await self._resolve(uri, target, wanted))
         except (dns.exception.DNSException, OSError, UnicodeError):
             return ()
+
+    async def _resolve(self, uri: Uri, target: str, wanted: tuple[Transport, ...]) -> Iterable[Hop]:
+        address = ip_address(target)
+        if address is not None:
+            return self._hops([str(address)], wanted[0], uri.port or wanted[0].default_port, "")
+        name = dns.name.from_text(target)
+        if uri.port is not None:
+            # §4.2: an explicit port leaves only the address to be found.
+            return self._hops(await self._addresses(target), wanted[0], uri.port, target)
+        return await self._by_service(uri, target, name, wanted)
 
     def _wanted(self, uri: Uri) -> tuple[Transport, ...]:
         """The transports that the URI permits, in our order of preference (§4.1)."""

@@ -45,8 +45,6 @@ class Routed:
     """A request without the Routes that were ours (RFC 3261 §16.4)."""
 
     request: Request
-    ours: bool = False
-    "The first Route was one of ours: whoever sent it came this way on purpose."
     marked: bool = False
     "It carries the mark of its dialog: we let the dialog-forming request through."
     local: Listener | None = None
@@ -163,22 +161,21 @@ class Routes:
         if Route is broken."""
         mark = self._marks.dialog(request.call_id)
         uri = request.uri
-        marked = ours = False
+        marked = False
         local = None
         if MARK in uri.params and self._domains.is_self(uri) and request.routes:
             # The element before us routed strictly: we are the Request-URI, the target is the last Route.
             last = len(request.routes) - 1
-            ours, marked = True, uri.params[MARK] == mark
+            marked = uri.params[MARK] == mark
             request = request.with_uri(str(request.routes[last].uri)).remove_value("Route", last)
         if "maddr" in request.uri.params and self._is_our_maddr(request.uri):
             request = request.with_uri(request.uri.without_param("maddr"))
         while request.routes and self._is_ours(request.routes[0].uri):
             route = request.routes[0].uri
-            ours = True
             if route.params.get(MARK) == mark:
                 marked, local = True, self._listener_of(route)
             request = request.remove_value("Route", 0)
-        return Routed(request=request, ours=ours, marked=marked, local=local)
+        return Routed(request=request, marked=marked, local=local)
 
     def _is_ours(self, uri: Uri) -> bool:
         # A preloaded Route may name us by our domain (an outbound proxy in a phone's settings).

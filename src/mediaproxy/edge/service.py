@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import assert_never
 
 from mediaproxy import clock
-from mediaproxy.edge import registrar
+from mediaproxy.edge import registrar, stun
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.complaints import Complaints
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.effects import Ask, Effect, Refused, Resolve, Send
-from mediaproxy.edge.hop import Inbound
+from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.interfaces import listeners_of
 from mediaproxy.edge.keepalive import KeepAlive
 from mediaproxy.edge.location import Location, LocationError
@@ -28,7 +28,7 @@ from mediaproxy.edge.proxy import Proxy
 from mediaproxy.edge.resolver import Resolver
 from mediaproxy.edge.routing import reply_hop
 from mediaproxy.edge.screen import screen
-from mediaproxy.edge.settings import EdgeSettings, Listener
+from mediaproxy.edge.settings import EdgeSettings, Listener, Transport
 from mediaproxy.edge.transport import Sockets
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded
@@ -95,6 +95,8 @@ class Edge:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._housekeeping = 0.0
+        self._registered = len(location)
+        "Contacts at the last housekeeping, and those that came since."
 
     # -- life
 
@@ -164,13 +166,22 @@ class Edge:
             return
         why = screen(data)
         if why:
-            if not is_keep_alive(data):
-                self._complain(inbound.source, why)
+            self._received_other(data, inbound, why)
             return
         try:
             self._process(self._proxy, data, inbound)
         except Exception:
             log.exception("bug while serving %s; the message was %r", inbound.source, data[:2000])
+
+    def _received_other(self, data: bytes, inbound: Inbound, why: str) -> None:
+        """What is no SIP: keep-alives, and the rest."""
+        if is_keep_alive(data):
+            return
+        binding = stun.answer(data, inbound.source) if inbound.transport is Transport.UDP else None
+        if binding is None:
+            self._complain(inbound.source, why)
+        else:
+            self._sockets.send(Hop(Transport.UDP, inbound.source, inbound.local), binding, _ignore)
 
     def _process(self, proxy: Proxy, data: bytes, inbound: Inbound) -> None:
         if is_keep_alive(data):
@@ -302,6 +313,7 @@ class Edge:
         except LocationError as error:
             log.error("%s", error)
             return
+        self._registered = len(self.location)
         self._keepalive.removed(gone)
         for binding in gone:
             log.info("%s is no longer registered at %s: expired", binding.aor, binding.received)
@@ -322,6 +334,11 @@ class Edge:
         outcome = registrar.register(request, arrival_of(inbound), before, self._settings, now, inbound.connection)
         if not outcome.save and not outcome.remove:
             return outcome
+        added = len(outcome.save) - len({b.key for b in before} & {b.key for b in (*outcome.save, *outcome.remove)})
+        if added > 0 and self._registered + added > self._settings.limits.registrations:
+            self._complain(inbound.source, "REGISTER refused: too many registrations")
+            return registrar.Outcome(status=503, reason="Too Many Registrations")
+        self._registered += added
         try:
             self.location.apply(outcome.save, outcome.remove)
         except LocationError as error:

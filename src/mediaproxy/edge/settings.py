@@ -69,8 +69,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     message: Annotated[int, msgspec.Meta(ge=1300, le=1_048_576)] = 65_535
     "Bytes of one message over TCP or TLS; UDP has its own limit, 65 507."
-    transactions: Count = 100_000
+    transactions: Count = 50_000
     "Server transactions at a time; a further request is answered 503 without state."
+    registrations: Count = 200_000
+    "Contacts of all users together; a REGISTER that adds one beyond it is answered 503."
     contacts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
     "Contacts of one user; a REGISTER that would exceed it is refused."
     connections: Count = 8_192
