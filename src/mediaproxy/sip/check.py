@@ -24,7 +24,7 @@ def check(message: Message) -> None:
 
 def _check_headers(message: Message) -> None:
     for name in _ONCE:
-        if len(message.headers(name)) > 1:
+        if message.count(name) > 1:
             raise SipError(f"{name}: more than one")
     _ = message.call_id, message.cseq, message.via, message.vias
     _check_addresses("from", (message.from_,))
@@ -32,7 +32,7 @@ def _check_headers(message: Message) -> None:
     _check_addresses("contact", message.contacts)
     _check_addresses("route", message.routes)
     _check_addresses("record-route", message.record_routes)
-    if message.header("max-forwards") is not None and message.max_forwards is None:
+    if message.count("max-forwards") and message.max_forwards is None:
         raise SipError("max-forwards: not a number up to 255")
 
 
@@ -52,7 +52,7 @@ def _check_addresses(name: str, addresses: tuple[NameAddr, ...]) -> None:
 def _check_body(message: Message) -> None:
     if not message.complete_head:
         raise SipError("no empty line behind the headers")
-    if message.header("content-length") is None:
+    if not message.count("content-length"):
         return  # RFC 3261 §18.3: over UDP the body then ends with the datagram
     length = message.content_length
     if length is None:

@@ -79,14 +79,19 @@ def unfold(value: str) -> str:
     return value.strip(WS)
 
 
+_LONG_NUMBER = 12
+
+
 def number(text: str, most: int) -> int | None:
-    """The decimal number ``text``, or None if it is none or above ``most``. Takes any text, of any length."""
+    """The decimal number ``text``, or None if it is none or above ``most`` (below 10**12). Takes any text, of any
+    length."""
     if not text.isascii() or not text.isdigit():
         return None
-    digits = text.lstrip("0") or "0"
-    if len(digits) > len(str(most)):
-        return None
-    value = int(digits)
+    if len(text) > _LONG_NUMBER:
+        text = text.lstrip("0") or "0"
+        if len(text) > _LONG_NUMBER:
+            return None
+    value = int(text)
     return value if value <= most else None
 
 

@@ -71,6 +71,10 @@ class Lines:
         """All that stands behind the empty line."""
         return self._tail.partition(b"\n")[2]
 
+    def count(self, name: str) -> int:
+        """How many header fields of that name there are."""
+        return len(self._index.get(canonical(name), ()))
+
     def headers(self, name: str) -> tuple[str, ...]:
         """The unfolded value of each header field of that name, in order."""
         return tuple(unfold(self._value(at)) for at in self._index.get(canonical(name), ()))

@@ -7,7 +7,7 @@ raises SipError then, naming the header, and nothing else ever.
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 from mediaproxy.sip.grammar import WS, SipError, canonical, element_spans, number, seconds, unfold
 from mediaproxy.sip.header import CSeq, NameAddr, Uri, Via
@@ -24,38 +24,58 @@ MOST_VALUES = 256
 "More values of Via, Contact, Route or Record-Route are refused when they are read: no message needs them."
 
 
+_READ_FROM: dict[str, list[str]] = {}
+"What is read from each header: an edit of the header makes it untrue."
+
+
+class _Once(Generic[_T]):
+    """A value that is read from a header when first asked for and then kept in the message's ``__dict__``, where Python
+    finds it before it comes here. A SipError names the header."""
+
+    def __init__(self, header: str, read: Callable[[Any], _T]) -> None:
+        self._header = header
+        self._read = read
+        self._name = ""
+        self.__doc__ = read.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        _READ_FROM.setdefault(self._header, []).append(name)
+
+    @overload
+    def __get__(self, message: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, message: "Message", owner: type) -> _T: ...
+    def __get__(self, message: "Message | None", owner: type) -> Self | _T:
+        if message is None:
+            return self
+        try:
+            value = self._read(message)
+        except SipError as error:
+            raise SipError(f"{self._header}: {error}", error.status) from None
+        message.__dict__[self._name] = value
+        return value
+
+
+def _once(header: str) -> Callable[[Callable[[Any], _T]], _Once[_T]]:
+    return lambda read: _Once(header, read)
+
+
 class Message(Lines):
     """What requests and responses have in common. Made by ``parse``, ``Request.build`` and ``Response.build``."""
 
-    __slots__ = ("_cache", "version")
+    # No slots here and below: see _Once.
 
     is_request = False
     version: str
     "``SIP/2.0``, as written."
 
-    def __init__(self, start: bytes, fields: tuple[bytes, ...], index: dict[str, list[int]], tail: bytes) -> None:
-        super().__init__(start, fields, index, tail)
-        self._cache: dict[str, Any] = {}
-
     def _copy(self, changed: str) -> Self:
         new = super()._copy(changed)
-        new.version = self.version
-        new._cache = self._cache.copy()
-        new._cache.pop(changed, None)
-        if changed == "via":
-            new._cache.pop("vias", None)
+        new.__dict__.update(self.__dict__)
+        for name in _READ_FROM.get(changed, ()):
+            new.__dict__.pop(name, None)
         return new
-
-    def _once(self, name: str, read: Callable[[str], _T], key: str = "") -> _T:
-        """What ``read`` makes of the header ``name``; computed once. A SipError names the header."""
-        key = key or name
-        if key not in self._cache:
-            try:
-                self._cache[key] = read(name)
-            except SipError as error:
-                raise SipError(f"{name}: {error}", error.status) from None
-        value: _T = self._cache[key]
-        return value
 
     def _mandatory(self, name: str) -> str:
         places = self._index.get(name)
@@ -72,66 +92,58 @@ class Message(Lines):
     def _addresses(self, name: str) -> tuple[NameAddr, ...]:
         return tuple([NameAddr.parse(element) for element in self._few(name)])
 
-    @property
+    @_once("call-id")
     def call_id(self) -> str:
         """The Call-ID. SipError if there is none or it is empty."""
+        value = unfold(self._mandatory("call-id"))
+        if not value:
+            raise SipError("empty")
+        return value
 
-        def read(name: str) -> str:
-            value = unfold(self._mandatory(name))
-            if not value:
-                raise SipError("empty")
-            return value
-
-        return self._once("call-id", read)
-
-    @property
+    @_once("cseq")
     def cseq(self) -> CSeq:
         """The CSeq. SipError if it is missing, broken or too large."""
-        return self._once("cseq", lambda name: CSeq.parse(self._mandatory(name)))
+        return CSeq.parse(self._mandatory("cseq"))
 
-    @property
+    @_once("from")
     def from_(self) -> NameAddr:
         """The From. SipError if it is missing or broken."""
-        return self._once("from", lambda name: NameAddr.parse(self._mandatory(name)))
+        return NameAddr.parse(self._mandatory("from"))
 
-    @property
+    @_once("to")
     def to(self) -> NameAddr:
         """The To. SipError if it is missing or broken."""
-        return self._once("to", lambda name: NameAddr.parse(self._mandatory(name)))
+        return NameAddr.parse(self._mandatory("to"))
 
-    @property
+    @_once("via")
     def via(self) -> Via:
         """The topmost Via. SipError if there is none or it is broken."""
+        raw = self._mandatory("via")
+        spans = element_spans(raw)
+        if not spans:
+            raise SipError("empty")
+        begin, end = spans[0]
+        return Via.parse(raw[begin:end])
 
-        def read(name: str) -> Via:
-            raw = self._mandatory(name)
-            spans = element_spans(raw)
-            if not spans:
-                raise SipError("empty")
-            begin, end = spans[0]
-            return Via.parse(raw[begin:end])
-
-        return self._once("via", read)
-
-    @property
+    @_once("via")
     def vias(self) -> tuple[Via, ...]:
         """All Via values, topmost first. SipError if one is broken."""
-        return self._once("via", lambda name: tuple([Via.parse(text) for text in self._few(name)]), "vias")
+        return tuple([Via.parse(text) for text in self._few("via")])
 
-    @property
+    @_once("contact")
     def contacts(self) -> tuple[NameAddr, ...]:
         """All Contact values in order; their index is that of replace_value(). SipError if one is broken."""
-        return self._once("contact", self._addresses)
+        return self._addresses("contact")
 
-    @property
+    @_once("route")
     def routes(self) -> tuple[NameAddr, ...]:
         """All Route values, next hop first. SipError if one is broken."""
-        return self._once("route", self._addresses)
+        return self._addresses("route")
 
-    @property
+    @_once("record-route")
     def record_routes(self) -> tuple[NameAddr, ...]:
         """All Record-Route values, last proxy first. SipError if one is broken."""
-        return self._once("record-route", self._addresses)
+        return self._addresses("record-route")
 
     @property
     def content_type(self) -> str:
@@ -139,13 +151,13 @@ class Message(Lines):
         kind = (self.header("content-type") or "").partition(";")[0]
         return "/".join(part.strip(WS) for part in kind.lower().split("/"))
 
-    @property
+    @_once("content-length")
     def content_length(self) -> int | None:
         """The declared length of the body in octets; None if missing, unreadable, or given twice and differently."""
         lengths = {number(value, _LONGEST) for value in self.headers("content-length")}
         return lengths.pop() if len(lengths) == 1 else None
 
-    @property
+    @_once("max-forwards")
     def max_forwards(self) -> int | None:
         """0 to 255; None if missing or unreadable."""
         return number(self.header("max-forwards") or "", 255)
@@ -203,8 +215,6 @@ class Message(Lines):
 class Request(Message):
     """A request."""
 
-    __slots__ = ("_method", "_uri_text")
-
     is_request = True
 
     def __init__(self, start: bytes, fields: tuple[bytes, ...], index: dict[str, list[int]], tail: bytes) -> None:
@@ -217,11 +227,6 @@ class Request(Message):
         if not _METHOD.fullmatch(method) or not self._uri_text or not _VERSION.fullmatch(version):
             raise SipError("start line: neither a request nor a response")
 
-    def _copy(self, changed: str) -> Self:
-        new = super()._copy(changed)
-        new._method, new._uri_text = self._method, self._uri_text
-        return new
-
     @property
     def method(self) -> str:
         """The method, as written: methods are case-sensitive."""
@@ -232,10 +237,10 @@ class Request(Message):
         """The Request-URI as written."""
         return self._uri_text
 
-    @property
+    @_once("Request-URI")
     def uri(self) -> Uri:
         """The Request-URI. SipError if it is none."""
-        return self._once("Request-URI", lambda _: Uri.parse(self._uri_text))
+        return Uri.parse(self._uri_text)
 
     def with_uri(self, uri: str | Uri) -> Self:
         """The same request to another Request-URI. SipError if it is none."""
@@ -255,8 +260,6 @@ class Request(Message):
 class Response(Message):
     """A response."""
 
-    __slots__ = ("_reason", "_status")
-
     def __init__(self, start: bytes, fields: tuple[bytes, ...], index: dict[str, list[int]], tail: bytes) -> None:
         super().__init__(start, fields, index, tail)
         found = _STATUS.fullmatch(start.decode("latin-1").strip("\r\n"))
@@ -266,11 +269,6 @@ class Response(Message):
         self._status = int(status)
         self._reason = reason or ""
         self.version = version
-
-    def _copy(self, changed: str) -> Self:
-        new = super()._copy(changed)
-        new._status, new._reason = self._status, self._reason
-        return new
 
     @property
     def status(self) -> int:
