@@ -83,6 +83,10 @@ def test_config_prints_the_default_and_checks_files(tmp_path: Path) -> None:
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr.splitlines()[0] == f"mediaproxy: {file}: line 2: edge.opne: no such key; did you mean open?"
     assert bad.stderr.splitlines()[1].startswith(f"mediaproxy: {file}: line 3: edge.colour: no such key; there are: ")
+    file.write_text('edge.listeners = [{ transport = "udp", bind = "198.51.100.7:5060" }]')
+    danger = cli("config", "--check", str(file), home=tmp_path)
+    assert danger.returncode == 1
+    assert "without accounts everybody on the Internet could call through 198.51.100.7:5060" in danger.stderr
 
 
 def test_explain(tmp_path: Path, message: Path) -> None:

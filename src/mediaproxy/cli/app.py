@@ -24,6 +24,8 @@ from mediaproxy.agents import AgentList
 from mediaproxy.cli import show
 from mediaproxy.cli.words import plain, shown
 from mediaproxy.config import Config, ConfigError, LogFormat, default_text, load
+from mediaproxy.edge.domains import refusals
+from mediaproxy.edge.interfaces import listeners_of
 from mediaproxy.edge.settings import EdgeSettings, Transport
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.explain import Explanation, explain
@@ -233,7 +235,10 @@ def config_(
     if check is None:
         typer.echo(default_text(), nl=False)
         return
-    _config(check)
+    settings = _config(check).edge
+    dangers = refusals(settings, listeners_of(settings))
+    if dangers:
+        _fail("\n".join(f"{check}: {danger}" for danger in dangers))
     typer.echo(f"{check}: good")
 
 
