@@ -46,7 +46,7 @@ def default_text() -> str:
     """The whole default configuration."""
     head = (
         f"mediaproxy {__version__}: every setting with its default. Remove the # at the beginning of a line to change"
-        " it. Check with: mediaproxy config --check FILE"
+        " it. Relative paths count from the directory of the file. Check with: mediaproxy config --check FILE"
     )
     kind = types.type_info(Config)
     assert isinstance(kind, types.StructType)
@@ -104,7 +104,8 @@ def _explained(doc: str, kind: types.Type) -> str:
 
 
 def _comment(text: str, width: int = _WIDTH) -> list[str]:
-    plain = " ".join(re.sub(r"\bNone\b", "not set", text).replace("``", '"').split())
+    text = re.sub(r"\bNone\b", "not set", text).replace("``", '"')
+    plain = " ".join(re.sub(r"\s*\((docs/)?calls\.md [0-9, ]+\)", "", text).split())  # for readers of the code only
     return [f"# {line}" for line in textwrap.wrap(plain, width - 2, break_on_hyphens=False)]
 
 
