@@ -37,12 +37,11 @@ class Phone:
         *,
         address: str = "127.0.0.1",
         says: str = "",
-        domain: str = "example.com",
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """``address``: where it sends from. ``says``: the address and port that it believes to have; empty: the true
         ones."""
-        self.user, self.edge, self.transport, self.domain = user, edge, transport, domain
+        self.user, self.edge, self.transport, self.domain = user, edge, transport, "example.com"
         self._address, self._says, self._tls = address, says, tls
         self.source = Endpoint(address, 0)
         self.raw: list[bytes] = []
