@@ -97,6 +97,15 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert [a.username for a in config.edge.accounts] == ["alice"]
 
 
+def test_relative_paths_count_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mediaproxy.toml"
+    file.write_text('runtime_dir = "run"\nstate_dir = "/var/x"\nrecords.path = "calls"\nedge.tls.certificate = "c.pem"')
+    config = load(file)
+    assert (config.runtime_dir, config.state_dir) == (f"{tmp_path}/run", "/var/x")
+    assert (config.records.path, config.edge.tls.certificate) == (f"{tmp_path}/calls", f"{tmp_path}/c.pem")
+    assert config.edge.tls.key == ""
+
+
 def test_ha1() -> None:
     config = loads(
         'edge.realm = "x"\nedge.accounts = [{ username = "a", ha1.MD5 = "0123456789abcdef0123456789ABCDEF" }]'

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import msgspec
 from msgspec import inspect as types
+from msgspec.structs import replace
 
 from mediaproxy.agents import AgentList
 from mediaproxy.config.check import Checker, Problem, check_prefix
 from mediaproxy.config.lines import line_numbers, line_of
 from mediaproxy.config.schema import Config
-from mediaproxy.edge.settings import EdgeSettings
+from mediaproxy.edge.settings import EdgeSettings, Tls
 from mediaproxy.sip.digest import Account
 
 
@@ -59,9 +60,28 @@ def loads(text: str, name: str = "configuration", directory: Path = Path()) -> C
         else:
             problems += _judge(config)
             if not problems:
-                return config
+                return _anchored(config, directory)
     numbers = line_numbers(text)
     raise ConfigError("\n".join(_line(name, problem, line_of(problem.path, numbers)) for problem in problems))
+
+
+def _anchored(config: Config, directory: Path) -> Config:
+    """Relative paths count from the directory of the file, wherever a command that reads it is started."""
+
+    def path(text: str) -> str:
+        return str(directory / text) if text else ""
+
+    tls = config.edge.tls
+    files = Tls(
+        certificate=path(tls.certificate), key=path(tls.key), authorities=path(tls.authorities), verify=tls.verify
+    )
+    return replace(
+        config,
+        runtime_dir=path(config.runtime_dir),
+        state_dir=path(config.state_dir),
+        records=replace(config.records, path=path(config.records.path)),
+        edge=replace(config.edge, tls=files),
+    )
 
 
 def _read_agents(directory: Path, file: str) -> AgentList:

@@ -22,7 +22,7 @@ log = logging.getLogger("mediaproxy")
 
 
 def serve(config: Config, *, open_server: bool = False, log_format: LogFormat | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. StartError if it cannot start."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; the exit status. StartError if it cannot start."""
     if open_server:
         config = replace(config, edge=replace(config.edge, open=True))
     if log_format is not None:
@@ -43,7 +43,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(config: Config) -> int:
     ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     async with Server(config, Places.of(config)) as server:
         for line in server.introduction():
