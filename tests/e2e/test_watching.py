@@ -17,7 +17,7 @@ def test_a_running_call_and_its_record(symmetric: Shared) -> None:
     def look(seconds: float) -> None:
         seen.append(server.ask("calls"))
 
-    call, _ = symmetric.talk(4.0, every_second=look)
+    call, wire = symmetric.talk(4.0, every_second=look)
     assert call.share >= 0.95
     spraying.outcome()
 
@@ -31,12 +31,17 @@ def test_a_running_call_and_its_record(symmetric: Shared) -> None:
         assert end["learned"]["address"] == site.internet.homes[home].wan
         assert 2.5 * 50 <= end["packets"] <= 4 * 50
         assert end["sent"] > 0
-        assert {one["source"]["address"] for one in end["refused"]} == {ATTACKER}
+        # What the phone itself sent before its answer was there may have been refused, too.
+        most = max(end["refused"], key=lambda one: int(one["packets"]))
+        assert most["source"]["address"] == ATTACKER
 
-    recorded = server.wait("one record", "records", until=lambda records: bool(records))
-    record = recorded[-1]
-    assert record["call_id"] == shown["call_id"]
+    server.wait("a record", "records", until=lambda records: shown["call_id"] in [one["call_id"] for one in records])
+    (record,) = (one for one in server.ask("records") if one["call_id"] == shown["call_id"])
     assert record["reason"] == "bye"
+    assert abs(record["duration"] - call.seconds) < 0.2
+    (media,) = record["streams"]
+    for side, way in (("caller", wire.to_callee), ("callee", wire.to_caller)):
+        assert abs(media[side]["packets"] - way.relayed) <= 2, (side, way.relayed)
     assert not [one for one in server.ask("calls") if one["state"] in ("ringing", "talking")]
 
 
