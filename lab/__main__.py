@@ -63,7 +63,7 @@ def server(folder: Path) -> int:
     listeners: list[Settings] = [{"transport": transport, "bind": f"{SERVER}:5060"} for transport in ("udp", "tcp")]
     settings = server_settings(folder, listeners, {"addresses": [{"bind": SERVER}]})
     (folder / "config.toml").write_text(document(settings))
-    print(f"its configuration: {folder}/config.toml")
+    print(f"ask it from another terminal: mediaproxy calls --config {folder}/config.toml")
     program = str(Path(sys.executable).with_name("mediaproxy"))
     return _in_namespace("pub", folder, program, "run", "--config", str(folder / "config.toml"))
 
@@ -89,7 +89,7 @@ def call(kinds: tuple[NatKind, NatKind], same_lan: bool, options: argparse.Names
         with site.capture(out / "call.pcap"):
             result = talk(alice, bob, options.seconds)
         wire = site.wire(out / "call.pcap", "a", "b")
-    Console().print(table([Result(title=" and ".join(kinds), call=result, wire=wire)]))
+    Console().print(table([Result(title="no relay" if options.no_relay else "relay", call=result, wire=wire)]))
     print(f"Recordings, capture and logs: {out}")
 
 
