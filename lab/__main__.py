@@ -12,7 +12,7 @@ from rich.console import Console
 from lab.baresip import write_profile
 from lab.demo import Result, table
 from lab.homes import SERVER, Internet, NatKind
-from lab.netns import LabError, Namespaces, delete, end_on_signals, run, sweep
+from lab.netns import LabError, Namespace, Namespaces, delete, end_on_signals, run, sweep
 from lab.phone import Account, talk
 from lab.server import Settings, document
 from lab.site import USERS, Site, server_settings
@@ -55,7 +55,7 @@ def _in_namespace(what: str, folder: Path, *argv: str) -> int:
     name = f"{PREFIX}-{what}"
     if name not in standing():
         raise LabError("no laboratory is up; `python -m lab up KIND` builds one")
-    return subprocess.run(["ip", "netns", "exec", name, *argv], cwd=folder, check=False).returncode
+    return subprocess.run(Namespace(name).argv(*argv), cwd=folder, check=False).returncode
 
 
 def server(folder: Path) -> int:

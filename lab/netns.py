@@ -79,7 +79,8 @@ class Namespace:
 
     def argv(self, *argv: str) -> list[str]:
         """The command line that runs ``argv`` in here."""
-        return ["ip", "netns", "exec", self.name, *argv]
+        # nsenter, since `ip netns exec` remounts / too, which a chroot or a container may not allow
+        return ["nsenter", f"--net={_NETNS_DIR / self.name}", "--", *argv]
 
     def run(self, *argv: str, text: str = "") -> str:
         """Run a command in here to its end. LabError if it fails."""
@@ -87,7 +88,7 @@ class Namespace:
 
     def ip(self, *commands: str) -> None:
         """Run commands of ip(8) in here, each without its leading ``ip``."""
-        run(["ip", "-n", self.name, "-batch", "-"], "\n".join(commands) + "\n")
+        self.run("ip", "-batch", "-", text="\n".join(commands) + "\n")
 
     def start(self, argv: Sequence[str], log: Path, cwd: Path | None = None) -> subprocess.Popen[bytes]:
         """Start a program in here; it ends with the namespace at the latest."""
