@@ -1,0 +1,70 @@
+"""What the documents say works: configurations load, commands exist, links lead somewhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mediaproxy import config
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """All fenced blocks of a language: (page and number, text)."""
+    found = []
+    for page in PAGES:
+        texts = [text for kind, text in _FENCE.findall(page.read_text()) if kind == language]
+        found += [(f"{page.name} {number}", text) for number, text in enumerate(texts, 1)]
+    return found
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in blocks("toml")])
+def test_a_configuration_in_the_documents_is_valid(text: str) -> None:
+    config.loads(text, "docs", ROOT)
+
+
+def _commands() -> list[str]:
+    lines = {line for kind in ("sh", "console") for _, text in blocks(kind) for line in text.splitlines()}
+    calls = (re.search(r"(?:bin/|\$ )mediaproxy ([a-z]+)((?: +[^#|>]+)?)", line) for line in lines)
+    return sorted({f"{call[1]}{call[2].rstrip()}" for call in calls if call})
+
+
+def test_the_documents_show_every_command() -> None:
+    shown = {line.split()[0] for line in _commands()} | {"end"}  # shown in running text
+    assert shown >= {"run", "calls", "end", "registrations", "records", "config", "explain"}
+
+
+@pytest.mark.parametrize("line", _commands())
+def test_a_command_in_the_documents_exists_with_its_options(line: str) -> None:
+    name, *words = line.split()
+    shown = subprocess.run(
+        [sys.executable, "-m", "mediaproxy", name, "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    for option in (word for word in words if word.startswith("--")):
+        assert option in shown.stdout
+
+
+def test_the_message_in_the_documents_can_be_explained() -> None:
+    (line,) = [line for _, text in blocks("console") for line in text.splitlines() if line.startswith("$ mediaproxy")]
+    done = subprocess.run(
+        [sys.executable, "-m", *line.removeprefix("$ ").split()], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "behind" in done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_make_target_in_the_documents_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        for target in re.findall(r"(?:^|`)make (\w+)", page.read_text(), re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
