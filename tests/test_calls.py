@@ -3,6 +3,9 @@
 Ports are in test_negotiation.py, forks and ends in test_calls_ends.py, random sequences in test_calls_random.py.
 """
 
+import gc
+from weakref import ref
+
 from mediaproxy.control import EndCause
 from mediaproxy.events import (
     CallAnswered,
@@ -15,6 +18,7 @@ from mediaproxy.events import (
     StreamChanged,
 )
 from mediaproxy.relay.settings import RelayAddress
+from mediaproxy.relay.stream import Stream
 from tests.relaybench import ALICE, BOB, DTLS, RTCP, STRANGER, STUN, UDPTL, V4, Bench, Phone, at, rtp, stream
 
 # -- the whole way
@@ -40,6 +44,21 @@ def test_a_call_from_offer_to_end() -> None:
     side = report.streams[0].callee
     assert (side.packets, side.sent, side.learned, side.rank, side.codec) == (2, 1, at(BOB), 3, "PCMU")
     assert len(bench.calls) == 0 and bench.calls.reports(bench.now) == ()
+
+
+def test_a_call_that_has_ended_is_freed_without_the_garbage_collector() -> None:
+    """Its work would hold up packets (server/process.py)."""
+    bench = Bench()
+    facing_alice, facing_bob = bench.talk()
+    bench.packet(BOB, facing_bob)
+    gc.collect()
+    gc.disable()
+    try:
+        streams = [ref(thing) for thing in gc.get_objects() if isinstance(thing, Stream)]
+        bench.bye()
+        assert streams and [one() for one in streams] == [None] * len(streams)
+    finally:
+        gc.enable()
 
 
 def test_strangers_get_nothing_and_are_shown() -> None:

@@ -10,34 +10,50 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+class _Plan(Generic[T]):
+    """Mutable: one plan, which may become void."""
+
+    __slots__ = ("at", "subject")
+
+    def __init__(self, at: float, subject: T) -> None:
+        self.at = at
+        self.subject: T | None = subject
+
+
 class Agenda(Generic[T]):
-    """Mutable: at most one plan per subject."""
+    """Mutable: at most one plan per subject. Whoever is cancelled is let go of at once."""
 
     __slots__ = ("_heap", "_planned", "_turn")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, T]] = []
-        "(when, order of planning, whom); plans that are no more in ``_planned`` are void."
-        self._planned: dict[T, float] = {}
+        self._heap: list[tuple[float, int, _Plan[T]]] = []
+        "(when, order of planning, plan), void ones included."
+        self._planned: dict[T, _Plan[T]] = {}
         self._turn = 0
 
     def plan(self, subject: T, at: float) -> None:
         """Look at the subject then, or before if that is planned already."""
         planned = self._planned.get(subject)
-        if planned is None or at < planned:
-            self._planned[subject] = at
-            self._turn += 1
-            heapq.heappush(self._heap, (at, self._turn, subject))
+        if planned is not None:
+            if planned.at <= at:
+                return
+            planned.subject = None
+        plan = self._planned[subject] = _Plan(at, subject)
+        self._turn += 1
+        heapq.heappush(self._heap, (at, self._turn, plan))
 
     def cancel(self, subject: T) -> None:
         """Never look at it."""
-        self._planned.pop(subject, None)
+        plan = self._planned.pop(subject, None)
+        if plan is not None:
+            plan.subject = None
 
     def due(self, now: float) -> list[T]:
         """The subjects whose time has come; their plans are done."""
         subjects = []
         while (at := self.next) is not None and at <= now:
-            _, _, subject = heapq.heappop(self._heap)
+            subject = heapq.heappop(self._heap)[2].subject
+            assert subject is not None  # next has dropped the void ones
             del self._planned[subject]
             subjects.append(subject)
         return subjects
@@ -45,6 +61,6 @@ class Agenda(Generic[T]):
     @property
     def next(self) -> float | None:
         """When somebody is due next; None: never."""
-        while self._heap and self._planned.get(self._heap[0][2]) != self._heap[0][0]:
+        while self._heap and self._heap[0][2].subject is None:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

@@ -5,6 +5,7 @@ from it. It must never hand a packet to the plane that a limit still has to see.
 """
 
 from collections import deque
+from weakref import ref
 
 import msgspec
 
@@ -46,8 +47,8 @@ class Port:
 
     __slots__ = (
         "call_id",
+        "_end",
         "closed",
-        "end",
         "generation",
         "guests",
         "installed",
@@ -63,7 +64,7 @@ class Port:
     )
 
     def __init__(self, end: "End", local: Endpoint, latch: Latch, *, rtcp: bool) -> None:
-        self.end = end
+        self._end = ref(end)
         self.local = local
         self.generation = end.pair.generation
         self.rtcp = rtcp
@@ -71,6 +72,7 @@ class Port:
         self.tally = Tally()
         self.refusals = Refusals()
         self.peer: Port | None = None
+        "The port that faces the other party; None: it has been closed, or this one has."
         self.shared: Port | None = None
         "The port of another leg that this party was told to send to, by the offer (second 2xx, calls.md 9)."
         self.native = True
@@ -81,6 +83,13 @@ class Port:
         self.passed: float | None = None
         "When the last ICE or DTLS packet came that was forwarded without being media."
         self.closed = False
+
+    @property
+    def end(self) -> "End":
+        """The end that it belongs to."""
+        end = self._end()
+        assert end is not None  # the call holds its streams as long as their ports are lent
+        return end
 
     @property
     def via(self) -> "Port | None":
@@ -127,7 +136,7 @@ class Port:
 
     def flow(self, now: float, tos: int | None) -> Flow:
         """What the plane should do at this port."""
-        if self.closed or self.end.idle or self.peer is None or self.peer.closed:
+        if self.closed or self.end.idle or self.peer is None:
             return Flow(local=self.local, generation=self.generation)
         return Flow(
             local=self.local,
@@ -151,6 +160,9 @@ class Port:
     def close(self) -> None:
         """The port is this call's no more: no leg is heard or served by it."""
         self.closed = True
+        if self.peer is not None:
+            self.peer.peer = None
+            self.peer = None
         if self.shared is not None:
             self.shared.guests.remove(self)
             self.shared = None
@@ -169,16 +181,23 @@ class Port:
 class End:
     """Mutable: the ports of one stream that face one party."""
 
-    __slots__ = ("limit", "pair", "rtcp", "rtp", "side", "stream")
+    __slots__ = ("__weakref__", "_stream", "limit", "pair", "rtcp", "rtp", "side")
 
     def __init__(self, stream: "Stream", side: Side, pair: Pair, settings: RelaySettings) -> None:
-        self.stream = stream
+        self._stream = ref(stream)
         self.side = side
         self.pair = pair
         self.limit = Limit(settings.unlearned_rate)
         latch = Latch(settings)
         self.rtp = Port(self, pair.rtp, latch, rtcp=False)
         self.rtcp = Port(self, pair.rtcp, Latch(settings, latch), rtcp=True)
+
+    @property
+    def stream(self) -> "Stream":
+        """The stream that it belongs to."""
+        stream = self._stream()
+        assert stream is not None  # see Port.end
+        return stream
 
     @property
     def ports(self) -> tuple[Port, Port]:
@@ -205,9 +224,13 @@ class End:
 
 
 class Stream:
-    """Mutable: one m-section of a call."""
+    """Mutable: one m-section of a call.
 
-    __slots__ = ("caller", "changed", "call_id", "callee", "index", "one_way", "sdp")
+    It holds its ends and they their ports; backwards there are only weak references, so that a call that has ended
+    leaves nothing to the garbage collector, whose work would delay packets.
+    """
+
+    __slots__ = ("__weakref__", "caller", "changed", "call_id", "callee", "index", "one_way", "sdp")
 
     def __init__(self, index: int, pairs: dict[Side, Pair], settings: RelaySettings, call_id: str, now: float) -> None:
         self.index = index
