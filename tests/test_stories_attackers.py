@@ -172,6 +172,47 @@ def test_neighbour_has_no_chance_while_the_phone_speaks() -> None:
     unharmed(world, call, answer, attacker)
 
 
+def test_neighbour_cannot_take_over_the_reports_of_a_phone() -> None:
+    """Phones report every 5 s; between two reports he sends hundreds."""
+    world = World()
+    _, alice, bob, attacker = neighbours(world)
+    call, answer = world.connect(alice, bob)
+    attacker.spray(200, attacker.report, open_ports(world))
+    unharmed(world, call, answer, attacker, seconds=31)
+    for listener, speaker in ((call, answer), (answer, call)):
+        assert len(listener.voice.rtcp_heard) >= speaker.voice.rtcp_sent - 1 >= 6
+
+
+def test_neighbour_who_reported_first_loses_the_port_to_who_speaks() -> None:
+    world = World()
+    _, alice, bob, attacker = neighbours(world)
+    call = alice.call("bob")
+    world.net.run(0.5)
+    attacker.spray(200, attacker.report, open_ports(world))
+    world.net.run(10)
+    assert call.state == "up" and {heard.tone for heard in bob.last.voice.rtcp_heard} >= {"alice", "evil"}
+    since = world.net.now
+    world.net.run(20)
+    assert {heard.tone for heard in bob.last.voice.rtcp_heard if heard.at > since} == {"alice"}
+    assert {heard.tone for heard in call.voice.rtcp_heard} == {"bob"}
+
+
+@pytest.mark.parametrize("what", ["speech", "report"])
+@pytest.mark.parametrize("how", [{"zero": True}, {"direction": "sendonly"}, {"method": "UPDATE"}], ids=str)
+def test_neighbour_who_waits_for_a_re_invite(how: dict[str, object], what: str) -> None:
+    """A change is announced, and ended again: who speaks from the same address is not whom SIP has announced."""
+    world = World()
+    _, alice, bob, attacker = neighbours(world)
+    call, answer = world.connect(alice, bob)
+    attacker.spray(500, getattr(attacker, what), open_ports(world))
+    call.reinvite(**how)  # type: ignore[arg-type]
+    world.net.run(0.5)
+    call.reinvite("sendrecv")
+    world.net.run(0.5)
+    unharmed(world, call, answer, attacker, seconds=11)
+    assert {heard.tone for heard in answer.voice.rtcp_heard} == {"alice"}
+
+
 def test_neighbour_who_shot_once_before_the_call_is_forgotten_at_once() -> None:
     """An equal rank waits until the first is silent for 100 ms: that is all he costs."""
     world = World()

@@ -222,6 +222,21 @@ def test_nat_reboots_in_a_call(kind: Kind, seconds: float) -> None:
     assert any(event.source.address == event.before.address for event in moved if event.before)
 
 
+def test_reports_find_their_way_after_a_reboot() -> None:
+    """Both say nothing; the next report of the phone comes from a new port: its SSRC is known, so the way back is."""
+    world = World(strict=True)
+    home = world.home(SYMMETRIC)
+    alice, bob = world.phone("alice", home), world.phone("bob")
+    call, answer = world.connect(alice, bob)
+    call.voice.muted = answer.voice.muted = True
+    world.net.run(10)
+    home.rebind()
+    since = world.net.now
+    world.net.run(16)
+    for listener, least in ((answer, 3), (call, 2)):
+        assert len([heard for heard in listener.voice.rtcp_heard if heard.at > since]) >= least
+
+
 def test_nat_reboots_and_the_phone_restarts_its_stream() -> None:
     """A new SSRC on a new port of the old address: followed when the old port has been silent for a second."""
     world = World(strict=True)

@@ -12,8 +12,9 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.expectation import PROBATION_RANK, Expectation
 from mediaproxy.relay.flow import SlotCounters
 from mediaproxy.relay.probation import Probation
-from mediaproxy.relay.rtp import Kind, RtpHeader, kind_of, rtp_header
+from mediaproxy.relay.rtp import Kind, kind_of, report_sender, rtp_header
 from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.trace import Seen, Trace
 
 
 class State(Enum):
@@ -75,15 +76,6 @@ class Verdict:
 _FORWARD = Verdict(Action.FORWARD)
 
 
-@dataclass(frozen=True, slots=True)
-class _Last:
-    """The last packet of the learned source, by whichever path it came."""
-
-    at: float
-    ssrc: int | None
-    sequence: int
-
-
 class Latch:
     """Mutable: one party's source at one port, for RTP (or udptl) or for RTCP."""
 
@@ -115,7 +107,7 @@ class Latch:
         self.learned_at = 0.0
         "When the first second began."
         self.rank = 0
-        self._last = _Last(0.0, None, 0)
+        self._last = Trace(0.0)
         self._since = 0.0
         "When the present expectation began."
         self._ranked_at: float | None = None
@@ -216,10 +208,7 @@ class Latch:
     def noted(self, slot: SlotCounters) -> None:
         """What the plane has forwarded from the learned source since."""
         if self.learned is not None and slot.last > max(self._last.at, self.learned_at):
-            known = slot.ssrc is not None
-            self._last = _Last(
-                slot.last, slot.ssrc if known else self._last.ssrc, slot.sequence if known else self._last.sequence
-            )
+            self._last = self._last.noted(slot)
 
     @property
     def last(self) -> float | None:
@@ -250,17 +239,26 @@ class Latch:
         if self.state is State.LEARNED and now - self.learned_at > self._settings.upgrade:
             self._step(Input.SECOND)
         kind = kind_of(data)
-        header = rtp_header(data) if kind is Kind.RTP else None
+        seen = self._look(kind, data)
         if source == self.learned:
-            self._heard(header, now)
+            self._last = self._last.after(seen, now)
             return _FORWARD
         rank = self._rank(source)
-        if not expectation.latches(kind, header.payload_type if header else None):
+        if not expectation.latches(kind, seen.header.payload_type if seen.header else None):
             return self._judge_other(source, data, rank, now)
-        verdict = self._judge_media(source, rank, header, now)
+        verdict = self._judge_media(source, rank, seen, now)
         if rank:
             self._ranked_at = now
         return verdict
+
+    def _look(self, kind: Kind, data: bytes) -> Seen:
+        expectation = self.expectation
+        assert expectation is not None
+        reports = kind is Kind.RTCP and (expectation.rtcp or expectation.mux)
+        return Seen(
+            header=rtp_header(data) if kind is Kind.RTP and expectation.media else None,
+            reporter=report_sender(data) if reports else None,
+        )
 
     def _judge_other(self, source: Endpoint, data: bytes, rank: int, now: float) -> Verdict:
         """A packet that is not this stream's media."""
@@ -276,73 +274,82 @@ class Latch:
             self._provisional, self._provisional_rank, self._provisional_at = source, rank, now
         return _FORWARD
 
-    def _judge_media(self, source: Endpoint, rank: int, header: RtpHeader | None, now: float) -> Verdict:
+    def _judge_media(self, source: Endpoint, rank: int, seen: Seen, now: float) -> Verdict:
         """Media from a source that is not the learned one."""
-        if self._moves_port(source, header, now):
+        if self._moves_port(source, seen, now):
             if self.state is State.MOVING and not rank:  # the old one, with another port: not whom SIP announced
-                return self._rebind(source, header, now)
-            return self._latch(source, rank or self.rank, header, now)
-        if self.state in (State.EXPECTING, State.MOVING):
-            if rank:  # calls.md 4 and 7: at once
-                return self._latch(source, rank, header, now)
-        elif self.state is State.LEARNED and rank and self._replaces(rank, now):
-            return self._latch(source, rank, header, now)
-        if self._passes_probation(source, rank, header, now):
-            return self._latch(source, PROBATION_RANK, header, now)
+                return self._rebind(source, seen, now)
+            return self._latch(source, rank or self.rank, seen, now)
+        if rank and self._may_latch(source, rank, seen, now):
+            return self._latch(source, rank, seen, now)
+        if self._passes_probation(source, rank, seen, now):
+            return self._latch(source, PROBATION_RANK, seen, now)
         if not rank:
             return Verdict(Action.REFUSE, self._stranger())
         return Verdict(Action.REFUSE, f"{self.learned} is this party's source and still speaks")
 
-    def _moves_port(self, source: Endpoint, header: RtpHeader | None, now: float) -> bool:
-        """calls.md 6: the same ip (of IPv6 the same /64), and the same RTP stream further on, or a silent old port."""
-        if self.learned is None or self.expectation is None or not self.expectation.near(source, self.learned):
+    def _near_learned(self, source: Endpoint) -> bool:
+        """Whether a source has the learned one's ip (of IPv6 the same /64)."""
+        return self.learned is not None and self.expectation is not None and self.expectation.near(source, self.learned)
+
+    def _moves_port(self, source: Endpoint, seen: Seen, now: float) -> bool:
+        """calls.md 6: the same ip, and the same RTP stream further on, the same reporter, or a silent old port."""
+        if not self._near_learned(source):
             return False
-        if header is not None and header.ssrc == self._last.ssrc:
-            ahead = (header.sequence - self._last.sequence) & 0xFFFF
-            if 1 <= ahead <= self._settings.rebind_sequence:
-                return True
-        return now - self._last.at >= self._settings.rebind_silence
-
-    def _replaces(self, rank: int, now: float) -> bool:
-        """calls.md 4: in the first second, by a better rank, or by an equal one if the first is silent."""
-        if rank < self.rank:
+        silent = now - self._last.at
+        if seen.reporter is not None:
+            rtp = self._rtp._last.ssrc if self._rtp is not None else None
+            known = seen.reporter in (self._last.reporter, self._last.ssrc, rtp)
+            return known or silent >= self._settings.rtcp_rebind_silence
+        if seen.header is not None and self._last.continued_by(seen.header, self._settings.rebind_sequence):
             return True
-        return rank == self.rank and now - self._last.at >= self._settings.equal_rank_silence
+        return silent >= self._settings.rebind_silence
 
-    def _passes_probation(self, source: Endpoint, rank: int, header: RtpHeader | None, now: float) -> bool:
+    def _may_latch(self, source: Endpoint, rank: int, seen: Seen, now: float) -> bool:
+        """calls.md 4 and 7: whether a ranked source may be the first, the better or the announced one now."""
+        if self.state in (State.EXPECTING, State.SETTLED):
+            return self.state is State.EXPECTING
+        near = self._near_learned(source)
+        if self.state is State.MOVING:
+            if rank == 1 or not near:
+                return True
+        elif rank != self.rank:
+            return rank < self.rank
+        # A neighbour behind the same address looks the same, so whoever speaks is not interrupted. Silence tells that
+        # of RTP, which comes all the time; of reports, which do not, only ``_moves_port`` can tell.
+        if near and seen.reporter is not None:
+            return False
+        return now - self._last.at >= self._settings.equal_rank_silence
+
+    def _passes_probation(self, source: Endpoint, rank: int, seen: Seen, now: float) -> bool:
         """calls.md 2: a policy may let others in, when their RTP is in sequence and nobody ranked speaks."""
         expectation = self.expectation
         assert expectation is not None
-        if expectation.others != "probation" or header is None:
+        if expectation.others != "probation" or seen.header is None:
             return False
-        enough = self._probation.passed(source, header)
+        enough = self._probation.passed(source, seen.header)
         if not enough:
             return False
         # Where a ranked source can exist it has two seconds to come first.
         heard = (self.last, None if rank else self._ranked_at, None if expectation.unknown else self._since)
         return all(at is None or now - at >= self._settings.probation_silence for at in heard)
 
-    def _latch(self, source: Endpoint, rank: int, header: RtpHeader | None, now: float) -> Verdict:
+    def _latch(self, source: Endpoint, rank: int, seen: Seen, now: float) -> Verdict:
         before, self.learned, self.rank = self.learned, source, rank
         if self.state in (State.EXPECTING, State.MOVING):
             self.learned_at = now
         self._step(Input.PACKET)
         self._moved_target = None
-        self._last = _Last(now, header.ssrc if header else None, header.sequence if header else 0)
+        # A report says nothing of the RTP beside it; else nothing of the old source counts any more.
+        self._last = (Trace(now) if seen.reporter is None else self._last).after(seen, now)
         self._probation.clear()
         return Verdict(Action.FORWARD, latched=True, before=before)
 
-    def _rebind(self, source: Endpoint, header: RtpHeader | None, now: float) -> Verdict:
+    def _rebind(self, source: Endpoint, seen: Seen, now: float) -> Verdict:
         """Follow the old source in MOVING, which goes on until the first packet of the new one."""
         before, self.learned = self.learned, source
-        self._heard(header, now)
+        self._last = self._last.after(seen, now)
         return Verdict(Action.FORWARD, latched=True, before=before)
-
-    def _heard(self, header: RtpHeader | None, now: float) -> None:
-        if header is not None:
-            self._last = _Last(now, header.ssrc, header.sequence)
-        else:
-            self._last = _Last(now, self._last.ssrc, self._last.sequence)
 
     def _stranger(self) -> str:
         """Why a source without rank is refused."""

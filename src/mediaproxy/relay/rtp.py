@@ -1,7 +1,7 @@
 """What a datagram is, read from its first bytes: RTP, RTCP, STUN, DTLS or something else (RFC 7983, RFC 5761 §4).
 
-Bytes come in, a kind and at most an RTP header go out. Nothing here keeps, changes or decrypts anything, and no bytes
-raise.
+Bytes come in, a kind and at most what names the sender go out. Nothing here keeps, changes or decrypts anything, and
+no bytes raise.
 """
 
 import struct
@@ -55,3 +55,9 @@ def rtp_header(data: bytes) -> RtpHeader:
     """The header of a datagram that ``kind_of`` calls RTP."""
     second, sequence, ssrc = _RTP.unpack_from(data)
     return RtpHeader(second & 0x7F, sequence, ssrc)
+
+
+def report_sender(data: bytes) -> int:
+    """The SSRC of who sent a datagram that ``kind_of`` calls RTCP. It stands in the same place in reports (RFC 3550
+    §6.4), feedback (RFC 4585 §6.1), XR and APP, and SRTCP leaves it readable (RFC 3711 §3.4)."""
+    return int.from_bytes(data[4:8], "big")

@@ -83,6 +83,8 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     "In that time, one of the same rank replaces it after this much silence."
     rebind_silence: Seconds = 1.0
     "A new port of the same address replaces the old one after this much silence."
+    rtcp_rebind_silence: Seconds = 15.0
+    "The same for RTCP, which comes every 5 s at most; at once if its sender (SSRC) is known from the old port."
     probation_silence: Seconds = 2.0
     "How long nothing may have come from a ranked source before probation lets another one in."
     rebind_sequence: Annotated[int, msgspec.Meta(ge=0, le=32767)] = 500
