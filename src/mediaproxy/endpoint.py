@@ -87,6 +87,17 @@ def _ip_address(text: str) -> IPAddress | None:
     return address
 
 
+def address_text(text: str) -> str | None:
+    """The canonical text of the address that ``text`` spells, or None if it is none."""
+    return _address_text(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=65536)
+def _address_text(text: str) -> str | None:
+    address = _ip_address(text)
+    return None if address is None else str(address)
+
+
 def scope(text: str) -> Scope | None:
     """The kind of network that the address ``text`` belongs to; None if ``text`` is no IP address."""
     return _scope(text) if len(text) <= _LONGEST else None
@@ -113,12 +124,12 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
     @classmethod
     def of(cls, address: str, port: int) -> "Endpoint":
         """An Endpoint of an address in any spelling. ValueError if it is no IP address or the port is out of range."""
-        parsed = ip_address(address)
+        parsed = address_text(address)
         if parsed is None:
             raise ValueError(f"{address!r} is not an IP address")
         if not 0 <= port <= 65535:
             raise ValueError(f"port {port} is not in 0..65535")
-        return cls(str(parsed), port)
+        return cls(parsed, port)
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":

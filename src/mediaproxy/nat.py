@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mediaproxy.endpoint import Endpoint, IPAddress, Scope, ip_address, scope
+from mediaproxy.endpoint import Endpoint, Scope, address_text, scope
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import NameAddr, Uri, Via
 from mediaproxy.sip.message import Message
@@ -93,7 +93,7 @@ def _source_differs(message: Message, arrival: Arrival, sip_asymmetric: bool) ->
     said_port = 5060 if via.port is None else via.port
     if "received" in via.params:
         reason = f"the top Via came with received={via.received}"
-    elif ip_address(via.host) != ip_address(address):
+    elif address_text(via.host) != address:
         reason = f"the packet came from {address}, the top Via says {via.host}"
     elif said_port != port and not sip_asymmetric:
         said = "5060 (by default)" if via.port is None else via.port
@@ -124,11 +124,11 @@ def is_rfc1918(host: str) -> bool:
 
     Every spelling that inet_aton(3) takes counts, as in the original: ``10.1``, octal and hexadecimal numbers too.
     """
-    address = ip_address(host) or _inet_aton(host)
-    return address is not None and scope(str(address)) is Scope.PRIVATE
+    address = address_text(host) or _inet_aton(host)
+    return address is not None and scope(address) is Scope.PRIVATE
 
 
-def _inet_aton(host: str) -> IPAddress | None:
+def _inet_aton(host: str) -> str | None:
     parts = host.split(".")
     if len(parts) > 4 or not all(_NUMBER.fullmatch(part) for part in parts):
         return None
@@ -136,7 +136,7 @@ def _inet_aton(host: str) -> IPAddress | None:
     if any(number > 255 for number in head) or last >= 256 ** (4 - len(head)):
         return None
     value = last + sum(number << 8 * (3 - place) for place, number in enumerate(head))
-    return ip_address(".".join(str(value >> shift & 255) for shift in (24, 16, 8, 0)))
+    return ".".join(str(value >> shift & 255) for shift in (24, 16, 8, 0))
 
 
 def contacts(message: Message) -> Iterator[tuple[int, NameAddr]]:
@@ -192,7 +192,7 @@ def note_source(message: _M, arrival: Arrival) -> _M:
     if not message.is_request or via is None:
         return message
     params = via.params
-    differs = ip_address(via.host) != ip_address(_address(arrival.source))
+    differs = address_text(via.host) != _address(arrival.source)
     if not differs and "rport" not in params and "received" not in params:
         return message
     return _with_source(message, via, arrival.source, "rport" in params)
@@ -233,4 +233,4 @@ def _top_via(message: Message) -> Via | None:
 def _address(endpoint: Endpoint) -> str:
     """Its address without an IPv6 zone, and as IPv4 if it is mapped."""
     plain = endpoint.address.partition("%")[0]
-    return str(ip_address(plain) or plain)
+    return address_text(plain) or plain

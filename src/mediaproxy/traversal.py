@@ -25,7 +25,7 @@ from mediaproxy.control import (
     Question,
     Stream,
 )
-from mediaproxy.endpoint import Endpoint, Scope, ip_address, scope
+from mediaproxy.endpoint import Endpoint, Scope, address_text, ip_address, scope
 from mediaproxy.nat import (
     CONTACT_PRIVATE,
     Arrival,
@@ -69,6 +69,8 @@ class Policy:
 
     def trusts(self, address: str) -> bool:
         """Whether a trusted proxy has this address."""
+        if not self._networks:
+            return False
         ip = ip_address(address.partition("%")[0])
         return ip is not None and any(ip in network for network in self._networks)
 
@@ -299,8 +301,7 @@ def _party(address: NameAddr, policy: Policy) -> Party:
 
 def _domain(host: str) -> str:
     """A host as domains are compared: lower case, no final dot, an address in canonical text without brackets."""
-    ip = ip_address(host)
-    return host.lower().rstrip(".") if ip is None else str(ip)
+    return address_text(host) or host.lower().rstrip(".")
 
 
 def contact_uri(message: Message) -> str:
@@ -318,8 +319,8 @@ def phone_address(
     """The sender's signalling address and how it is known (calls.md 1)."""
     if explicit is not None:
         return PhoneAddress(endpoint=explicit, known_by=KnownBy.EXPLICIT)
-    ip = ip_address(arrival.source.address)
-    source = arrival.source if ip is None else Endpoint(str(ip), arrival.source.port)  # ::ffff:192.0.2.1 is 192.0.2.1
+    address = address_text(arrival.source.address) or arrival.source.address  # ::ffff:192.0.2.1 is 192.0.2.1
+    source = Endpoint(address, arrival.source.port)
     if not policy.trusts(source.address):
         return PhoneAddress(endpoint=source, known_by=KnownBy.SOURCE)
     for hop in _hops_before(message):
@@ -346,8 +347,8 @@ def _hops_before(message: Message) -> Iterator[Endpoint]:
 def _certified(via: Via) -> Endpoint | None:
     """The source that the next hop vouches for. RFC 3261 §18.2.1: without ``received`` it is the sent-by address. The
     port is known by ``rport`` only; 0 otherwise."""
-    ip = ip_address(via.host if via.received is None else via.received)
-    return None if ip is None else Endpoint(str(ip), number(via.rport or "", 65535) or 0)
+    address = address_text(via.host if via.received is None else via.received)
+    return None if address is None else Endpoint(address, number(via.rport or "", 65535) or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,5 +389,5 @@ def _reply_from_nat(message: Message, arrival: Arrival, direct: bool | None) -> 
     if not direct:
         return False
     said = [contact.uri.endpoint for _, contact in contacts(message)]
-    source = ip_address(arrival.source.address)
-    return any(endpoint is not None and ip_address(endpoint.address) != source for endpoint in said)
+    source = address_text(arrival.source.address)
+    return any(endpoint is not None and endpoint.address != source for endpoint in said)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from mediaproxy.edge.binding import canonical_aor
 from mediaproxy.edge.settings import EdgeSettings, Listener
-from mediaproxy.endpoint import Endpoint, Scope, ip_address, scope
+from mediaproxy.endpoint import Endpoint, Scope, address_text, scope
 from mediaproxy.sip.header import Uri
 
 _PRIVATE = frozenset({Scope.LOOPBACK, Scope.PRIVATE, Scope.ULA, Scope.LINK_LOCAL})
@@ -107,8 +107,7 @@ class Domains:
 
 @lru_cache(maxsize=4096)
 def _canonical_host(host: str) -> str:
-    address = ip_address(host)
-    return host.lower().rstrip(".") if address is None else str(address)
+    return address_text(host) or host.lower().rstrip(".")
 
 
 def _bracketed(host: str) -> str:

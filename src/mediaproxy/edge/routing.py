@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mediaproxy.edge.domains import Domains
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.settings import Listener, RouteRule, Transport
-from mediaproxy.endpoint import Endpoint, ip_address
+from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri, Via
 from mediaproxy.sip.message import Request, Response
@@ -129,7 +129,7 @@ def reply_hop(request: Request, inbound: Inbound) -> Hop:
     port = via.port if via.port else transport.default_port
     if via.rport is not None and not transport.reliable:
         port = inbound.source.port
-    direct = ip_address(via.host) == ip_address(inbound.source.address)
+    direct = address_text(via.host) == address_text(inbound.source.address)
     remote = inbound.source.with_port(port)
     if transport.reliable and not direct:
         # Behind NAT: there is no way back but the connection.
@@ -182,8 +182,7 @@ class Routes:
         return self._domains.is_self(uri) or (not uri.user and bool(uri.host) and self._domains.owns(uri))
 
     def _is_our_maddr(self, uri: Uri) -> bool:
-        address = ip_address(uri.params["maddr"])
-        return address is not None and str(address) in self._domains.hosts
+        return address_text(uri.params["maddr"]) in self._domains.hosts
 
     def record(self, request: Request, came_to: Listener | None, leaves_from: Listener) -> Request:
         """Put our Record-Route on a dialog-forming request; two if it changes socket or transport on its way through
@@ -267,11 +266,11 @@ def rule_for(uri: Uri, rules: Iterable[RouteRule]) -> RouteRule | None:
 def literal_hop(uri: Uri) -> tuple[Transport, Endpoint] | None:
     """Transport and endpoint of a URI that needs no resolver, maddr obeyed (RFC 3263 §4); None: it names a host."""
     target = uri.params.get("maddr") or uri.host
-    address = ip_address(target) if target else None
+    address = address_text(target) if target else None
     if address is None:
         return None
     transport = transport_of(uri)
     port = uri.port if uri.port is not None else transport.default_port
     if port == 0:
         raise SipError("Request-URI: port 0")
-    return transport, Endpoint(str(address), port)
+    return transport, Endpoint(address, port)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mediaproxy.endpoint import ip_address
+from mediaproxy.endpoint import address_text
 
 
 class SdpError(ValueError):
@@ -141,8 +141,8 @@ def _connection(number: int, line: str) -> Connection:
     if match is None:
         raise SdpError(f"line {number + 1}: expected c=IN IP4|IP6 ADDRESS, not {line.strip()!r}")
     text = match[3]
-    address = None if "%" in text else ip_address(text.partition("/")[0])
-    return Connection(line=number, addrtype=match[2], text=text, address=None if address is None else str(address))
+    address = None if "%" in text else address_text(text.partition("/")[0])
+    return Connection(line=number, addrtype=match[2], text=text, address=address)
 
 
 def _section(lines: Sequence[bytes], first: int, end: int) -> Section:

@@ -25,6 +25,7 @@ __all__ = [
     "seconds",
     "split_commas",
     "split_params",
+    "trim",
     "unfold",
     "unquote",
 ]
@@ -104,8 +105,18 @@ def seconds(text: str | None) -> int | None:
     return 2**32 - 1 if value is None else value
 
 
+def trim(value: str) -> tuple[int, int]:
+    """Where the value without the white space around it begins and ends."""
+    kept = value.lstrip(WS)
+    begin = len(value) - len(kept)
+    return begin, begin + len(kept.rstrip(WS))
+
+
 def element_spans(value: str) -> list[tuple[int, int]]:
     """Where the elements of a comma list begin and end, white space around them and empty elements left out."""
+    if "," not in value:
+        begin, end = trim(value)
+        return [(begin, end)] if begin < end else []
     spans = []
     end = 0
     while (found := _ELEMENT.match(value, end)) is not None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from mediaproxy.sip.grammar import WS, SipError, canonical, element_spans, unfold
+from mediaproxy.sip.grammar import SipError, canonical, element_spans, trim, unfold
 from mediaproxy.sip.names import KNOWN_NAMES, SINGLE
 
 BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -196,7 +196,7 @@ class Lines:
         """Replace the whole value of the first field of that name. KeyError if there is none."""
         at = self._index[canonical(name)][0]
         value = self._value(at)
-        begin, end = _trim(value)
+        begin, end = trim(value)
         if begin < end:
             return self._splice(name, at, begin, end, text)
         return self._splice(name, at, 0, len(value.rstrip("\r")), f" {text}")
@@ -272,14 +272,8 @@ def index_of(fields: Iterable[bytes]) -> dict[str, list[int]]:
 def _spans(name: str, raw: str) -> list[tuple[int, int]]:
     if name not in SINGLE:
         return element_spans(raw)
-    begin, end = _trim(raw)
+    begin, end = trim(raw)
     return [(begin, end)] if begin < end else []
-
-
-def _trim(raw: str) -> tuple[int, int]:
-    kept = raw.lstrip(WS)
-    begin = len(raw) - len(kept)
-    return begin, begin + len(kept.rstrip(WS))
 
 
 def encode(text: str) -> bytes:

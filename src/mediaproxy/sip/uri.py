@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from mediaproxy.endpoint import Endpoint, ip_address
+from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.sip.grammar import HOST, Params, SipError, number, parse_params, quotes_closed, remembered
 
 _FORBIDDEN = re.compile(r"[\x00-\x20<>\x7f]")
@@ -111,14 +111,14 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def endpoint(self) -> Endpoint | None:
         """Address and port if the host is an IP literal; the port defaults to 5060, for TLS 5061 (RFC 3261 §19.1.2)."""
-        address = ip_address(self.host) if self.host else None
+        address = address_text(self.host) if self.host else None
         if address is None:
             return None
         port = self.port
         if port is None:
             tls = self.scheme == "sips" or self.params.get("transport", "").lower() == "tls"
             port = 5061 if tls else 5060
-        return Endpoint(str(address), port)
+        return Endpoint(address, port)
 
     @property
     def aor(self) -> str:

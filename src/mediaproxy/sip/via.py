@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from mediaproxy.endpoint import Endpoint, ip_address
+from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.sip.grammar import (
     HOST,
     WS,
@@ -124,15 +124,15 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
         params = self.params
         port = 5061 if self.transport in ("TLS", "WSS") else 5060
         port = self.port or port
-        maddr = ip_address(params.get("maddr", "").strip(WS))
+        maddr = address_text(params.get("maddr", "").strip(WS))
         if maddr is not None:
-            return Endpoint(str(maddr), port)
-        received = ip_address(params.get("received", ""))
+            return Endpoint(maddr, port)
+        received = address_text(params.get("received", ""))
         if received is not None:
             rport = number(params.get("rport", ""), 65535)
-            return Endpoint(str(received), rport or port)
-        sent_by = ip_address(self.host)
-        return source if sent_by is None else Endpoint(str(sent_by), port)
+            return Endpoint(received, rport or port)
+        sent_by = address_text(self.host)
+        return source if sent_by is None else Endpoint(sent_by, port)
 
 
 _parse = remembered(Via._read)
