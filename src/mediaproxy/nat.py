@@ -8,8 +8,9 @@ for what a peer wrote: a value that cannot be read is a value that no test fires
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from mediaproxy.endpoint import Endpoint, Scope, address_text, scope
 from mediaproxy.sip.grammar import SipError
@@ -32,8 +33,7 @@ VIA_PRIVATE = 4
 _M = TypeVar("_M", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """How a message reached us."""
 
     source: Endpoint
@@ -44,8 +44,7 @@ class Arrival:
     "The socket of ours that it came to."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What one test of client_nat_test says."""
 
     test: int

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TypeVar, overload
 
+import msgspec
+
 from mediaproxy.agents import AgentList
 from mediaproxy.control import (
     ConfirmRequest,
@@ -79,8 +81,7 @@ class Policy:
         return None if self.local_domains is None else _domain(domain) in self._domains
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a shell knows about a message that does not stand in it. The defaults suit a shell that knows nothing."""
 
     in_dialog: bool | None = None
@@ -351,8 +352,7 @@ def _certified(via: Via) -> Endpoint | None:
     return None if address is None else Endpoint(address, number(via.rport or "", 65535) or 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repaired:
+class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     """A message after the NAT test."""
 
     message: Message

@@ -4,8 +4,9 @@ A continuation is a pure function of the proxy: it takes the result and the time
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from mediaproxy.control import MediaReply, Question
 from mediaproxy.edge.hop import Hop
@@ -13,8 +14,7 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.sip.header import Uri
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send bytes. ``failed`` is called if the transport gives up at once or later; never if it does not know."""
 
     hop: Hop
@@ -22,24 +22,21 @@ class Send:
     failed: "Callable[[float], list[Effect]] | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Ask the media arm. Without ``then`` the answer changes nothing and is only logged if it is an error."""
 
     question: Question
     then: "Callable[[MediaReply, float], list[Effect]] | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resolve:
+class Resolve(msgspec.Struct, frozen=True):
     """Find out where a URI leads to (RFC 3263), best first; empty: nowhere."""
 
     uri: Uri
     then: "Callable[[tuple[Hop, ...], float], list[Effect]]"
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """Something a person may want to know about a peer; the shell bounds how much of it is logged."""
 
     source: Endpoint

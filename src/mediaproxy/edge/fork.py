@@ -5,8 +5,9 @@ responses of the branches become one. Nothing here sends or remembers.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+
+import msgspec
 
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.hop import Hop
@@ -17,8 +18,7 @@ from mediaproxy.sip.header import NameAddr, Uri
 from mediaproxy.sip.message import Request, Response
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One member of the target set (RFC 3261 §16.5)."""
 
     uri: str = ""

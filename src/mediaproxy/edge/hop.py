@@ -3,15 +3,15 @@
 Nothing here opens, resolves or decides.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from mediaproxy.edge.settings import Listener, Transport
 from mediaproxy.endpoint import Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(msgspec.Struct, frozen=True):
     """How a message reached us. It has all that ``nat.Arrival`` says, and the connection."""
 
     source: Endpoint
@@ -23,8 +23,7 @@ class Inbound:
     "Identity of the TCP or TLS connection; empty for UDP. No two connections of any server run share one."
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(msgspec.Struct, frozen=True):
     """One way to send a message."""
 
     transport: Transport

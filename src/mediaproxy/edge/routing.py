@@ -9,6 +9,8 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from mediaproxy.edge.domains import Domains
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.settings import Listener, RouteRule, Transport
@@ -40,8 +42,7 @@ class Refusal:
     "For the log; empty: nothing that a person need know."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routed:
+class Routed(msgspec.Struct, frozen=True, kw_only=True):
     """A request without the Routes that were ours (RFC 3261 §16.4)."""
 
     request: Request

@@ -3,31 +3,29 @@
 ``Calls`` returns them; ``relay/service.py`` carries them out in their order. Nothing here decides or does anything.
 """
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import Event
 from mediaproxy.relay.flow import Flow
 
 
-@dataclass(frozen=True, slots=True)
-class Install:
+class Install(msgspec.Struct, frozen=True):
     """Lend a port to a flow, or change the flow of a lent one."""
 
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(msgspec.Struct, frozen=True):
     """Take a port back."""
 
     local: Endpoint
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send one datagram from a lent port."""
 
     local: Endpoint
@@ -35,8 +33,7 @@ class Send:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """Tell what happened."""
 
     event: Event

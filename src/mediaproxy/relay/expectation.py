@@ -6,8 +6,9 @@ nobody said can be reached.
 """
 
 import ipaddress
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from mediaproxy.control import KnownBy, PhoneAddress, Stream
 from mediaproxy.endpoint import Endpoint, Scope, ip_address, same_prefix, scope
@@ -19,8 +20,7 @@ PROBATION_RANK = 4
 "Rank of a source that no address vouches for (calls.md 2)."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Anchor:
+class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     """What the SIP side says of a party: only if one of these changes may its media come from a new ip (calls.md 6)."""
 
     sdp: Endpoint | None
@@ -28,8 +28,7 @@ class Anchor:
     signalling: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
+class Expectation(msgspec.Struct, frozen=True, kw_only=True):
     """Who may speak at one port, and where that party is reached until it has."""
 
     anchor: Anchor
@@ -188,8 +187,7 @@ class Ground:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voucher:
+class Voucher(msgspec.Struct, frozen=True, kw_only=True):
     """What the signalling says of a party's whereabouts, for all its streams."""
 
     signalling: str | None = None
