@@ -414,6 +414,19 @@ async def test_idle_sockets_make_room_oldest_first(small: UserPlane) -> None:
         probe.bind((one.address, one.port))
 
 
+@pytest.mark.parametrize(("files", "calls"), [(1024, 128), (300, 37), (65536, None)], ids=str)
+async def test_a_low_limit_of_open_files_is_told(
+    files: int, calls: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mediaproxy.relay.userspace.raise_file_limit", lambda: files)
+    plane = UserPlane()
+    plane.start(lambda packet: None)
+    plane.close()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (calls is not None)
+    assert calls is None or f"({files}) allows {calls} calls" in told[0]
+
+
 async def test_a_busy_port_is_named(small: UserPlane) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind((A, 0))

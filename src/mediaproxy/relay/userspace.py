@@ -12,6 +12,7 @@ level-triggered and fair, so a flooded port gets one turn per round like every o
 
 import asyncio
 import errno
+import logging
 import select
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -21,12 +22,18 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
 from mediaproxy.relay.sockets import LentSocket, SocketAddress, TokenBucket, raise_file_limit, socket_address
 
+log = logging.getLogger("mediaproxy.relay")
+
 _BATCH = 128
 "Packets per turn of the event loop: about half a millisecond."
 _LARGEST = 65536
 "No UDP payload is longer, so none is cut."
 _RESERVE = 512
 "File descriptors left to the rest of the process: SIP connections, log, database."
+_PER_CALL = 4
+"Sockets of a call with one stream: RTP and RTCP, towards either party."
+_ENOUGH = 1000 * _PER_CALL
+"Sockets below which an operator is told."
 _STRANGERS_RATE, _STRANGERS_BURST = 2000.0, 500.0
 "Packets per second passed up from strangers to all slots together: a spray over them costs a few per cent of a core."
 
@@ -65,6 +72,12 @@ class UserPlane:
         files = raise_file_limit()
         limit = max(files - _RESERVE, files // 2)
         self._max_sockets = min(self._max_sockets, limit) if self._max_sockets else limit
+        if limit < _ENOUGH:
+            log.warning(
+                "the limit of open files (%d) allows %d calls at a time: raise it (ulimit -n, LimitNOFILE=)",
+                files,
+                limit // _PER_CALL,
+            )
         self._epoll = select.epoll()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._readable)
