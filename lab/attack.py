@@ -24,6 +24,8 @@ PROBES = 100
 _TICK = 0.005
 _HALF_OPEN = 100
 "TCP connections that stay open on half a message."
+_LARGEST = 65_507
+"Bytes of the largest UDP payload over IPv4."
 
 
 def paced(rate: int, seconds: float, send: Callable[[], None]) -> int:
@@ -89,7 +91,7 @@ def rubbish(chance: random.Random) -> bytes:
         cseq=chance.choice((1, 2**31, -1)),
         contact=chance.choice(("", "Contact: <sip:x@[::1\r\n", "Contact: *\r\n", "Expires: -5\r\n")),
     ).encode()
-    kind = chance.randrange(8)
+    kind = chance.randrange(7)
     if kind == 0:
         return chance.randbytes(chance.randrange(1, 1400))
     if kind == 1:
@@ -105,28 +107,45 @@ def rubbish(chance: random.Random) -> bytes:
         return b"\x80\x00" + chance.randbytes(chance.randrange(0, 300))
     if kind == 5:
         return whole.replace(b"\r\n", b"\r\n\t") * 3
-    if kind == 6 and chance.randrange(6) == 0:
-        return (whole[:-4] + b"\r\nX: " + b"," * 66_000)[:65_507]
     return b"SIP/2.0 200 OK\r\n" + whole.partition(b"\r\n")[2]
 
 
+def oversized() -> tuple[bytes, ...]:
+    """Datagrams as large as UDP can carry, most of which begin like something serious."""
+    head = b"INVITE sip:bob@sip.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n"
+    rest = b"From: <sip:a@sip.test>;tag=1\r\nTo: <sip:bob@sip.test>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n"
+    long = (b"," * 70_000, b"x" * 70_000, b"<sip:a@192.0.2.1>," * 4000, b'"\\' * 35_000, b";a=" * 25_000)
+    ends = [value[: _LARGEST - len(head + rest) - 20] + b"\r\n\r\n" for value in long]
+    lines = b"Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK2\r\n" * 1400
+    body = head + rest + b"Content-Length: 60000\r\n\r\n" + b"a=b\r\n" * 10_000
+    messages = [head + rest + b"Contact: " + end for end in ends] + [
+        head + lines + rest + b"\r\n",
+        body,
+        b"\0" * 70_000,
+    ]
+    return tuple(message[:_LARGEST] for message in messages)
+
+
 def garbage(server: str, low: int, high: int, seconds: float) -> dict[str, object]:
-    """Send rubbish: half of it to the SIP port over UDP, half over the relay ports; and half messages over TCP."""
+    """Send rubbish to the SIP port and to the relay ports, a fifth of it 64 KiB long; and half messages over TCP."""
     chance = random.Random(5060)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((ATTACKER, 0))
     sock.setblocking(False)
     connections: list[socket.socket] = []
+    large = oversized()
     count = errors = 0
 
     def send() -> None:
         nonlocal count, errors
         count += 1
+        port = 5060 if count % 2 else chance.randint(low, high)
         try:
             if count % 20 == 0:
                 _half_message(server, chance, connections)
+            elif count % 5 == 0:
+                sock.sendto(chance.choice(large), (server, port))
             else:
-                port = 5060 if count % 2 else chance.randint(low, high)
                 sock.sendto(rubbish(chance), (server, port))
         except OSError:
             errors += 1  # ICMP, a full buffer or a refused connection: all the same to an attacker
