@@ -94,10 +94,9 @@ class Calls:
     def deadline(self) -> float | None:
         """When ``tick`` must be called at the latest; None: no timer runs.
 
-        What may wait for the next second, one-way audio, is not in it.
+        What may wait for the next second is not in it: looks for one-way audio, ports that have cooled.
         """
-        times = [at for at in (self._ends.next, self._board.pool.deadline) if at is not None]
-        return min(times, default=None)
+        return self._ends.next
 
     def reports(self, now: float) -> tuple[CallReport, ...]:
         """All calls as they stand, the oldest first."""

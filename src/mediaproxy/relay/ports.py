@@ -162,8 +162,3 @@ class PortPool:
         """All cooling pairs, free from now on: the relay stops."""
         self._queue.clear()
         return [self._release(entry) for entry in list(self._cooling.values())]
-
-    @property
-    def deadline(self) -> float | None:
-        """When ``thaw`` may next find something."""
-        return self._queue[0][0] if self._queue else None
