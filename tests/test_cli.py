@@ -280,7 +280,10 @@ def test_an_operators_day(tmp_path: Path) -> None:
         missing = server.cli("end", "nonsense")
         assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
         assert "nonsense: unknown call" in missing.stderr
-        assert server.cli("end", "alice-1").stdout == "ended alice-1\n"
+        told = "BYE sent to sip:alice@sip.test and sip:bob@sip.test"
+        assert server.cli("end", "alice-1").stdout == f"ended alice-1: media ended; {told}\n"
+        assert "cause=31" in alice.receive("BYE")
+        assert "cause=31" in bob.receive("BYE")
         assert server.cli("records", "--socket", str(tmp_path / "run" / "admin.sock")).returncode == 0
         log = server.end()
         for phone in (alice, bob):

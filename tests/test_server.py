@@ -15,12 +15,13 @@ from lab.server import document
 from mediaproxy.accounting import Record
 from mediaproxy.admin import Command, ask
 from mediaproxy.config import Config, loads
+from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.location import LocationError
 from mediaproxy.edge.settings import EdgeSettings, Listener, Transport
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallState, EndReason
 from mediaproxy.records import RecordReader
-from mediaproxy.server.answers import Calls, Registrations, Status
+from mediaproxy.server.answers import Calls, Ended, Registrations, Status
 from mediaproxy.server.assembly import Server, StartError
 from mediaproxy.server.places import Places
 from mediaproxy.sip.digest import Account
@@ -190,7 +191,12 @@ async def test_an_operator_ends_a_call(server: Server, places: Places) -> None:
     async with phones(server) as (alice, bob), media("127.0.0.2") as hers, media("127.0.0.3") as his:
         got, ok = await call(alice, bob, hers, his, call_id="caf\xe9-1")
         await talk(got, ok, hers, his)
-        await asked(server, "end", dict[str, str], call_id="caf\xe9-1")
+        done = await asked(server, "end", Ended, call_id="caf\xe9-1")
+        assert (done.ended, done.phones) == ("caf\xe9-1", Farewell(told=(alice.aor, bob.aor)))
+        for phone in (alice, bob):
+            bye = await phone.receive("BYE")
+            assert bye.get("Reason") == 'Q.850;cause=31;text="ended by the operator"'
+            phone.answer(bye, 200)
         await until(lambda: bool(records(places)))
         assert [(one.call_id, one.reason) for one in records(places)] == [("caf\xe9-1", EndReason.ADMIN)]
         before = len(his.heard)

@@ -31,7 +31,7 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.explain import Explanation, explain
 from mediaproxy.nat import Arrival
 from mediaproxy.records import RecordReader
-from mediaproxy.server.answers import Calls, Registrations, Status
+from mediaproxy.server.answers import Calls, Ended, Registrations, Status
 from mediaproxy.server.places import Places
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import parse
@@ -171,12 +171,16 @@ def _watch(page: Callable[[], list[Text]]) -> None:
 @app.command()
 def end(
     call_id: Annotated[str, typer.Argument(metavar="CALL-ID", help="As `mediaproxy calls` shows it.")],
+    as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """End a call: its media stops, its ports are given back, its record is written."""
-    _ask(Command(command="end", call_id=_latin1(call_id)), dict[str, Any], socket, config)
-    typer.echo(f"ended {call_id}")
+    """End a call: its media stops, its record is written, its phones are told to hang up."""
+    done = _ask(Command(command="end", call_id=_latin1(call_id)), Ended, socket, config)
+    if as_json:
+        _print_json(done)
+    else:
+        typer.echo(f"ended {shown(done.ended)}: media ended; {shown(str(done.phones))}")
 
 
 def _latin1(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 from mediaproxy.control import MediaReply, MediaRequest
 from mediaproxy.edge.alarms import Alarms
 from mediaproxy.edge.branch import Branch
+from mediaproxy.edge.dialogs import Attempt, Dialogs
 from mediaproxy.edge.effects import Ask, Effect, Resolve
 from mediaproxy.edge.fork import Target, aimed, best
 from mediaproxy.edge.hop import Hop, Inbound
@@ -37,6 +38,8 @@ class Job:
     "The socket that the other side of the dialog is reached from, if it is known."
     loop: str = ""
     "Loop hash of the request as it came."
+    attempt: Attempt | None = None
+    "What the dialogs of an INVITE that begins a call will need."
 
     @property
     def in_dialog(self) -> bool:
@@ -50,6 +53,7 @@ class Desk(Protocol):
     transactions: Transactions
     alarms: Alarms[Branch]
     media: Media
+    dialogs: Dialogs
 
     def answer(self, request: Request, status: int, headers: tuple[tuple[str, str], ...] = ()) -> Response:
         """A response of our own."""
@@ -59,6 +63,9 @@ class Desk(Protocol):
 
     def natted(self, inbound: Inbound) -> bool:
         """Whether a registered phone behind NAT is there."""
+
+    def established(self, attempt: Attempt, response: Response, now: float) -> list[Effect]:
+        """A 2xx that begins a call went upstream."""
 
 
 class Context:
@@ -70,6 +77,7 @@ class Context:
         self._job: Job | None = job
         self._in_dialog = job.in_dialog
         self._invite = job.request.method == "INVITE"
+        self._attempt = job.attempt
         self._request = job.request
         "What is forked: with the relay's ports in its SDP, as soon as these are known."
         self._groups = list(job.groups)
@@ -89,6 +97,9 @@ class Context:
         job = self._job
         assert job is not None
         effects: list[Effect] = []
+        if self._attempt is not None:
+            self._attempt.ringing = self
+            self._desk.dialogs.begin(self._attempt)
         if self._invite:
             effects += self._respond(self._desk.answer(job.request, 100), now)
         plan = self._desk.media.plan(job.arrived, job.inbound)
@@ -104,10 +115,18 @@ class Context:
             return []
         failure = plan.failure(reply)
         if failure is not None:
-            warning = ("Warning", f"399 mediaproxy {quote(_one_line(failure.reason))}")
-            return self._finish(self._desk.answer(self._request, failure.status, (warning,)), now)
+            return self._finish(self._refused(failure.status, failure.reason), now)
+        self._note_media(reply)
         self._request = plan.complete(reply, self._request)
         return self._next_group(now)
+
+    def _refused(self, status: int, why: str) -> Response:
+        warning = ("Warning", f"399 mediaproxy {quote(_one_line(why))}")
+        return self._desk.answer(self._request, status, (warning,))
+
+    def _note_media(self, reply: MediaReply | None) -> None:
+        if self._attempt is not None and reply is not None and any(reply.ports):
+            self._attempt.relayed = True
 
     # -- forking
 
@@ -178,6 +197,7 @@ class Context:
 
         def then(reply: MediaReply, now: float) -> list[Effect]:
             self._busy = False
+            self._note_media(reply)
             # A response whose media cannot be relayed still says what the phone did: it goes on as it is.
             completed = plan.complete(reply, response)
             return self._deliver(branch, completed, None, now) + self._work(now)
@@ -197,6 +217,10 @@ class Context:
             return effects if self._concluded else effects + self._respond(response, now)  # §16.7 step 5
         branch.settled = True
         effects += self._respond(response, now)
+        if self._attempt is not None:
+            effects += self._desk.established(self._attempt, response, now)
+        elif self._job is not None:
+            self._desk.dialogs.refresh(self._job.request, response)
         self._conclude()
         return effects + self._cancel_others(now)
 
@@ -265,11 +289,13 @@ class Context:
     def _conclude(self) -> None:
         """Keep nothing that only an open request needs; further 2xx pass through."""
         self._concluded = True
+        if self._attempt is not None:
+            self._desk.dialogs.settled(self._attempt)
         self._groups.clear()
         self._responses.clear()
         self._job = None
 
-    # -- CANCEL
+    # -- giving up
 
     def cancel(self, request: Request, inbound: Inbound, now: float) -> list[Effect]:
         """The caller gave up (§16.10)."""
@@ -282,6 +308,17 @@ class Context:
         if not self._branches:
             return effects + self._finish(self._desk.answer(self._request, 487), now)
         return effects + self._cancel_others(now)
+
+    def hang_up(self, status: int, why: str, now: float) -> list[Effect]:
+        """The media arm has ended the call while it rang (calls.md 11). The caller is not kept waiting for what the
+        branches say to their CANCEL; a 2xx still passes."""
+        if self._concluded:
+            return []
+        status = 487 if self._cancelled else status
+        self._cancelled = True
+        effects = self._cancel_others(now) + self._respond(self._refused(status, why), now)
+        self._conclude()
+        return effects
 
 
 def _one_line(text: str) -> str:

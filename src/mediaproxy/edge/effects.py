@@ -43,4 +43,11 @@ class Refused(msgspec.Struct, frozen=True):
     text: str
 
 
-Effect: TypeAlias = Send | Ask | Resolve | Refused
+class Remark(msgspec.Struct, frozen=True):
+    """Something about a call that a person may want to know; once per call and party at most."""
+
+    call_id: str
+    text: str
+
+
+Effect: TypeAlias = Send | Ask | Resolve | Refused | Remark

@@ -15,8 +15,10 @@ from mediaproxy.edge.alarms import Alarms
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.branch import Branch
 from mediaproxy.edge.context import Context, Job
+from mediaproxy.edge.dialogs import Attempt, Dialogs
 from mediaproxy.edge.domains import Domains
 from mediaproxy.edge.effects import Effect, Refused, Send
+from mediaproxy.edge.farewell import WHY, Parting
 from mediaproxy.edge.gate import Gate, Pass
 from mediaproxy.edge.hop import Hop, Inbound, Network
 from mediaproxy.edge.media import Media
@@ -34,8 +36,9 @@ from mediaproxy.edge.routing import (
     strict,
     with_via,
 )
-from mediaproxy.edge.settings import EdgeSettings
+from mediaproxy.edge.settings import EdgeSettings, Listener
 from mediaproxy.edge.transactions import Transactions
+from mediaproxy.events import CallEnded, EndReason
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri
 from mediaproxy.sip.message import Request, Response, response_to
@@ -77,6 +80,7 @@ class Proxy:
         self.media = Media(settings, self.domains.hosts)
         self.transactions = Transactions(settings.timers)
         self.alarms: Alarms[Branch] = Alarms()
+        self.dialogs = Dialogs(settings.limits.dialogs)
         self._marks = Marks(secret)
         self._routes = Routes(self._marks, self.domains, network.listeners)
         self._gate = Gate(settings, self.domains, secret, rng)
@@ -149,6 +153,11 @@ class Proxy:
             return self.transactions.respond(served, response, now)
         if served is None:
             served = self.transactions.serve(server_key(arrived), arrived, reply_hop(routed.request, inbound))
+        attempt = None
+        if arrived.to.tag and routed.marked:
+            self.dialogs.saw(arrived)
+        elif arrived.method == "INVITE" and not arrived.to.tag:
+            attempt = Attempt(passed.request, self._routes.listener(inbound.transport, inbound.local))
         job = Job(
             arrived=arrived,
             request=passed.request,
@@ -156,6 +165,7 @@ class Proxy:
             groups=groups,
             local=routed.local,
             loop=self._marks.loop_hash(arrived),
+            attempt=attempt,
         )
         return Context(self, served, job).start(now)
 
@@ -255,6 +265,40 @@ class Proxy:
         hop = stray_hop(response, ours) if ours is not None and response.values("Via") else None
         return [Send(hop, bytes(response))] if hop is not None else []
 
+    # -- calls that the media arm ends
+
+    def call_ended(self, event: CallEnded, now: float) -> tuple[Parting | None, list[Effect]]:
+        """A call is over; None: the phones know, nothing is to be done. Else their dialogs are ended, and what rings is
+        cancelled (calls.md 11)."""
+        call_id, tag, reason = event.call_id, event.report.caller.tag, event.report.reason
+        dialogs = self.dialogs.take(call_id, tag)
+        if reason not in WHY:
+            return None, []
+        parting = self._part(reason)
+        effects = [effect for dialog in dialogs for effect in parting.hang_up(dialog, now)]
+        for attempt in self.dialogs.ringing(call_id, tag):
+            if attempt.ringing is not None:
+                attempt.ended = reason
+                parting.cancelled(attempt.caller.name)
+                effects += attempt.ringing.hang_up(WHY[reason].status, WHY[reason].text, now)
+        return parting, effects
+
+    def _part(self, reason: EndReason) -> Parting:
+        return Parting(self, WHY[reason], self._settings.user_agent)
+
+    def established(self, attempt: Attempt, response: Response, now: float) -> list[Effect]:
+        """As ``context.Desk.established``."""
+        if not attempt.relayed:
+            return []
+        local, routes = self._routes.beyond(response.call_id, response.record_routes[::-1])
+        dialog = attempt.answered(response, routes, local)
+        if dialog is None:
+            return []
+        if attempt.ended is not None:
+            return self._part(attempt.ended).hang_up(dialog, now)
+        self.dialogs.keep(dialog)
+        return []
+
     # -- time
 
     @property
@@ -291,7 +335,18 @@ class Proxy:
         """The same with a branch that a retransmission has, too."""
         return self._prepare(job, request, hop, self._marks.stateless_branch(job.arrived, job.loop))
 
-    def _prepare(self, job: Job, request: Request, hop: Hop, branch: str) -> tuple[Request, Hop] | int:
+    def prepare_own(self, request: Request, hop: Hop) -> tuple[Request, Hop] | int:
+        """The same for a request of our own, within a dialog."""
+        branch = self._marks.branch(f"{self._rng.getrandbits(64):016x}", self._marks.loop_hash(request))
+        return self._prepare(None, request, hop, branch)
+
+    def lead(self, request: Request, local: Listener | None, now: float) -> fork.Target | None:
+        """As ``farewell.Desk.lead``."""
+        routed = Routed(request=request, marked=True, local=local)
+        groups = self._targets(Pass(request=request, privileged=True, routes=False), routed, now)
+        return None if isinstance(groups, Refusal) else groups[0][0]
+
+    def _prepare(self, job: Job | None, request: Request, hop: Hop, branch: str) -> tuple[Request, Hop] | int:
         network = self._network
         listener = self._routes.listener(hop.transport, hop.local) if hop.local is not None else None
         listener = listener or network.facing(hop.transport, hop.remote)
@@ -302,7 +357,7 @@ class Proxy:
             connection = connection or network.connection(hop.transport, hop.remote)
             if (connection and not network.alive(connection)) or not (connection or hop.connect):
                 return 480  # calls.md 18
-        if request.method in DIALOG_FORMING and not job.in_dialog:
+        if job is not None and request.method in DIALOG_FORMING and not job.in_dialog:
             came_to = self._routes.listener(job.inbound.transport, job.inbound.local)
             request = self._routes.record(request, came_to, listener)
         request = with_via(strict(request), listener, branch)

@@ -6,7 +6,7 @@ only this server can make, so a later message proves by itself that we let its d
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,7 +16,7 @@ from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.settings import Listener, RouteRule, Transport
 from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.sip.grammar import SipError
-from mediaproxy.sip.header import Uri, Via
+from mediaproxy.sip.header import NameAddr, Uri, Via
 from mediaproxy.sip.message import Request, Response
 from mediaproxy.sip.transaction import MAGIC_COOKIE
 
@@ -177,6 +177,16 @@ class Routes:
                 marked, local = True, self._listener_of(route)
             request = request.remove_value("Route", 0)
         return Routed(request=request, marked=marked, local=local)
+
+    def beyond(self, call_id: str, route_set: Sequence[NameAddr]) -> tuple[Listener | None, tuple[str, ...]]:
+        """What a dialog's route set has behind us, and the socket of ours that faces it. Nothing, if the dialog does
+        not lead through us."""
+        mark = self._marks.dialog(call_id)
+        for index in range(len(route_set) - 1, -1, -1):
+            uri = route_set[index].uri
+            if uri.params.get(MARK) == mark and self._is_ours(uri):
+                return self._listener_of(uri), tuple(str(route) for route in route_set[index + 1 :])
+        return None, ()
 
     def _is_ours(self, uri: Uri) -> bool:
         # A preloaded Route may name us by our domain (an outbound proxy in a phone's settings).

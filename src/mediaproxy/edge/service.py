@@ -18,7 +18,8 @@ from mediaproxy.edge import registrar, stun
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.complaints import Complaints
 from mediaproxy.edge.domains import refusals
-from mediaproxy.edge.effects import Ask, Effect, Refused, Resolve, Send
+from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Send
+from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.interfaces import listeners_of
 from mediaproxy.edge.keepalive import KeepAlive
@@ -33,6 +34,7 @@ from mediaproxy.edge.transport import Sockets
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded
 from mediaproxy.link import Link, ask_in_time
+from mediaproxy.logs import readable
 from mediaproxy.nat import is_keep_alive, note_source
 from mediaproxy.sip.check import check
 from mediaproxy.sip.grammar import SipError
@@ -153,11 +155,22 @@ class Edge:
         if self._proxy is not None:
             self._proxy.change(settings)
 
-    def call_ended(self, event: CallEnded) -> None:
-        """The media arm ended a call by itself (silence, an expired hold; calls.md 11). The edge keeps no dialogs, so
-        it cannot hang up for the phones; it says so, and a session timer or the next request of the phones ends it."""
-        reason = event.report.reason
-        log.info("call %s: media ended (%s); the phones have not hung up", event.call_id, reason)
+    def call_ended(self, event: CallEnded) -> Farewell:
+        """The media arm says that a call is over. If it decided so by itself (silence, an expired hold, an operator;
+        calls.md 11), both phones are told to hang up; returns what was done."""
+        if self._proxy is None:
+            return Farewell()
+        try:
+            parting, effects = self._proxy.call_ended(event, clock.now())
+            self._perform(effects)
+        except Exception:
+            log.exception("bug while hanging up call %s", readable(event.call_id))
+            return Farewell()
+        if parting is None:
+            return Farewell()
+        done = parting.outcome
+        log.info("call %s: media ended (%s); %s", readable(event.call_id), event.report.reason, readable(str(done)))
+        return done
 
     # -- what comes in
 
@@ -232,6 +245,8 @@ class Edge:
                     self._spawn(self._resolve(effect))
                 case Refused(source, text):
                     self._complain(source, text)
+                case Remark(call_id, text):
+                    log.info("call %s: %s", readable(call_id), readable(text))
                 case _:
                     assert_never(effect)
         self._arm()

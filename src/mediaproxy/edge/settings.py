@@ -71,6 +71,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     "Bytes of one message over TCP or TLS; UDP has its own limit, 65 507."
     transactions: Count = 50_000
     "Server transactions at a time; a further request is answered 503 without state."
+    dialogs: Count = 20_000
+    """Answered calls that can be hung up when their media ends by itself, twice as many as the relay has by default.
+    Beyond it the call is forgotten that was without SIP messages for longest; nothing else happens to it."""
     registrations: Count = 200_000
     "Contacts of all users together; a REGISTER that adds one beyond it is answered 503."
     contacts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10

@@ -3,6 +3,7 @@
 import msgspec
 
 from mediaproxy.edge.binding import Binding
+from mediaproxy.edge.farewell import Farewell
 from mediaproxy.events import CallReport
 
 
@@ -32,6 +33,15 @@ class Calls(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     "The server's clock, which the reports' times are of."
     calls: tuple[CallReport, ...]
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that an operator has ended."""
+
+    ended: str
+    "Its Call-ID."
+    phones: Farewell
+    "What its phones were told."
 
 
 class Registrations(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,25 +19,23 @@ from mediaproxy.admin import SOCKET, AdminError, AdminServer, AlreadyRunning, Co
 from mediaproxy.config import Config
 from mediaproxy.control import EndCause, EndRequest, Party
 from mediaproxy.dispatcher.service import Dispatcher
+from mediaproxy.edge.farewell import Farewell, together
 from mediaproxy.edge.interfaces import listeners_of
 from mediaproxy.edge.location import Location, LocationError
 from mediaproxy.edge.service import Edge, EdgeError, secret_of
 from mediaproxy.edge.settings import Listener
-from mediaproxy.events import CallEnded, EndReason, Event
+from mediaproxy.events import CallEnded, Event
 from mediaproxy.link import Link
 from mediaproxy.logs import log_event
 from mediaproxy.records import RecordWriter
 from mediaproxy.relay.service import RelayService
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.userspace import UserPlane
-from mediaproxy.server.answers import Calls, Registrations, Status
+from mediaproxy.server.answers import Calls, Ended, Registrations, Status
 from mediaproxy.server.places import Places, relay_settings
 
 RELAY = "local"
 "Name of the relay of this process."
-
-_OWN_ENDS = frozenset({EndReason.UNANSWERED, EndReason.SILENT, EndReason.HOLD_EXPIRED, EndReason.ADMIN})
-"The media arm's own decisions, which the SIP side does not know of."
 
 
 class StartError(Exception):
@@ -67,6 +65,8 @@ class Server:
         self._relay_settings: RelaySettings = config.relay
         self._started = 0.0
         self._running: _Parts | None = None
+        self._ending: dict[str, list[Farewell]] = {}
+        "What was done for the calls that an operator is just ending, by Call-ID."
 
     # -- life
 
@@ -144,15 +144,17 @@ class Server:
         return edge
 
     def _happened(self, event: Event) -> None:
-        """Each event of a call: a log line; at its end a record, and the edge is told if it does not know."""
+        """Each event of a call: a log line; at its end a record, and the edge is told, which may hang up."""
         log_event(event)
         record = self._ledger.fold(event)
         if record is not None and self._records is not None:
             self._records.write(record)
         if self._running is not None:
             self._running.dispatcher.on_event(event)
-            if isinstance(event, CallEnded) and event.report.reason in _OWN_ENDS:
-                self._running.edge.call_ended(event)
+            if isinstance(event, CallEnded):
+                done = self._running.edge.call_ended(event)
+                if event.call_id in self._ending:
+                    self._ending[event.call_id].append(done)
 
     @property
     def _parts(self) -> _Parts:
@@ -187,14 +189,18 @@ class Server:
         """All calls."""
         return Calls(calls=self._parts.relay.reports(), now=clock.now())
 
-    async def end(self, command: Command) -> dict[str, str]:
-        """End a call. AdminError if there is none of that Call-ID."""
-        nobody = Party()
-        question = EndRequest(call_id=command.call_id, sender=nobody, receiver=nobody, cause=EndCause.ADMIN)
-        reply = await self._parts.dispatcher.ask(question)
+    async def end(self, command: Command) -> Ended:
+        """End a call: its media, and the dialogs of its phones. AdminError if there is none of that Call-ID."""
+        nobody, call_id = Party(), command.call_id
+        question = EndRequest(call_id=call_id, sender=nobody, receiver=nobody, cause=EndCause.ADMIN)
+        done = self._ending.setdefault(call_id, [])
+        try:
+            reply = await self._parts.dispatcher.ask(question)
+        finally:
+            self._ending.pop(call_id, None)
         if reply.error:
-            raise AdminError(f"{command.call_id}: {reply.error}; mediaproxy calls shows those there are")
-        return {"ended": command.call_id}
+            raise AdminError(f"{call_id}: {reply.error}; mediaproxy calls shows those there are")
+        return Ended(ended=call_id, phones=together(done))
 
     def registrations(self, _: Command) -> Registrations:
         """Who is registered."""
