@@ -211,6 +211,12 @@ class Params(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._read())
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Params) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def __repr__(self) -> str:
         return f"Params({self.text!r})"
 
@@ -232,7 +238,6 @@ class Params(Mapping[str, str]):
         return Params(";".join([first, *kept])) if len(kept) != len(pieces) else self
 
 
-@remembered
 def parse_params(text: str) -> Params:
     """The parameters in ``text``, which begins with a semicolon or is empty."""
     return Params(text)

@@ -14,7 +14,6 @@ from mediaproxy.sip.grammar import (
     Params,
     SipError,
     number,
-    parse_params,
     quote,
     quotes_closed,
     remembered,
@@ -31,7 +30,7 @@ __all__ = ["CSeq", "NameAddr", "Params", "Uri", "Via"]
 _DISPLAY = re.compile(r'((?:[^"<]++|"(?:[^"\\]++|\\.)*+")*+)<', re.DOTALL)
 _BARE = re.compile(r"[ \t\r\n]*+([^; \t\r\n]++)[ \t\r\n]*+(?=;|\Z)")
 _CSEQ = re.compile(rf"[ \t\r\n]*+([0-9]++)[ \t\r\n]++({TOKEN.pattern})[ \t\r\n]*+")
-_STAR = Uri(text="*", scheme="", host_at=1, params_at=1, headers_at=1)
+_STAR = Uri(text="*", scheme="", host_at=1, params_at=1, headers_at=1, params=Params(""))
 
 
 class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +46,8 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
     "Where it ends."
     params_at: int
     "Where the parameters begin in ``text``."
+    params: Params
+    "The parameters of the header field, not those of the URI."
 
     @classmethod
     def parse(cls, text: str) -> "NameAddr":
@@ -75,7 +76,7 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
             uri = _STAR if text[begin:end] == "*" else Uri.parse(text[begin:end])
         if not quotes_closed(text[after:]):
             raise SipError(f"a quote without end in {text[:80]!r}")
-        return cls(text=text, uri=uri, uri_at=begin, uri_end=end, params_at=after)
+        return cls(text=text, uri=uri, uri_at=begin, uri_end=end, params_at=after, params=Params(text[after:]))
 
     @classmethod
     def parse_many(cls, text: str) -> tuple["NameAddr", ...]:
@@ -111,11 +112,6 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
         return unquote(unfold(self.text[: self.uri_at - 1])) if self.bracketed else ""
 
     @property
-    def params(self) -> Params:
-        """The parameters of the header field, not those of the URI."""
-        return parse_params(self.text[self.params_at :])
-
-    @property
     def tag(self) -> str:
         """The tag of From or To, "" if there is none."""
         return self.params.get("tag", "")
@@ -132,6 +128,7 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
             uri_at=begin,
             uri_end=begin + len(new.text),
             params_at=self.params_at + len(written) - (self.uri_end - self.uri_at),
+            params=self.params,
         )
 
     def with_param(self, name: str, value: str | None = None) -> "NameAddr":

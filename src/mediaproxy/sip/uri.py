@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from mediaproxy.endpoint import Endpoint, address_text
-from mediaproxy.sip.grammar import HOST, Params, SipError, number, parse_params, quotes_closed, remembered
+from mediaproxy.sip.grammar import HOST, Params, SipError, number, quotes_closed, remembered
 
 _FORBIDDEN = re.compile(r"[\x00-\x20<>\x7f]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+:(?=.)")
@@ -44,6 +44,8 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
     "Where the parameters begin in ``text``."
     headers_at: int
     "Where the ``?`` of the headers is in ``text``, or its end."
+    params: Params
+    "The URI's parameters; none for schemes other than sip and sips."
 
     @classmethod
     def parse(cls, text: str) -> "Uri":
@@ -77,6 +79,7 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
             host_at=found.start(3),
             params_at=found.start(5),
             headers_at=found.end(5),
+            params=Params(found.group(5)),
         )
 
     @classmethod
@@ -88,7 +91,7 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
         if scheme in ("sip", "sips"):
             raise SipError(f"bad host or port in URI {text[:80]!r}")
         end = len(text)
-        return cls(text=text, scheme=scheme, host_at=end, params_at=end, headers_at=end)
+        return cls(text=text, scheme=scheme, host_at=end, params_at=end, headers_at=end, params=Params(""))
 
     def __str__(self) -> str:
         return self.text
@@ -97,11 +100,6 @@ class Uri(msgspec.Struct, frozen=True, kw_only=True):
     def rest(self) -> str:
         """All that stands behind ``scheme:``."""
         return self.text[len(self.scheme) + 1 :]
-
-    @property
-    def params(self) -> Params:
-        """The URI's parameters; none for schemes other than sip and sips."""
-        return parse_params(self.text[self.params_at : self.headers_at])
 
     @property
     def headers(self) -> str:

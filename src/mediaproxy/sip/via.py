@@ -15,7 +15,6 @@ from mediaproxy.sip.grammar import (
     Params,
     SipError,
     number,
-    parse_params,
     quotes_closed,
     remembered,
     split_commas,
@@ -45,6 +44,8 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
     "The sent-by port, None if not given."
     params_at: int
     "Where the parameters begin in ``text``."
+    params: Params
+    "Its parameters."
 
     @classmethod
     def parse(cls, text: str) -> "Via":
@@ -69,6 +70,7 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
             host=host,
             port=port,
             params_at=found.end(),
+            params=Params(text[found.end() :]),
         )
 
     @classmethod
@@ -78,11 +80,6 @@ class Via(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return self.text
-
-    @property
-    def params(self) -> Params:
-        """Its parameters."""
-        return parse_params(self.text[self.params_at :])
 
     @property
     def sent_by(self) -> str:
