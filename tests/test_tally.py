@@ -103,6 +103,18 @@ def test_refusals_count_by_source_and_tell_each_once() -> None:
     assert refusals.packets == 4 and refusals.why == "why"
 
 
+def test_a_phone_that_only_spoke_too_early_is_excused() -> None:
+    refusals, phone, stranger = Refusals(), at("203.0.113.5:4000"), at("203.0.113.66:4000")
+    for source in (phone, phone, stranger):
+        refusals.add(source, "no SDP of this party yet", quiet=True)
+    refusals.add(stranger, "a stranger")
+    assert [(refused.source, refused.packets) for refused in refusals.worst()] == [(phone, 2), (stranger, 2)]
+    assert [(refused.source, refused.packets) for refused in refusals.worst(phone.__eq__)] == [(stranger, 2)]
+    assert (refusals.packets, refusals.excused(phone.__eq__)) == (4, 2)
+    refusals.add(phone, "another one speaks")
+    assert refusals.worst(phone.__eq__)[1].packets == 1
+
+
 def test_refusals_are_bounded() -> None:
     """An attacker invents sources; the phone with the wrong address, who sends a stream, is still shown."""
     refusals, phone = Refusals(), at("203.0.113.5:4000")

@@ -131,6 +131,8 @@ def warnings(report: CallReport) -> list[str]:
         for name, side in (("caller", stream.caller), ("callee", stream.callee)):
             found += [f"{_name(stream)}: {warning}" for warning in side.warnings]
             for refused in side.refused:
+                if any(str(refused.source) in warning for warning in side.warnings):
+                    continue  # with its reason already
                 packets = several(refused.packets, "packet")
                 found.append(f"{_name(stream)}: refused {packets} from {refused.source} at the {name}'s port")
             listed = sum(refused.packets for refused in side.refused)

@@ -223,6 +223,10 @@ class Latch:
             return 0
         return self._rank(source) or 5
 
+    def may_speak(self, source: Endpoint) -> bool:
+        """Whether a source is this party, or could be, by address."""
+        return source == self.learned or self._rank(source) > 0
+
     def _rank(self, source: Endpoint) -> int:
         """1 to 3 by address; 4: RTCP of whom probation let in, for it cannot prove itself; 0 none."""
         rank = self.expectation.rank(source) if self.expectation else 0

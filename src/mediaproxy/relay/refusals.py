@@ -4,6 +4,8 @@ Sources come in, one "this one is new" each and the worst eight go out. The memo
 new ones told, however many addresses an attacker invents.
 """
 
+from collections.abc import Callable
+
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import Refused
 
@@ -15,7 +17,7 @@ _SHOWN = 8
 class Refusals:
     """Mutable: refused packets of one port."""
 
-    __slots__ = ("_packets", "_sources", "_told", "dropped", "why")
+    __slots__ = ("_early", "_packets", "_sources", "_told", "dropped", "why")
 
     def __init__(self) -> None:
         self._packets = 0
@@ -24,6 +26,8 @@ class Refusals:
         self.why = ""
         "Reason of the last one."
         self._sources: dict[Endpoint, int] = {}
+        self._early: dict[Endpoint, int] = {}
+        "Of these, packets that came before the SDP that tells who their sender is."
         self._told: set[Endpoint] = set()
 
     @property
@@ -39,6 +43,8 @@ class Refusals:
             self._make_room()
         if source in self._sources or len(self._sources) < _REMEMBERED:
             self._sources[source] = self._sources.get(source, 0) + 1
+            if quiet:
+                self._early[source] = self._early.get(source, 0) + 1
         if quiet or source in self._told or len(self._told) >= _TOLD:
             return False
         self._told.add(source)
@@ -49,8 +55,18 @@ class Refusals:
         once = next((source for source, packets in self._sources.items() if packets == 1), None)
         if once is not None:
             del self._sources[once]
+            self._early.pop(once, None)
 
-    def worst(self) -> tuple[Refused, ...]:
-        """The sources refused most, at most eight, the worst first."""
-        ordered = sorted(self._sources.items(), key=lambda item: -item[1])[:_SHOWN]
-        return tuple(Refused(source=source, packets=packets) for source, packets in ordered)
+    def excused(self, welcome: Callable[[Endpoint], bool]) -> int:
+        """Packets of sources that turned out to be ``welcome`` and had only come too early: a phone that speaks before
+        its answer has reached us is no stranger."""
+        return sum(packets for source, packets in self._early.items() if welcome(source))
+
+    def worst(self, welcome: Callable[[Endpoint], bool] = lambda source: False) -> tuple[Refused, ...]:
+        """The sources refused most, at most eight, the worst first; without what is ``excused``."""
+        counts = {
+            source: packets - (self._early.get(source, 0) if welcome(source) else 0)
+            for source, packets in self._sources.items()
+        }
+        ordered = sorted(counts.items(), key=lambda item: -item[1])[:_SHOWN]
+        return tuple(Refused(source=source, packets=packets) for source, packets in ordered if packets)

@@ -4,14 +4,14 @@ Warnings are in words that somebody who never read this code can act on.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mediaproxy.control import KnownBy
 from mediaproxy.endpoint import Endpoint, Scope, scope
 from mediaproxy.events import CallReport, CallState, PartyReport, Refused, Side, SideReport, StreamReport
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.leg import Party
-from mediaproxy.relay.stream import End, Stream
+from mediaproxy.relay.stream import End, Port, Stream
 
 _SHOWN = 8
 
@@ -87,7 +87,7 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         first_packet=tally.first,
         last_packet=tally.last,
         refused=_worst(end),
-        refused_packets=end.rtp.refusals.packets + end.rtcp.refusals.packets,
+        refused_packets=sum(port.refusals.packets - port.refusals.excused(_welcome(port)) for port in end.ports),
         warnings=tuple(_warnings(call, stream, side, now)) if call.reason is None else (),
     )
 
@@ -101,11 +101,16 @@ def _codec(stream: Stream, side: Side) -> str:
     return ""
 
 
+def _welcome(port: Port) -> Callable[[Endpoint], bool]:
+    """Who may speak at a port by what is known now."""
+    return lambda source: port.latch.may_speak(source)
+
+
 def _worst(end: End) -> tuple[Refused, ...]:
     """The sources refused most, RTP and RTCP together."""
     sums: Counter[Endpoint] = Counter()
     for port in end.ports:
-        for refused in port.refusals.worst():
+        for refused in port.refusals.worst(_welcome(port)):
             sums[refused.source] += refused.packets
     return tuple(Refused(source=source, packets=packets) for source, packets in sums.most_common(_SHOWN))
 
@@ -121,7 +126,8 @@ def _warnings(call: Call, stream: Stream, side: Side, now: float) -> Iterator[st
     yield from _silence_warnings(call, stream, side, now)
     worst = _worst(end)
     if worst:
-        yield f"{worst[0].packets} packets from {worst[0].source} to the {side}'s port were refused: {_why(end)}"
+        packets = "1 packet" if worst[0].packets == 1 else f"{worst[0].packets} packets"
+        yield f"{packets} from {worst[0].source} to the {side}'s port refused: {_why(end)}"
     target = end.rtp.target(now)
     if expectation is not None and stream.enabled and target is None:
         said = expectation.anchor.sdp
