@@ -8,8 +8,8 @@ import pytest
 from mediaproxy.edge.settings import EdgeSettings, RouteRule
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.sip.digest import Account, Algorithm
-from mediaproxy.sip.message import Request
-from tests.vproxy import ALICE, BOB, CAROL, LISTENERS, World, request
+from mediaproxy.sip.message import Request, Response
+from tests.vproxy import ALICE, BOB, CAROL, LISTENERS, World, reply, request
 
 A, B, C = ALICE.address, BOB.address, CAROL.address
 LAN = Endpoint("192.168.1.9", 5060)
@@ -51,7 +51,7 @@ def outcome(settings: EdgeSettings, source: Endpoint, from_uri: str, uri: str) -
         (CLOSED, ALICE, AWAY, OURS, f"MESSAGE > {B}"),
         (CLOSED, ALICE, HOME, OURS, "407"),
         (CLOSED, ALICE, AWAY, FOREIGN, "407"),
-        (CLOSED, ALICE, AWAY, GATEWAY, "404"),
+        (CLOSED, ALICE, AWAY, GATEWAY, "407"),
         (CLOSED, ALICE, HOME, GATEWAY, "407"),
         (PROXIED, ALICE, HOME, OURS, f"MESSAGE > {B}"),
         (PROXIED, ALICE, HOME, FOREIGN, f"MESSAGE > {C}"),
@@ -205,6 +205,27 @@ def test_foreign_target_with_password() -> None:
     assert world.sent() == [f"MESSAGE > {C}"]
 
 
+def test_gateway_for_a_caller_who_hides() -> None:
+    """RFC 3323 §4.1: From says nothing, the password does."""
+    world = World(CLOSED)
+    first = request("MESSAGE", GATEWAY, from_uri="sip:anonymous@anonymous.invalid")
+    again = authorised(first, challenged(world, first))
+    world.receive(again, ALICE)
+    there = world.take(f"MESSAGE > {C}")
+    assert not there.request.headers("Proxy-Authorization")
+
+
+@pytest.mark.parametrize("domain", ["example.com", "other.test"])
+def test_one_name_and_password_in_two_domains(domain: str) -> None:
+    accounts = tuple(Account(username="alice", password="secret", domain=one) for one in ("example.com", "other.test"))
+    domains = ("example.com", "other.test")
+    algorithms = (Algorithm.SHA_256, Algorithm.MD5)
+    world = World(EdgeSettings(listeners=LISTENERS, domains=domains, accounts=accounts, algorithms=algorithms))
+    first = register(to_uri=f"sip:alice@{domain}")
+    world.receive(authorised(first, challenged(world, first)), ALICE)
+    assert world.sent() == [f"200 > {A}"]
+
+
 def test_somebody_elses_from() -> None:
     world = World(CLOSED)
     first = request("MESSAGE", OURS, from_uri="sip:carol@example.com")
@@ -233,3 +254,62 @@ def test_ack_and_cancel_are_never_challenged() -> None:
     world.receive(request("ACK", OURS, from_uri=HOME, to_tag="b"), ALICE)
     world.receive(request("CANCEL", OURS, from_uri=HOME), ALICE)
     assert world.sent() == [f"481 > {A}"]
+
+
+# -- dialogs
+
+
+STRANGER = Endpoint("203.0.113.66", 5060)
+ELSEWHERE = Endpoint("203.0.113.99", 5060)
+
+
+def call_of_a_stranger(world: World) -> Response:
+    """Somebody from outside calls bob, who answers."""
+    world.bind("bob", BOB)
+    world.receive(request(source=STRANGER, contact=f"<sip:x@{STRANGER}>"), STRANGER)
+    world.receive(reply(world.take(f"INVITE > {B}"), 200), BOB)
+    return world.take(f"200 > {STRANGER.address}").response
+
+
+@pytest.mark.parametrize(
+    ("uri", "more_routes", "to_tag"),
+    [
+        (f"sip:+900@{ELSEWHERE}", (), "b"),
+        (f"sip:+900@{ELSEWHERE}", (), ""),
+        (f"sip:bob@{BOB};maddr={ELSEWHERE.address}", (), "b"),
+        (f"sip:bob@{BOB}", (f"<sip:{ELSEWHERE};lr>",), "b"),
+        (GATEWAY, (), "b"),
+        (f"sip:+4930@{CAROL}", (), "b"),
+    ],
+    ids=["another-target", "a-new-call", "maddr", "another-route", "gateway-by-its-prefix", "gateway-by-its-address"],
+)
+@pytest.mark.parametrize("settings", [OPEN, CLOSED], ids=["open", "accounts"])
+@pytest.mark.parametrize("method", ["INVITE", "MESSAGE", "ACK"])
+def test_a_call_to_us_is_no_ticket_to_elsewhere(
+    method: str, settings: EdgeSettings, uri: str, more_routes: tuple[str, ...], to_tag: str
+) -> None:
+    world = World(settings)
+    ok = call_of_a_stranger(world)
+    routes = [str(value) for value in reversed(ok.record_routes)] + list(more_routes)
+    more = {"to_tag": to_tag} if to_tag else {}
+    more |= {"cseq": "2"}
+    headers = [("Route", value) for value in routes]
+    forged = request(method, uri, source=STRANGER, headers=headers, **more)  # type: ignore[arg-type]  # names of texts
+    world.receive(forged, STRANGER)
+    assert [one for one in world.sent() if not one.endswith(STRANGER.address)] == []
+
+
+def test_both_parties_of_a_call_reach_each_other() -> None:
+    world = World(CLOSED)
+    ok = call_of_a_stranger(world)
+    there = [("Route", str(value)) for value in reversed(ok.record_routes)]
+    world.receive(request("ACK", f"sip:bob@{BOB}", source=STRANGER, headers=there, to_tag="b"), STRANGER)
+    world.receive(request("INFO", f"sip:bob@{BOB}", source=STRANGER, headers=there, to_tag="b", cseq="2"), STRANGER)
+    moved = BOB.with_port(6000)
+    world.receive(request("INFO", f"sip:bob@{moved}", source=STRANGER, headers=there, to_tag="b", cseq="3"), STRANGER)
+    assert world.sent() == [f"ACK > {B}", f"INFO > {B}", f"INFO > {B}"], "to a phone of ours, wherever it moved"
+    back = [("Route", str(value)) for value in ok.record_routes]
+    moved = Endpoint("203.0.113.67", 5060)
+    bye = request("BYE", f"sip:x@{moved}", source=BOB, headers=back, from_uri=OURS, from_tag="b", to_tag="a", cseq="9")
+    world.receive(bye, BOB)
+    assert world.sent() == [f"BYE > {moved.address}"], "from a phone of ours, wherever the other one moved"

@@ -104,6 +104,20 @@ def test_a_lost_connection_makes_its_contacts_unreachable(location: Location) ->
     assert all(b.reachable for b in location.lookup(ALICE, NOW))
 
 
+def test_places_of_phones(location: Location) -> None:
+    one, other = binding(), binding(sent="<sip:a@10.0.0.9>", contact="sip:alice@203.0.113.8")
+    near = binding(sent="<sip:a@127.0.0.1>", contact="sip:a@127.0.0.1", received=Endpoint("127.0.0.1", 40000))
+    location.apply((one, other, near), ())
+    assert [location.knows(Endpoint(f"203.0.113.{number}", 1)) for number in (7, 8, 9)] == [True, True, False]
+    assert [location.knows(Endpoint("127.0.0.1", port)) for port in (5060, 40000, 1)] == [True, True, False]
+    location.save(one)
+    location.remove(one)
+    assert location.knows(Endpoint("203.0.113.7", 1)), "the other one is registered from there"
+    location.remove(other)
+    assert not location.knows(Endpoint("203.0.113.7", 1))
+    assert not location.knows(Endpoint("203.0.113.8", 1))
+
+
 def test_lookup_gives_the_preferred_and_newest_first_and_nothing_expired(location: Location) -> None:
     low = binding(sent="<sip:low>", q=0.1)
     old = binding(sent="<sip:old>", expires=NOW + 10)

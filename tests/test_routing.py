@@ -24,7 +24,7 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.nat import Arrival, note_source
 from mediaproxy.sip.header import Uri
 from mediaproxy.sip.message import Request, Response, parse, response_to
-from tests.vproxy import ALICE, BOB, EDGE, SETTINGS, World, binding, reply, request
+from tests.vproxy import ALICE, BOB, CAROL, EDGE, SETTINGS, World, binding, reply, request
 
 UDP, TCP, TLS = Transport.UDP, Transport.TCP, Transport.TLS
 MARKS = Marks(b"0123456789abcdef")
@@ -47,8 +47,9 @@ ROUTES = Routes(MARKS, DOMAINS, (LAN, WAN, TCP_WAN))
         ({"uri": "tel:+4930"}, 416),
         ({"headers": [("Proxy-Require", "privacy, sec-agree")]}, 420),
         ({"method": "OPTIONS", "max_forwards": "0"}, None),
+        ({"method": "REGISTER", "max_forwards": "0"}, None),
     ],
-    ids=["good", "max-forwards", "last-hop", "scheme", "proxy-require", "options-ends-here"],
+    ids=["good", "max-forwards", "last-hop", "scheme", "proxy-require", "options-ends-here", "register-ends-here"],
 )
 def test_judgement(changes: dict[str, str], status: int | None) -> None:
     refusal = judge(request(**changes), MARKS)  # type: ignore[arg-type]  # names of texts only
@@ -94,8 +95,8 @@ def test_no_branch_of_others_is_taken_for_ours(branch: str) -> None:
 # -- Route
 
 
-def route(listener: Listener, call_id: str = "call") -> str:
-    return f"<{own_uri(listener)};lr;mp={MARKS.dialog(call_id)}>"
+def route(listener: Listener, call_id: str = "call", target: str = f"sip:alice@{ALICE}") -> str:
+    return f"<{own_uri(listener)};lr;mp={MARKS.way(call_id, Uri.parse(target) if target else None)}>"
 
 
 @pytest.mark.parametrize(
@@ -130,14 +131,49 @@ def route(listener: Listener, call_id: str = "call") -> str:
 def test_our_routes_are_taken_off(
     routes: list[str], left: tuple[str, ...], marked: bool, local: Listener | None
 ) -> None:
-    routed = ROUTES.strip(request("BYE", f"sip:alice@{ALICE}", headers=[("Route", value) for value in routes]))
+    bye = request("BYE", f"sip:alice@{ALICE}", to_tag="b", headers=[("Route", value) for value in routes])
+    routed = ROUTES.strip(bye)
     assert routed.request.values("Route") == left
     assert (routed.marked, routed.local) == (marked, local)
 
 
+@pytest.mark.parametrize(
+    ("given", "uri", "to_tag", "marked", "leads"),
+    [
+        ([route(WAN)], f"sip:alice@{ALICE}", "b", True, True),
+        ([route(WAN)], f"sip:somebody@{ALICE};transport=tcp", "b", True, True),
+        ([route(WAN)], f"sip:alice@{CAROL}", "b", True, False),
+        ([route(WAN)], f"sip:alice@{ALICE.with_port(5070)}", "b", True, False),
+        ([route(WAN)], f"sip:alice@{ALICE};maddr=203.0.113.99", "b", True, False),
+        ([route(WAN), f"<sip:{CAROL};lr>"], f"sip:alice@{ALICE}", "b", True, False),
+        ([route(WAN, target="sip:p2.test"), "<sip:P2.test;lr>"], f"sip:alice@{ALICE}", "b", True, True),
+        ([route(WAN, target="")], f"sip:alice@{ALICE}", "b", True, False),
+        ([route(WAN)], f"sip:alice@{ALICE}", "", False, False),
+        ([route(WAN, "other")], f"sip:alice@{ALICE}", "b", False, False),
+    ],
+    ids=[
+        "where-it-led",
+        "the-same-phone",
+        "elsewhere",
+        "another-port",
+        "maddr",
+        "by-another-proxy",
+        "by-the-next-proxy-of-the-dialog",
+        "no-way-known",
+        "no-dialog",
+        "another-dialog",
+    ],
+)
+def test_a_mark_leads_where_the_dialog_led(given: list[str], uri: str, to_tag: str, marked: bool, leads: bool) -> None:
+    more = {"to_tag": to_tag} if to_tag else {}
+    headers = [("Route", value) for value in given]
+    routed = ROUTES.strip(request("BYE", uri, headers=headers, **more))  # type: ignore[arg-type]  # names of texts only
+    assert (routed.marked, routed.leads) == (marked, leads)
+
+
 def test_what_a_strict_router_did_is_undone() -> None:
     ours = route(WAN).strip("<>")
-    came = request("BYE", ours, headers=[("Route", "<sip:p2.test;lr>, <sip:alice@203.0.113.10:5060>")])
+    came = request("BYE", ours, to_tag="b", headers=[("Route", "<sip:p2.test;lr>, <sip:alice@203.0.113.10:5060>")])
     routed = ROUTES.strip(came)
     assert routed.request.uri_text == "sip:alice@203.0.113.10:5060"
     assert routed.request.values("Route") == ("<sip:p2.test;lr>",)
@@ -162,16 +198,38 @@ def test_maddr_of_ours_is_taken_off() -> None:
 @pytest.mark.parametrize(
     ("came_to", "leaves_from", "expected"),
     [
-        (WAN, WAN, [route(WAN)]),
-        (WAN, LAN, [route(LAN), route(WAN)]),
-        (WAN, TCP_WAN, [route(TCP_WAN), route(WAN)]),
-        (None, WAN, [route(WAN)]),
+        (WAN, WAN, (WAN,)),
+        (WAN, LAN, (LAN, WAN)),
+        (WAN, TCP_WAN, (TCP_WAN, WAN)),
+        (None, WAN, (WAN,)),
     ],
     ids=["same-socket", "another-socket", "another-transport", "unknown"],
 )
-def test_record_route(came_to: Listener | None, leaves_from: Listener, expected: list[str]) -> None:
+def test_record_route(came_to: Listener | None, leaves_from: Listener, expected: tuple[Listener, ...]) -> None:
     there = ROUTES.record(request(headers=[("Record-Route", "<sip:p0.test;lr>")]), came_to, leaves_from)
-    assert list(there.values("Record-Route")) == [*expected, "<sip:p0.test;lr>"]
+    ours = [route(one, target="sip:p0.test") for one in expected]
+    assert list(there.values("Record-Route")) == [*ours, "<sip:p0.test;lr>"]
+    alone = ROUTES.record(request(), came_to, leaves_from)
+    assert list(alone.values("Record-Route")) == [route(one) for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("above", "status", "contact", "target"),
+    [
+        ((), 200, f"<sip:bob@{BOB}>", f"sip:bob@{BOB}"),
+        ((), 180, "", ""),
+        (("<sip:p2.test;lr>",), 200, f"<sip:bob@{BOB}>", "sip:p2.test"),
+        ((), 302, f"<sip:bob@{BOB}>", ""),
+    ],
+    ids=["contact", "no-contact", "a-proxy-between", "redirection"],
+)
+def test_responses_say_the_way_to_who_answered(above: tuple[str, ...], status: int, contact: str, target: str) -> None:
+    there = ROUTES.record(request(headers=[("Record-Route", "<sip:p0.test;lr>")]), WAN, LAN)
+    headers = [("Record-Route", value) for value in (*above, *there.values("Record-Route"))]
+    headers += [("Contact", contact)] if contact else []
+    back = ROUTES.returned(response_to(there.remove("Record-Route"), status, to_tag="b", headers=headers))
+    ours = [route(one, target=target) for one in (LAN, WAN)]
+    assert list(back.values("Record-Route")) == [*above, *ours, "<sip:p0.test;lr>"]
 
 
 def test_record_route_of_sips() -> None:

@@ -68,6 +68,10 @@ class FakeDirectory:
     def natted(self, inbound: Inbound) -> bool:
         return inbound.source in self.behind_nat
 
+    def knows(self, place: Endpoint) -> bool:
+        known = {binding.received.address for bindings in self.bindings.values() for binding in bindings}
+        return place.address in known
+
 
 @dataclass(frozen=True)
 class Out:

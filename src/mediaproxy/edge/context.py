@@ -61,8 +61,8 @@ class Desk(Protocol):
     def prepare(self, job: Job, request: Request, hop: Hop) -> tuple[Request, Hop] | int:
         """As ``branch.Parent.prepare``."""
 
-    def natted(self, inbound: Inbound) -> bool:
-        """Whether a registered phone behind NAT is there."""
+    def repaired(self, response: Response, inbound: Inbound) -> Response:
+        """A response as it goes upstream, our Via still on it."""
 
     def established(self, attempt: Attempt, response: Response, now: float) -> list[Effect]:
         """A 2xx that begins a call went upstream."""
@@ -183,8 +183,7 @@ class Context:
                 continue  # behind a final response it would only confuse
             media = self._desk.media
             plan = media.plan(response, inbound, Facts(in_dialog=self._in_dialog))
-            fixed = media.repair_response(response, inbound, self._desk.natted(inbound))
-            fixed = fixed.remove_value("Via", 0)  # §16.7 step 3
+            fixed = self._desk.repaired(response, inbound).remove_value("Via", 0)  # §16.7 step 3
             if isinstance(plan.request, MediaRequest):
                 self._busy = True
                 effects.append(self._ask_for(branch, plan, fixed))

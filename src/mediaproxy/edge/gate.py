@@ -72,6 +72,15 @@ class Gate:
             return user in self._users
         return bool(self._accounts & {(user, ""), (user, aor.host.lower())})
 
+    def lenient(self, inbound: Inbound) -> bool:
+        """Whether nobody has an account, and only a private network can be the source."""
+        return self.realm is None and is_private(inbound.source.address)
+
+    def challenge(self, now: float) -> Refusal:
+        """Ask for a password. Only with accounts."""
+        assert self.realm is not None
+        return self._challenge(self.realm, "Proxy-Authorization", False, "", now)
+
     def judge(self, request: Request, inbound: Inbound, marked: bool, now: float) -> Pass | Refusal:
         """A request that is not REGISTER, ACK or CANCEL, its Route already stripped. ``marked``: it carries the mark of
         its dialog."""
@@ -83,7 +92,7 @@ class Gate:
             if foreign and not private:
                 return Refusal(status=403, why="a foreign target, and nobody has an account here")
             return Pass(request=request, privileged=False, routes=private)
-        if not foreign and not self._from_us(request):
+        if not foreign and not self._from_us(request) and not _offered(request, self.realm):
             return Pass(request=request, privileged=False, routes=False)
         return self._authenticate(request, self.realm, "Proxy-Authorization", request.from_.uri, now)
 
@@ -102,13 +111,16 @@ class Gate:
         return self._domains.owns(uri) or uri.host.lower() in self._domains.hosts
 
     def _authenticate(self, request: Request, realm: Realm, header: str, identity: Uri, now: float) -> Pass | Refusal:
-        outcome = verify(request.headers(header), request.method, realm, self._replays, now)
+        ours = header == "Authorization" or self._from_us(request)
+        outcome = verify(
+            request.headers(header), request.method, realm, self._replays, now, lambda one: _is(one, identity, ours)
+        )
         if outcome.verdict is not Verdict.GRANTED:
             denied = outcome.why if outcome.verdict is Verdict.DENIED else ""
             return self._challenge(realm, header, outcome.verdict is Verdict.STALE, denied, now)
         account = outcome.account
         assert account is not None
-        if not _is(account, identity, self._from_us(request) or header == "Authorization"):
+        if not _is(account, identity, ours):
             return Refusal(
                 status=403, reason="Not Your Address", why=f"{account.username} says it is {identity.text[:80]}"
             )
@@ -133,6 +145,18 @@ def _is(account: Account, uri: Uri, ours: bool) -> bool:
         return False
     # Phones may know the server by its number instead of its domain.
     return not account.domain or account.domain.lower() == uri.host.lower() or ip_address(uri.host) is not None
+
+
+def _offered(request: Request, realm: Realm) -> bool:
+    """Whether there are credentials for us."""
+    for value in request.headers("Proxy-Authorization"):
+        try:
+            credentials = Credentials.parse(value)
+        except SipError:
+            continue  # it may be somebody else's
+        if credentials is not None and realm.owns(credentials):
+            return True
+    return False
 
 
 def _without_credentials(request: Request, header: str, realm: Realm) -> Request:

@@ -7,6 +7,7 @@ because of a bad disk.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -14,6 +15,9 @@ from typing import TypeAlias
 import msgspec
 
 from mediaproxy.edge.binding import Binding
+from mediaproxy.endpoint import Endpoint, Scope, scope
+from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.header import Uri
 
 SCHEMA = 1
 "Version of the table; in ``PRAGMA user_version`` of the file."
@@ -45,6 +49,7 @@ class Location:
         self._path = path
         self._bindings: dict[str, dict[Key, Binding]] = {}
         self._by_connection: dict[str, set[Key]] = {}
+        self._places: Counter[str] = Counter()
 
     @classmethod
     def open(cls, path: Path | str, now: float) -> "Location":
@@ -134,6 +139,11 @@ class Location:
         valid = [b for b in self._bindings.get(aor, {}).values() if b.expires > now]
         return tuple(sorted(valid, key=lambda b: (-b.q, -b.expires)))
 
+    def knows(self, place: Endpoint) -> bool:
+        """Whether a contact is at this address, or registered from it. The port does not matter, because NATs change
+        it; but on loopback, which many programs share, it does."""
+        return _who(place) in self._places
+
     def all(self, now: float) -> tuple[Binding, ...]:
         """Every binding that has not expired, by address of record."""
         return tuple(b for aor in sorted(self._bindings) for b in self.lookup(aor, now))
@@ -160,17 +170,36 @@ class Location:
         self._bindings.setdefault(binding.aor, {})[binding.key] = binding
         if binding.connection:
             self._by_connection.setdefault(binding.connection, set()).add(binding.key)
+        self._places.update(_places(binding))
 
     def _forget(self, binding: Binding) -> None:
         bindings = self._bindings.get(binding.aor, {})
         before = bindings.pop(binding.key, None)
         if not bindings:
             self._bindings.pop(binding.aor, None)
-        if before is not None and before.connection:
+        if before is None:
+            return
+        for place in _places(before):
+            self._places[place] -= 1
+            if self._places[place] <= 0:
+                del self._places[place]
+        if before.connection:
             keys = self._by_connection[before.connection]
             keys.discard(before.key)
             if not keys:
                 del self._by_connection[before.connection]
+
+
+def _who(place: Endpoint) -> str:
+    return str(place) if scope(place.address) is Scope.LOOPBACK else place.address
+
+
+def _places(binding: Binding) -> set[str]:
+    try:
+        contact = Uri.parse(binding.contact).endpoint
+    except SipError:
+        contact = None  # somebody wrote into the file
+    return {_who(place) for place in (binding.received, contact) if place is not None}
 
 
 def _without_connection(binding: Binding) -> Binding:

@@ -29,7 +29,9 @@ from mediaproxy.edge.routing import (
     Refusal,
     Routed,
     Routes,
+    endpoint_of,
     judge,
+    next_hop,
     reply_hop,
     rule_for,
     stray_hop,
@@ -38,6 +40,7 @@ from mediaproxy.edge.routing import (
 )
 from mediaproxy.edge.settings import EdgeSettings, Listener
 from mediaproxy.edge.transactions import Transactions
+from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded, EndReason
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri
@@ -62,6 +65,9 @@ class Directory(Protocol):
 
     def natted(self, inbound: Inbound) -> bool:
         """Whether a registered phone behind NAT is at that source."""
+
+    def knows(self, place: Endpoint) -> bool:
+        """Whether a registered phone is at that address, whatever the port; on loopback, which many share, with it."""
 
 
 class Proxy:
@@ -138,7 +144,7 @@ class Proxy:
         return self._refuse(request, inbound, Refusal(status=404))
 
     def _forward(self, arrived: Request, routed: Routed, inbound: Inbound, now: float) -> list[Effect]:
-        passed = self._gate.judge(routed.request, inbound, routed.marked, now)
+        passed = self._gate.judge(routed.request, inbound, self._may_follow(routed, inbound), now)
         if isinstance(passed, Refusal):
             return self._refuse(routed.request, inbound, passed)
         served = None
@@ -169,6 +175,14 @@ class Proxy:
         )
         return Context(self, served, job).start(now)
 
+    def _may_follow(self, routed: Routed, inbound: Inbound) -> bool:
+        """Whether a request may go where it wants because of the dialog that it is in. That is where the dialog led
+        when it began; a party may have moved since, so what comes from a phone of ours or goes to one passes, too."""
+        if not routed.marked or routed.leads:
+            return routed.leads
+        knows, there = self._directory.knows, endpoint_of(next_hop(routed.request))
+        return knows(inbound.source) or (there is not None and knows(there)) or self._gate.lenient(inbound)
+
     def _targets(self, passed: Pass, routed: Routed, now: float) -> Groups | Refusal:
         """RFC 3261 §16.5: whom the request goes to."""
         request = passed.request
@@ -185,9 +199,11 @@ class Proxy:
                 return Refusal(status=480)
             if bindings:
                 return fork.groups(bindings, self._settings.limits.branches)
-        rule = rule_for(uri, self._settings.routes) if passed.routes and not routed.marked else None
-        if rule is not None:
+        rule = rule_for(uri, self._settings.routes) if not routed.marked else None
+        if rule is not None and passed.routes:
             return [(fork.Target(next_hop=Uri.parse(rule.to)),)]
+        if rule is not None and owned and self._gate.realm is not None:
+            return self._gate.challenge(now)  # a caller who hides in From may still have a password
         if owned:
             return Refusal(status=480 if self._gate.knows(uri) else 404)
         if not passed.privileged:
@@ -234,7 +250,7 @@ class Proxy:
             return []
         noted, _ = self.media.repair_request(arrived, inbound)
         routed = self._routes.strip(noted)
-        privileged = routed.marked or self._gate.is_trusted(inbound.source.address)
+        privileged = self._may_follow(routed, inbound) or self._gate.is_trusted(inbound.source.address)
         passed = Pass(request=routed.request, privileged=privileged, routes=False)
         groups = self._targets(passed, routed, now)
         if isinstance(groups, Refusal):
@@ -259,8 +275,7 @@ class Proxy:
         final = response.status < 300 if method == "INVITE" else method != "CANCEL"
         if response.status < 200 or not final or self._marks.loop_of(response.via) is None:
             return []
-        natted = self._directory.natted(inbound)
-        response = self.media.repair_response(response, inbound, natted).remove_value("Via", 0)
+        response = self.repaired(response, inbound).remove_value("Via", 0)
         ours = self._network.facing(inbound.transport, inbound.source)
         hop = stray_hop(response, ours) if ours is not None and response.values("Via") else None
         return [Send(hop, bytes(response))] if hop is not None else []
@@ -318,9 +333,10 @@ class Proxy:
 
     # -- what contexts need (context.Desk)
 
-    def natted(self, inbound: Inbound) -> bool:
-        """As ``Directory.natted``."""
-        return self._directory.natted(inbound)
+    def repaired(self, response: Response, inbound: Inbound) -> Response:
+        """A response as it goes upstream, our Via still on it."""
+        natted = self._directory.natted(inbound)
+        return self._routes.returned(self.media.repair_response(response, inbound, natted))
 
     def answer(self, request: Request, status: int, headers: tuple[tuple[str, str], ...] = ()) -> Response:
         """A response of our own."""

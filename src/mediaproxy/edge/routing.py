@@ -47,7 +47,9 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
 
     request: Request
     marked: bool = False
-    "It carries the mark of its dialog: we let the dialog-forming request through."
+    "It is in a dialog and carries its mark: we let the dialog-forming request through."
+    leads: bool = False
+    "Its next hop is the one that its sender learned through us when the dialog began."
     local: Listener | None = None
     "The socket that the dialog's other side is reached from, if it is marked."
 
@@ -65,6 +67,16 @@ class Marks:
     def dialog(self, call_id: str) -> str:
         """The mark of a dialog that we record-route."""
         return self._mac("dialog", call_id, 16)
+
+    def way(self, call_id: str, target: Uri | None) -> str:
+        """The mark as one party gets it: with the next hop behind us on the way to the other, if that is known. Who
+        brings it back may go there; the dialog's mark alone would open the way to everywhere."""
+        mark = self.dialog(call_id)
+        return mark if target is None else f"{mark}.{self._mac('way', f'{_place(target)} {call_id}', 12)}"
+
+    def genuine(self, text: str, call_id: str) -> bool:
+        """Whether it is a mark of that dialog, whatever its way."""
+        return text.partition(".")[0] == self.dialog(call_id)
 
     def tag(self, request: Request) -> str:
         """The To tag of the answers that we give ourselves: the same for every retransmission (RFC 3261 §8.2.7)."""
@@ -110,7 +122,7 @@ def judge(request: Request, marks: Marks) -> Refusal | None:
     """RFC 3261 §16.3, what is left of it after ``sip.check``: whether the request may be processed at all."""
     if request.uri.scheme not in ("sip", "sips"):
         return Refusal(status=416)
-    if request.max_forwards == 0 and request.method != "OPTIONS":
+    if request.max_forwards == 0 and request.method not in ("OPTIONS", "REGISTER"):
         return Refusal(status=483)
     loops = [loop for via in request.vias if (loop := marks.loop_of(via)) is not None]
     if loops and marks.loop_hash(request) in loops:
@@ -160,31 +172,33 @@ class Routes:
     def strip(self, request: Request) -> Routed:
         """RFC 3261 §16.4: undo what a strict router did to the Request-URI, and take our Routes off the top. SipError
         if Route is broken."""
-        mark = self._marks.dialog(request.call_id)
         uri = request.uri
-        marked = False
+        found: list[str] = []
         local = None
         if MARK in uri.params and self._domains.is_self(uri) and request.routes:
             # The element before us routed strictly: we are the Request-URI, the target is the last Route.
             last = len(request.routes) - 1
-            marked = uri.params[MARK] == mark
+            found.append(uri.params[MARK])
             request = request.with_uri(str(request.routes[last].uri)).remove_value("Route", last)
         if "maddr" in request.uri.params and self._is_our_maddr(request.uri):
             request = request.with_uri(request.uri.without_param("maddr"))
         while request.routes and self._is_ours(request.routes[0].uri):
             route = request.routes[0].uri
-            if route.params.get(MARK) == mark:
-                marked, local = True, self._listener_of(route)
+            found.append(route.params.get(MARK, ""))
+            if self._marks.genuine(found[-1], request.call_id):
+                local = self._listener_of(route)
             request = request.remove_value("Route", 0)
-        return Routed(request=request, marked=marked, local=local)
+        if not request.to.tag or not any(self._marks.genuine(mark, request.call_id) for mark in found):
+            return Routed(request=request)
+        way = self._marks.way(request.call_id, next_hop(request))
+        return Routed(request=request, marked=True, leads=way in found, local=local)
 
     def beyond(self, call_id: str, route_set: Sequence[NameAddr]) -> tuple[Listener | None, tuple[str, ...]]:
         """What a dialog's route set has behind us, and the socket of ours that faces it. Nothing, if the dialog does
         not lead through us."""
-        mark = self._marks.dialog(call_id)
         for index in range(len(route_set) - 1, -1, -1):
             uri = route_set[index].uri
-            if uri.params.get(MARK) == mark and self._is_ours(uri):
+            if self._is_record(uri, call_id):
                 return self._listener_of(uri), tuple(str(route) for route in route_set[index + 1 :])
         return None, ()
 
@@ -198,11 +212,48 @@ class Routes:
     def record(self, request: Request, came_to: Listener | None, leaves_from: Listener) -> Request:
         """Put our Record-Route on a dialog-forming request; two if it changes socket or transport on its way through
         us, so that each side sees the address that it can reach (RFC 5658 §5)."""
-        mark = self._marks.dialog(request.call_id)
+        upstream = [value.uri for value in request.record_routes if not self._is_record(value.uri, request.call_id)]
+        upstream += [contact.uri for contact in request.contacts if not contact.star]
+        mark = self._marks.way(request.call_id, upstream[0] if upstream else None)
         secure = request.uri.scheme == "sips"
         if came_to is not None and came_to != leaves_from:
             request = request.prepend("Record-Route", f"<{own_uri(came_to, secure)};lr;{MARK}={mark}>")
         return request.prepend("Record-Route", f"<{own_uri(leaves_from, secure)};lr;{MARK}={mark}>")
+
+    def _is_record(self, uri: Uri, call_id: str) -> bool:
+        return self._domains.is_self(uri) and self._marks.genuine(uri.params.get(MARK, ""), call_id)
+
+    def returned(self, response: Response) -> Response:
+        """A response on its way back, its Contact repaired: our Record-Routes, which say the way to the caller, now say
+        the way to who answered (RFC 3261 §16.7 step 8)."""
+        known = response.status < 300 and response.contacts and not response.contacts[0].star
+        downstream = response.contacts[0].uri if known else None
+        ours: dict[int, str] = {}
+        for index, value in enumerate(response.record_routes):
+            if self._is_record(value.uri, response.call_id):
+                uri = value.uri.with_param(MARK, self._marks.way(response.call_id, downstream))
+                ours[index] = str(value.with_uri(uri))
+            else:
+                downstream = value.uri
+        return response.replace_values("Record-Route", ours) if ours else response
+
+
+def next_hop(request: Request) -> Uri:
+    """The URI that says where a request goes next, our own Routes taken off (RFC 3261 §16.6 step 7)."""
+    return request.routes[0].uri if request.routes else request.uri
+
+
+def endpoint_of(uri: Uri) -> Endpoint | None:
+    """Where a URI leads, maddr obeyed; None: it names a host."""
+    address = address_text(uri.params.get("maddr") or uri.host)
+    port = transport_of(uri).default_port if uri.port is None else uri.port
+    return None if address is None else Endpoint(address, port)
+
+
+def _place(uri: Uri) -> str:
+    """The same as text, also of names."""
+    endpoint = endpoint_of(uri)
+    return f"{uri.params.get('maddr') or uri.host}:{uri.port}".lower() if endpoint is None else str(endpoint)
 
 
 def own_uri(listener: Listener, secure: bool = False) -> str:

@@ -343,6 +343,10 @@ class Edge:
         """Whether a registered phone behind NAT is at that source."""
         return self._keepalive.natted(inbound)
 
+    def knows(self, place: Endpoint) -> bool:
+        """Whether a registered phone is there."""
+        return self.location.knows(place)
+
     def register(self, request: Request, inbound: Inbound, now: float) -> registrar.Outcome:
         """Judge a REGISTER and keep what it says."""
         before = self.location.lookup(registrar.aor_of(request), now)

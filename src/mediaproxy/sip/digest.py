@@ -8,7 +8,7 @@ the clock, or take a nonce count twice.
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote_to_bytes
@@ -289,8 +289,16 @@ class Outcome:
     "For a log line: what was wrong. Never a secret."
 
 
-def verify(values: Iterable[str], method: str, realm: Realm, replays: Replays, now: float) -> Outcome:
-    """Judge the values of all Authorization (or Proxy-Authorization) headers of a request.
+def verify(
+    values: Iterable[str],
+    method: str,
+    realm: Realm,
+    replays: Replays,
+    now: float,
+    wanted: Callable[[Account], bool] | None = None,
+) -> Outcome:
+    """Judge the values of all Authorization (or Proxy-Authorization) headers of a request. ``wanted``: which account to
+    take if several of one name, in different domains, have the password.
 
     Good credentials use their nonce count up, so ask once per transaction; never for ACK and CANCEL, which repeat or
     carry none (RFC 3261 §22.1). SipError only for broken headers.
@@ -300,13 +308,20 @@ def verify(values: Iterable[str], method: str, realm: Realm, replays: Replays, n
         credentials = Credentials.parse(value)
         if credentials is None or not realm.owns(credentials):
             continue
-        outcome = _judge(credentials, method, realm, replays, now)
+        outcome = _judge(credentials, method, realm, replays, now, wanted)
         if outcome.verdict is not Verdict.DENIED:
             break
     return outcome
 
 
-def _judge(credentials: Credentials, method: str, realm: Realm, replays: Replays, now: float) -> Outcome:
+def _judge(
+    credentials: Credentials,
+    method: str,
+    realm: Realm,
+    replays: Replays,
+    now: float,
+    wanted: Callable[[Account], bool] | None,
+) -> Outcome:
     algorithm = credentials.algorithm
     if algorithm is None or algorithm not in realm.algorithms:
         return Outcome(verdict=Verdict.DENIED, why="an algorithm that was not offered")
@@ -320,7 +335,7 @@ def _judge(credentials: Credentials, method: str, realm: Realm, replays: Replays
     if not right or right[0] is None:
         why = "unknown user" if candidates[0][0] is None else "wrong password"
         return Outcome(verdict=Verdict.DENIED, why=why)
-    account = right[0]
+    account = next((one for one in right if one is not None and wanted is not None and wanted(one)), right[0])
     issued = realm.issued(credentials.nonce)
     if issued is None or not -0.001 <= now - issued <= realm.lifetime:
         return Outcome(verdict=Verdict.STALE, account=account, why="the nonce is too old or not ours")
