@@ -19,11 +19,12 @@ _DIRECTIONS = {direction.value: direction for direction in Direction}
 class Sdp:
     """An immutable SDP body (RFC 8866)."""
 
-    __slots__ = ("_blocks", "_lines", "_streams")
+    __slots__ = ("_blocks", "_body", "_lines", "_streams")
 
-    def __init__(self, lines: tuple[bytes, ...]) -> None:
-        """Of lines, each with its line end. They are read when first asked for; ``parse`` reads them at once."""
-        self._lines = lines
+    def __init__(self, body: bytes) -> None:
+        """It is read when first asked for something; ``parse`` reads it at once."""
+        self._body = body
+        self._lines: tuple[bytes, ...] = ()
         self._blocks: tuple[Block, tuple[Section, ...]] | None = None
         self._streams: tuple[Stream, ...] | None = None
 
@@ -31,12 +32,12 @@ class Sdp:
     def parse(cls, body: bytes) -> "Sdp":
         """Read a body. SdpError if an m= or c= line cannot be read; all else is tolerated: line ends of any kind, a
         missing last one, any order of lines within a part, bytes that are no UTF-8, unknown lines, no stream at all."""
-        sdp = cls(split(body))
+        sdp = cls(bytes(body))
         sdp._read()
         return sdp
 
     def __bytes__(self) -> bytes:
-        return b"".join(self._lines)
+        return self._body
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sdp) and bytes(self) == bytes(other)
@@ -84,10 +85,11 @@ class Sdp:
         o= and everything else stay byte for byte. ValueError if the numbers of ports and streams differ.
         """
         session, sections = self._read()
-        return Sdp(split(b"".join(rewrite(self._lines, session, sections, ports, ice))))
+        return Sdp(b"".join(rewrite(self._lines, session, sections, ports, ice)))
 
     def _read(self) -> tuple[Block, tuple[Section, ...]]:
         if self._blocks is None:
+            self._lines = split(self._body)
             self._blocks = blocks(self._lines)
         return self._blocks
 

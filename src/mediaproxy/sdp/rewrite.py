@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from mediaproxy.control import MediaPort
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.sdp.section import CONNECTION, MEDIA, RTCP, Attribute, Block, Connection, Section
+from mediaproxy.sdp.section import CONNECTION, MEDIA, RTCP, Block, Connection, Section
 
 
 class IcePolicy(StrEnum):
@@ -29,9 +29,10 @@ _DISCARD_PORT = 9
 _ICE = frozenset(("candidate", "remote-candidates", "end-of-candidates"))
 
 
-def is_ice(attribute: Attribute) -> bool:
-    """Whether an attribute belongs to ICE: RFC 8839 §5, RFC 8840 (end-of-candidates), RFC 5245 (ice-mismatch…)."""
-    return attribute.name in _ICE or attribute.name.startswith("ice-")
+def is_ice(name: str) -> bool:
+    """Whether an attribute of that name belongs to ICE: RFC 8839 §5, RFC 8840 (end-of-candidates), RFC 5245
+    (ice-mismatch…)."""
+    return name in _ICE or name.startswith("ice-")
 
 
 def uses_ice(*blocks: Block) -> bool:
@@ -214,6 +215,7 @@ def _remove_ice(edit: _Edit, session: Block, relayed: Sequence[Section], left: S
     if not any(section.has("candidate") for section in left):
         concerned.append(session)
     for block in concerned:
-        for attribute in block.attributes:
-            if is_ice(attribute):
+        gone = set(filter(is_ice, block.names))
+        for attribute in block.attributes if gone else ():
+            if attribute.name in gone:
                 edit.drop(attribute.line)
