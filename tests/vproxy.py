@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from mediaproxy.control import MediaReply, MediaRequest, Question
 from mediaproxy.edge import registrar
 from mediaproxy.edge.binding import Binding
-from mediaproxy.edge.effects import Ask, Effect, Refused, Resolve, Send
+from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Send
+from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.media import arrival_of
 from mediaproxy.edge.proxy import Proxy
 from mediaproxy.edge.settings import EdgeSettings, Listener, Transport
 from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import CallEnded, CallReport, CallState, EndReason, PartyReport
 from mediaproxy.sip.check import check
 from mediaproxy.sip.message import Request, Response, parse, response_to
 from tests.fakelink import port_for
@@ -113,6 +115,8 @@ class World:
         self.names: dict[str, tuple[Hop, ...]] = {}
         "What URIs resolve to."
         self.refused: list[str] = []
+        self.remarks: list[str] = []
+        "What was said about calls."
 
     # -- carrying out
 
@@ -131,6 +135,8 @@ class World:
                     self.perform(then(self.names.get(uri.host, ()), self.now))
                 case Refused(_, text):
                     self.refused.append(text)
+                case Remark(_, text):
+                    self.remarks.append(text)
 
     def _send(self, effect: Send) -> None:
         message = parse(effect.data)
@@ -184,6 +190,20 @@ class World:
             if str(out) == what:
                 return out
         raise AssertionError(f"{what} never left")
+
+    def end(self, reason: EndReason, call_id: str = "call", caller_tag: str = "a") -> Farewell | None:
+        """The media arm ends a call; what was done."""
+        report = CallReport(
+            call_id=call_id,
+            caller=PartyReport(tag=caller_tag),
+            callee=PartyReport(),
+            state=CallState.ENDED,
+            started=self.now,
+            reason=reason,
+        )
+        parting, effects = self.proxy.call_ended(CallEnded(at=self.now, call_id=call_id, report=report), self.now)
+        self.perform(effects)
+        return parting.outcome if parting is not None else None
 
     # -- scenes
 

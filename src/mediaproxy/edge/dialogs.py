@@ -5,7 +5,6 @@ whose media the relay carries are kept, because only these can end without a BYE
 nothing of a message depends on it: without an entry everything but hanging up works.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -142,9 +141,6 @@ class Dialogs:
 
     def __len__(self) -> int:
         return sum(len(dialogs) for dialogs in self._calls.values())
-
-    def __iter__(self) -> Iterator[Dialog]:
-        return (dialog for dialogs in self._calls.values() for dialog in dialogs.values())
 
     # -- before the answer
 
