@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Debian packages: what each target needs beyond Python and make.
 DEMO_PACKAGES := baresip-core iproute2 nftables procps tcpdump
 TEST_PACKAGES := $(DEMO_PACKAGES) sip-tester openssl
-BENCH_PACKAGES := $(DEMO_PACKAGES) rtpengine-daemon
+BENCH_PACKAGES := kamailio rtpengine-daemon sip-tester
 
 .PHONY: help install dev demo test lint types layers docs unit e2e bench format clean
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ help:
 	@echo 'make demo     install, then let two phones behind NAT hear each other (about a minute; root for real NATs)'
 	@echo 'make test     install, then run all checks: lint, layers, types, tests, real phones behind real NATs'
 	@echo 'make install  install into $(VENV); the program is $(BIN)/mediaproxy'
-	@echo 'make bench    measure against rtpengine'
+	@echo 'make bench    measure ourselves beside Kamailio, rtpengine and sipmessage (docs/benchmarks.md)'
 	@echo 'make lint types layers docs unit e2e   one part of make test each;  make format  write the format'
 
 install: $(VENV)/.installed
@@ -63,6 +63,7 @@ e2e: dev
 
 bench: dev
 	tools/debian-packages $(BENCH_PACKAGES)
+	$(BIN)/pip install --quiet --editable '.[fast,dev,bench]'
 	$(BIN)/python -m bench
 
 format: dev
