@@ -125,18 +125,21 @@ async def test_tcp_phone_that_is_gone_is_said_in_one_line(caplog: pytest.LogCapt
 
 async def test_silent_phone_is_told_again_and_given_up(caplog: pytest.LogCaptureFixture) -> None:
     quick = Timers(t1=0.01, t2=0.04, t4=0.05)
-    async with running(settings(timers=quick)) as server, Phone("alice", server.at()) as alice:
-        async with Phone("bob", server.at()) as bob:
-            await bob.register()
-            _, ok, _ = await call(alice, bob)
-            with caplog.at_level(logging.INFO, "mediaproxy.edge"):
-                end(server, ok)
-                alice.answer(await alice.receive("BYE"), 481)
-                async with asyncio.timeout(5):
-                    while "bob@example.com was to hang up, but does not answer" not in caplog.text:
-                        await asyncio.sleep(0.01)
-            assert len([start for start in bob.unread() if start.startswith("BYE")]) >= 6
-            assert "alice@example.com was to hang up" not in caplog.text
+    async with (
+        running(settings(timers=quick)) as server,
+        Phone("alice", server.at()) as alice,
+        Phone("bob", server.at()) as bob,
+    ):
+        await bob.register()
+        _, ok, _ = await call(alice, bob)
+        with caplog.at_level(logging.INFO, "mediaproxy.edge"):
+            end(server, ok)
+            alice.answer(await alice.receive("BYE"), 481)
+            async with asyncio.timeout(5):
+                while "bob@example.com was to hang up, but does not answer" not in caplog.text:
+                    await asyncio.sleep(0.01)
+        assert len([start for start in bob.unread() if start.startswith("BYE")]) >= 6
+        assert "alice@example.com was to hang up" not in caplog.text
 
 
 async def test_our_bye_crosses_a_phones_own() -> None:
@@ -169,19 +172,22 @@ async def test_a_call_that_rings_is_cancelled() -> None:
 
 async def test_restarted_server_says_that_it_cannot(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     database = tmp_path / "location.db"
-    async with running(database=database) as server, Phone("alice", server.at()) as alice:
-        async with Phone("bob", server.at()) as bob:
-            await bob.register()
-            _, ok, _ = await call(alice, bob)
-            same = settings(listeners=(listener(port=server.at().port),))
-            await server.edge.stop()
-            assert end(server, ok) == Farewell(), "a server that ends does nothing any more"
-            server.edge.location.close()
-            async with running(same, database) as restarted:
-                with caplog.at_level(logging.INFO, "mediaproxy.edge"):
-                    assert end(restarted, ok) == Farewell()
-                await still_served(bob)
-                assert "BYE" not in " ".join(bob.unread())
+    async with (
+        running(database=database) as server,
+        Phone("alice", server.at()) as alice,
+        Phone("bob", server.at()) as bob,
+    ):
+        await bob.register()
+        _, ok, _ = await call(alice, bob)
+        same = settings(listeners=(listener(port=server.at().port),))
+        await server.edge.stop()
+        assert end(server, ok) == Farewell(), "a server that ends does nothing any more"
+        server.edge.location.close()
+        async with running(same, database) as restarted:
+            with caplog.at_level(logging.INFO, "mediaproxy.edge"):
+                assert end(restarted, ok) == Farewell()
+            await still_served(bob)
+            assert "BYE" not in " ".join(bob.unread())
     assert "media ended (silent); the phones are not known and have not hung up" in caplog.text
 
 
