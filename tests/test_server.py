@@ -205,6 +205,40 @@ async def test_an_operator_ends_a_call(server: Server, places: Places) -> None:
         assert len(his.heard) == before
 
 
+async def test_an_operator_ends_a_call_that_rings(server: Server, places: Places) -> None:
+    async with phones(server) as (alice, bob):
+        alice.request("INVITE", bob.aor, body=sdp(), call_id="rings")
+        got = await bob.receive("INVITE")
+        bob.answer(got, 180)
+        await alice.receive(180)
+        done = await asked(server, "end", Ended, call_id="rings")
+        assert done.phones == Farewell(cancelled=(alice.aor,))
+        bob.answer(await bob.receive("CANCEL"), 200)
+        bob.answer(got, 487)
+        assert "ended by the operator" in (await alice.receive(480, "INVITE")).get("Warning")
+        await until(lambda: [one.reason for one in records(places)] == [EndReason.ADMIN])
+
+
+@pytest.mark.parametrize(("answered", "status"), [(True, 0), (False, 408)], ids=["silent", "unanswered"])
+async def test_a_call_that_ends_by_itself_leaves_no_phone_in_it(places: Places, answered: bool, status: int) -> None:
+    settings = config()
+    settings = replace(settings, relay=replace(settings.relay, silence=0.2, unanswered=0.2))
+    async with Server(settings, places) as server, phones(server) as (alice, bob):
+        alice.request("INVITE", bob.aor, body=sdp(), cseq=7)
+        got = await bob.receive("INVITE")
+        if answered:
+            bob.answer(got, 200, sdp())
+            await alice.receive(200, "INVITE")
+            for phone in (alice, bob):
+                phone.answer(await phone.receive("BYE"), 200)
+        else:
+            bob.answer(got, 180)
+            await alice.receive(status, "INVITE")
+            await bob.receive("CANCEL")
+        await until(lambda: len(records(places)) == 1)
+        assert records(places)[0].reason is (EndReason.SILENT if answered else EndReason.UNANSWERED)
+
+
 async def test_a_restart_knows_the_phones_and_leaves_one_record_per_call(places: Places) -> None:
     settings = config()
     async with Phone("alice", Endpoint("127.0.0.1", 1), address="127.0.0.2") as alice:
