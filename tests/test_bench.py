@@ -1,0 +1,37 @@
+"""bench/: the form of its lines, and that what ``bench.messages`` measures is done. Measuring itself is no test."""
+
+import pytest
+
+from bench.messages import SERVER, cases, ours
+from bench.report import HEAD, figure, line
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "0.0123"), (4.567, "4.57"), (99.4, "99.4"), (312.4, "312"), (12345.6, "12 300"), (999_600, "1 000 000")],
+    ids=str,
+)
+def test_three_digits_that_mean_something(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
+def test_a_line_names_value_unit_rival_and_ratio_under_the_head() -> None:
+    said = line("calls", 300, "calls/s", "Kamailio", 1000)
+    assert said.split() == ["calls", "300", "calls/s", "1", "000", "0.30", "Kamailio"]
+    assert said.index("Kamailio") == HEAD.index("rival's name")
+
+
+def test_every_copy_of_an_invite_is_another_phones() -> None:
+    todo = cases(copies=20)
+    assert len({case.data for case in todo}) == len({case.arrival for case in todo}) == len(todo) >= 60
+    assert cases(copies=20) == todo, "the same in every run"
+
+
+def test_what_is_measured_is_done() -> None:
+    for case in cases(copies=5):
+        sent, source = ours(case), case.arrival.source
+        head, _, sdp = sent.partition(b"\r\n\r\n")
+        (contact,) = [field for field in head.split(b"\r\n") if field.startswith(b"Contact:")]
+        assert f"@{source}>".encode() in contact
+        assert f"c=IN IP4 {SERVER.address}\r\n".encode() in sdp and b"m=audio 30000 RTP/" in sdp
+        assert f"Content-Length: {len(sdp)}".encode() in head.replace(b":   ", b": ")
