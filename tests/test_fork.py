@@ -3,7 +3,7 @@
 import pytest
 
 from mediaproxy.edge.binding import Binding
-from mediaproxy.edge.fork import Target, aimed, best, groups, of_binding
+from mediaproxy.edge.fork import Target, aimed, best, groups, of_binding, shared
 from mediaproxy.edge.hop import Hop
 from mediaproxy.edge.settings import Listener, Transport
 from mediaproxy.endpoint import Endpoint
@@ -13,6 +13,26 @@ from tests.vproxy import BOB, CAROL, EDGE, binding, request
 
 UDP, TCP = Transport.UDP, Transport.TCP
 NATTED = Endpoint("203.0.113.99", 61000)
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "share"),
+    [
+        (None, 1, ()),
+        (None, 3, ("20",)),
+        ("7", 3, ("2",)),
+        ("7", 1, ("7",)),
+        ("2", 3, None),
+        ("0", 1, None),
+        ("1000", 2, ("30",)),
+        ("x", 2, ("30",)),
+    ],
+    ids=["no-fork", "fork", "given", "given-no-fork", "too-few", "none-left", "too-many", "unreadable"],
+)
+def test_each_branch_gets_its_share_of_breadth(given: str | None, count: int, share: tuple[str, ...] | None) -> None:
+    headers = [("Max-Breadth", given)] if given is not None else []
+    there = shared(request(headers=headers), count)
+    assert (there.values("Max-Breadth") if there is not None else None) == share
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,23 @@ def test_loop_and_spiral() -> None:
     assert world.sent()[-1] == f"INVITE > {BOB.address}", "another target is a spiral, which is fine"
 
 
+def test_contacts_that_point_back_to_us_multiply_nothing() -> None:
+    """RFC 5393 §3: users whose contacts are each other."""
+    world = World()
+    users = [f"u{number}" for number in range(6)]
+    for user in users:
+        there = [binding(user, EDGE, contact=f"sip:{other}@{EDGE};x={n}") for other in users for n in (1, 2)]
+        world.bind(user, *there)
+    world.receive(request(uri="sip:u0@example.com"), ALICE)
+    count = 0
+    while world.outbox:
+        out = world.outbox.pop(0)
+        if out.hop.remote == EDGE:
+            count += isinstance(out.message, Request) and out.message.method == "INVITE"
+            world.receive(out.message, EDGE)
+    assert 10 < count < 1000
+
+
 # -- marks
 
 

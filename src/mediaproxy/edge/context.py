@@ -14,7 +14,7 @@ from mediaproxy.edge.alarms import Alarms
 from mediaproxy.edge.branch import Branch
 from mediaproxy.edge.dialogs import Attempt, Dialogs
 from mediaproxy.edge.effects import Ask, Effect, Resolve
-from mediaproxy.edge.fork import Target, aimed, best
+from mediaproxy.edge.fork import Target, aimed, best, shared
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.media import Facts, Media, Plan
 from mediaproxy.edge.settings import Listener
@@ -132,19 +132,23 @@ class Context:
 
     def _next_group(self, now: float) -> list[Effect]:
         targets = self._groups.pop(0)
+        request = shared(self._request, len(targets))
+        if request is None:
+            self._responses.append(self._desk.answer(self._request, 440))
+            return self._proceed(now)
         effects: list[Effect] = []
         self._opening += len(targets)
         for target in targets:
-            effects += self._open(target, now)
+            effects += self._open(request, target, now)
         return effects
 
-    def _open(self, target: Target, now: float) -> list[Effect]:
+    def _open(self, request: Request, target: Target, now: float) -> list[Effect]:
         try:
             if target.unreachable:
-                return self._begin(self._request, (), now, 480)
-            message, aim = aimed(self._request, target, self._job.local if self._job is not None else None)
+                return self._begin(request, (), now, 480)
+            message, aim = aimed(request, target, self._job.local if self._job is not None else None)
         except SipError as error:
-            return self._begin(self._request, (), now, error.status)
+            return self._begin(request, (), now, error.status)
         if isinstance(aim, Hop):
             return self._begin(message, (aim,), now)
         return [Resolve(aim, lambda hops, at: self._begin(message, hops, at))]

@@ -13,9 +13,14 @@ from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.hop import Hop
 from mediaproxy.edge.routing import BEHIND_NAT, MARK, forwarded, literal_hop
 from mediaproxy.edge.settings import Listener, Transport
-from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.grammar import SipError, number
 from mediaproxy.sip.header import NameAddr, Uri
 from mediaproxy.sip.message import Request, Response
+
+BREADTH_HEADER = "Max-Breadth"
+BREADTH = 60
+"""Branches that a request may have at a time if it does not say; more than that is not believed. Without this bound a
+few contacts that point back to us would make millions of requests of one (RFC 5393 §3)."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +65,20 @@ def groups(bindings: Iterable[Binding], limit: int) -> list[tuple[Target, ...]]:
     (RFC 3261 §16.6). At most ``limit`` in all, the likeliest first."""
     chosen = sorted(bindings, key=lambda b: -b.q)[:limit]
     return [tuple(of_binding(b) for b in members) for _, members in groupby(chosen, key=lambda b: b.q)]
+
+
+def shared(request: Request, count: int) -> Request | None:
+    """The request as each of ``count`` targets gets it that are tried together: with its share of the branches that it
+    may have at a time, wherever they are (RFC 5393 §5.3.3). None: these are too few."""
+    given = number(request.header(BREADTH_HEADER) or "", BREADTH)
+    if count < 2 and given is None:
+        return request
+    share = (BREADTH if given is None else given) // max(1, count)
+    if not share:
+        return None
+    if not request.count(BREADTH_HEADER):
+        return request.append(BREADTH_HEADER, str(share))
+    return request.replace(BREADTH_HEADER, str(share))
 
 
 def aimed(request: Request, target: Target, local: Listener | None) -> tuple[Request, Hop | Uri]:

@@ -27,6 +27,8 @@ BEHIND_NAT = "nat"
 "Such a contact is reached over its live connection only; one is never opened to it (calls.md 18)."
 DIALOG_FORMING = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY"))
 "Requests that we record-route when they begin a dialog (RFC 3261 §12, RFC 6665)."
+PASSES = 5
+"How often one request may come through us, always to another user: more is no forwarding but an attack (RFC 5393 §3)."
 EXTENSIONS: tuple[str, ...] = ()
 "Option tags of Proxy-Require that we understand."
 
@@ -105,9 +107,10 @@ class Marks:
         return parts[1] if genuine else None
 
     def loop_hash(self, request: Request) -> str:
-        """Of all that decides where a request goes: the same again means that nothing will change (RFC 5393 §4.2)."""
+        """Of all that decides where a request goes: the same again means that nothing will change (RFC 5393 §4.2).
+        Ports and parameters of the Request-URI make no other user of ours of it."""
         parts = (
-            request.uri_text,
+            request.uri.aor,
             request.call_id,
             request.from_.tag,
             request.to.tag,
@@ -125,7 +128,7 @@ def judge(request: Request, marks: Marks) -> Refusal | None:
     if request.max_forwards == 0 and request.method not in ("OPTIONS", "REGISTER"):
         return Refusal(status=483)
     loops = [loop for via in request.vias if (loop := marks.loop_of(via)) is not None]
-    if loops and marks.loop_hash(request) in loops:
+    if loops and (len(loops) >= PASSES or marks.loop_hash(request) in loops):
         return Refusal(status=482)
     unknown = [tag for tag in request.values("Proxy-Require") if tag.lower() not in EXTENSIONS]
     if unknown and request.method != "ACK":

@@ -94,8 +94,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     "Seconds that connecting to a next hop may take before the next address is tried."
     send_buffer: Annotated[int, msgspec.Meta(ge=65_536, le=67_108_864)] = 1_048_576
     "Bytes that may wait for a slow TCP reader; beyond it the connection is closed."
-    branches: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 32
-    "Contacts that one request is forked to at most (RFC 5393 §5.3 asks for a bound)."
+    branches: Annotated[int, msgspec.Meta(ge=1, le=60)] = 32
+    "Contacts that one request is forked to at most."
 
 
 class Expiry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
