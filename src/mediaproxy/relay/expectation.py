@@ -121,6 +121,8 @@ class Ground:
         self._routable = tuple(ipaddress.ip_network(p) for p in settings.routable)
 
     def _in_routable(self, address: str) -> bool:
+        if not self._routable:
+            return False
         parsed = ip_address(address)
         return parsed is not None and any(parsed in network for network in self._routable)
 
