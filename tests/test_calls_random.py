@@ -108,7 +108,8 @@ class World(Bench):
         sender, receiver = self.rng.sample(PARTIES, 2)
         cause = self.rng.choice([cause for cause in EndCause if cause is not EndCause.ADMIN])
         branch = self.rng.choice(["", "z1", "z2", "z3"])
-        self.end(cause, sender, receiver, call_id=f"call-{self.rng.randrange(3)}", branch=branch)
+        call_id = f"call-{self.rng.randrange(3)}"
+        self.end(cause, sender, receiver, call_id=call_id, branch=branch, cseq=self.rng.randrange(1, 5))
 
     def _other(self) -> None:
         chance = self.rng.random()

@@ -51,6 +51,19 @@ CHANGES: dict[str, list[Step]] = {
         *[*LEARNED, AWAY, latches(62, RANK3B, OTHER_SSRC), latches(70, ELSEWHERE)],
     ],
     "hold by 0.0.0.0 keeps the source": [*LEARNED, Say(60, HELD), passes(61, RANK3), Say(90), passes(91, RANK3)],
+    "back to what was: as if nothing had been": [
+        *[
+            *LEARNED,
+            Say(60, ELSEWHERE),
+            passes(61, RANK3),
+            Say(62),
+            refused(62.1, RANK1),
+            refused(61.9, RANK3B, OTHER_SSRC),
+        ],
+    ],
+    "back, but a new source was heard meanwhile: one more change": [
+        *[*LEARNED, AWAY, latches(61, FROM_THERE), Say(62), latches(62.1, RANK3), refused(62.2, FROM_THERE)],
+    ],
     "before the first packet the newest SDP counts": [*TWICE, refused(2, RANK1), latches(2, ELSEWHERE)],
 }
 
@@ -96,6 +109,7 @@ TARGETS: dict[str, tuple[list[Step], dict[float, str]]] = {
         [*NATED, Say(60, PRIVATE, NEW_SIGNALLING)],
         {60.5: RANK3, 69: "203.0.113.99:4000"},
     ),
+    "changed and back: the source, silent or not": ([*LEARNED, Say(60, HELD), Say(60.5)], {60: RANK3, 69: RANK3}),
     "hold by 0.0.0.0 moves nothing": ([*LEARNED, Say(60, HELD)], {69: RANK3}),
 }
 

@@ -233,11 +233,35 @@ def test_responses_keep_their_order_while_the_media_arm_thinks(world: World) -> 
     assert world.sent() == [f"200 > {A}"]
 
 
-def test_failed_reinvite_ends_nothing(world: World) -> None:
+@pytest.mark.parametrize("status", [407, 488, 491, 606])
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE", "PRACK"])
+def test_a_refused_offer_ends_nothing_and_is_taken_back(world: World, method: str, status: int) -> None:
     _, ok = answered(world)
-    world.receive(in_dialog("INVITE", ok, cseq="2").with_body(SDP, "application/sdp"), ALICE)
-    world.receive(reply(world.take(f"INVITE > {B}"), 488), BOB)
-    assert causes(world) == []
+    world.receive(in_dialog(method, ok, cseq="2").with_body(SDP, "application/sdp"), ALICE)
+    world.receive(reply(world.take(f"{method} > {B}"), status), BOB)
+    assert causes(world) == [(EndCause.REFUSED, status)]
+    end = world.questions[-1]
+    assert isinstance(end, EndRequest) and (end.cseq, end.sender.tag, end.receiver.tag) == (2, "b", "a")
+
+
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+def test_an_offer_that_is_not_answered_is_taken_back(world: World, method: str) -> None:
+    """The caller is told of it, or its own timer runs out as well (RFC 4320 §4.2)."""
+    _, ok = answered(world)
+    world.receive(in_dialog(method, ok, cseq="2").with_body(SDP, "application/sdp"), ALICE)
+    world.advance(100)
+    assert causes(world) == [(EndCause.REFUSED, 408)]
+
+
+def test_a_cancelled_reinvite_is_taken_back(world: World) -> None:
+    _, ok = answered(world)
+    again = in_dialog("INVITE", ok, cseq="2").with_body(SDP, "application/sdp")
+    world.receive(again, ALICE)
+    there = world.take(f"INVITE > {B}")
+    world.receive(reply(there, 180), BOB)
+    cancel(world, again)
+    world.receive(reply(there, 487), BOB)
+    assert causes(world) == [(EndCause.CANCEL, 0), (EndCause.REFUSED, 487)]
 
 
 def test_contact_of_a_natted_caller_is_repaired(world: World) -> None:
@@ -451,6 +475,7 @@ def test_other_requests_to_a_dead_phone_are_not_answered(world: World) -> None:
     world.receive(request("MESSAGE"), ALICE)
     world.advance(100)
     assert f"408 > {A}" not in world.sent(), "RFC 4320 §4.2"
+    assert causes(world) == []
     assert (world.proxy.transactions.served, world.proxy.transactions.sent) == (0, 0)
 
 

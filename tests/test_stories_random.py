@@ -56,6 +56,7 @@ class Story:
             self.move,
             self.pause,
             self.video,
+            self.refused,
         ]
         what = self.dice.choice(happenings)
         self.told.append(f"{what.__name__} {self.calls[side].phone.name}")
@@ -97,6 +98,22 @@ class Story:
             call.change()
         else:
             call.drop("video")
+        self.refresh(side, call)
+
+    def refused(self, side: int, call: Call) -> None:
+        """An offer that the other side does not like."""
+        other = self.calls[1 - side]
+        other.phone.reinvite_status = self.dice.choice([407, 488, 491, 500])
+        before = call.offer.direction, call.offer.zero, set(call.offer.dropped)
+        self.dice.choice([self.hold, self.refresh, self.drop])(side, call)
+        self.world.net.run(0.4)
+        assert call.status == other.phone.reinvite_status
+        call.offer.direction, call.offer.zero, call.offer.dropped = before
+        call.change()
+        other.phone.reinvite_status = 200
+
+    def drop(self, side: int, call: Call) -> None:
+        call.drop("audio")
         self.refresh(side, call)
 
     def settle(self) -> None:

@@ -243,20 +243,61 @@ def test_session_timer_changes_nothing() -> None:
     assert world.relay.seen(StreamChanged) == []
 
 
-def test_a_refused_offer_changes_nothing() -> None:
-    """488 to a re-INVITE: the session stays as it was (RFC 3261 §14.1)."""
+@pytest.mark.parametrize("how", HOLDS)
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+@pytest.mark.parametrize("status", [401, 408, 488, 491])
+def test_a_refused_offer_changes_nothing(status: int, method: str, how: str) -> None:
+    """The session stays as it was (RFC 3261 §14.1): both talk on, and no hold keeps the call when both fall silent."""
+    world = World(strict=True)
+    alice, bob = world.pair()
+    without_rtcp(alice, bob)
+    call, answer = world.connect(alice, bob)
+    bob.reinvite_status = status
+    call.reinvite(**HOLDS[how], method=method)  # type: ignore[arg-type]
+    world.net.run(0.5)
+    assert call.status == status and world.relay.standing == (False, CallState.TALKING)
+    call.offer.direction, call.offer.zero = "sendrecv", False
+    world.two_way(call, answer)
+    call.voice.muted = answer.voice.muted = True
+    world.net.run(95)
+    assert world.relay.ends == [EndReason.SILENT]
+
+
+def test_a_refused_video_gives_its_ports_back() -> None:
     world = World(strict=True)
     alice, bob = world.pair()
     call, answer = world.connect(alice, bob)
     bob.reinvite_status = 488
+    call.add("video")
+    call.reinvite()
+    world.net.run(40)
+    assert call.status == 488 and len(world.relay.plane.lent) == 4
+    bob.reinvite_status = 200
+    call.reinvite()
+    world.net.run(1)
+    for number in (0, 1):
+        world.two_way(call, answer, number=number)
+
+
+def test_glare() -> None:
+    """Both offer a hold at once and refuse each other's (491); then one tries again and is let."""
+    world = World(strict=True)
+    alice, bob = world.pair()
+    call, answer = world.connect(alice, bob)
+    alice.reinvite_status = bob.reinvite_status = 491
     call.reinvite("inactive")
+    answer.reinvite(zero=True)
     world.net.run(0.5)
-    assert call.status == 488
-    call.offer.direction = "sendrecv"
+    assert call.status == answer.status == 491 and world.relay.standing == (False, CallState.TALKING)
+    alice.reinvite_status = bob.reinvite_status = 200
+    call.offer.direction, answer.offer.zero = "sendrecv", False
     world.two_way(call, answer)
-    world.net.run(60)
+    answer.reinvite("sendonly")
+    world.net.run(0.5)
+    assert world.relay.standing == (True, CallState.HELD)
+    answer.reinvite("sendrecv")
+    world.net.run(0.5)
     world.two_way(call, answer)
-    assert world.relay.ends == []
 
 
 # Answers that do not come

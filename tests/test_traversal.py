@@ -178,8 +178,6 @@ def test_other_questions(asked: Message, expected: ConfirmRequest | EndRequest) 
         pytest.param(Facts(in_dialog=False), EndCause.BRANCH, "z9hG4bKtop", id="one-branch"),
         pytest.param(Facts(in_dialog=False, branch="other"), EndCause.BRANCH, "other", id="branch-told"),
         pytest.param(Facts(in_dialog=False, final=True), EndCause.FAILURE, "", id="the-whole-attempt"),
-        pytest.param(Facts(in_dialog=True), None, "", id="failed-re-invite"),
-        pytest.param(Facts(in_dialog=True, final=True), None, "", id="failed-re-invite-goes-upstream"),
         pytest.param(Facts(), None, "", id="not-known"),
     ],
 )
@@ -192,6 +190,26 @@ def test_failures(facts: Facts, cause: EndCause | None, branch: str, status: int
         assert request == EndRequest(
             call_id="c1", sender=BOB, receiver=ALICE, cause=cause, status=status, branch=branch
         )
+
+
+@pytest.mark.parametrize(
+    ("method", "facts"),
+    [
+        pytest.param("INVITE", Facts(in_dialog=True), id="re-invite"),
+        pytest.param("INVITE", Facts(in_dialog=True, final=True), id="re-invite-goes-upstream"),
+        pytest.param("UPDATE", Facts(), id="update"),
+        pytest.param("UPDATE", Facts(in_dialog=True, final=True), id="update-goes-upstream"),
+        pytest.param("PRACK", Facts(in_dialog=True), id="prack"),
+    ],
+)
+@pytest.mark.parametrize("status", [302, 401, 407, 408, 481, 488, 491, 503, 606])
+def test_refused_offers(method: str, facts: Facts, status: int) -> None:
+    """Credentials: what was challenged was refused, and comes again with the next CSeq."""
+    request = ask(message(f"SIP/2.0 {status} No", f"CSeq: 77 {method}", body=SDP), facts).request
+    assert request == EndRequest(
+        call_id="c1", sender=BOB, receiver=ALICE, cause=EndCause.REFUSED, status=status, cseq=77
+    )
+    assert request is not None and decode(encode(request)) == request
 
 
 @pytest.mark.parametrize(
@@ -208,7 +226,9 @@ def test_failures(facts: Facts, cause: EndCause | None, branch: str, status: int
         pytest.param(message("SIP/2.0 180 Ringing"), id="ringing-without-sdp"),
         pytest.param(message("SIP/2.0 200 OK", "CSeq: 1 OPTIONS", body=SDP), id="capabilities"),
         pytest.param(message("SIP/2.0 200 OK", "CSeq: 1 BYE"), id="bye-answered"),
-        pytest.param(message("SIP/2.0 488 No", "CSeq: 1 UPDATE", body=SDP), id="failed-update"),
+        pytest.param(message("SIP/2.0 488 No", "CSeq: 1 OPTIONS", body=SDP), id="failed-options"),
+        pytest.param(message("SIP/2.0 481 No", "CSeq: 1 BYE"), id="failed-bye"),
+        pytest.param(message("SIP/2.0 200 OK", "CSeq: 1 UPDATE"), id="session-refresh"),
         pytest.param(message("SIP/2.0 183 Progress", "CSeq: 1 PRACK", body=SDP), id="provisional-to-prack"),
     ],
 )

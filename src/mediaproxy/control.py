@@ -48,6 +48,8 @@ class EndCause(StrEnum):
     "A final response ≥ 300 went upstream: the whole call attempt failed."
     BRANCH = "branch"
     "One branch of a fork failed; the others live on."
+    REFUSED = "refused"
+    "A re-INVITE or UPDATE was refused: what its offer changed is undone (RFC 3261 §14.1)."
     ADMIN = "admin"
     "An operator ended the call."
 
@@ -164,16 +166,19 @@ class ConfirmRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class EndRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="end"):
-    """BYE, CANCEL, a failure or an operator: media of a leg or of the call is over (calls.md 9, 10)."""
+    """BYE, CANCEL, a failure or an operator: media of a leg or of the call is over (calls.md 9, 10), or what an offer
+    wanted of it is."""
 
     call_id: str
     sender: Party
     receiver: Party
     cause: EndCause
     status: int = 0
-    "Status of the final response with FAILURE and BRANCH."
+    "Status of the final response with FAILURE, BRANCH and REFUSED."
     branch: str = ""
     "Via branch of the branch that failed, with BRANCH."
+    cseq: int = 0
+    "Of the request that was refused, with REFUSED; ``sender`` is who refused it."
 
 
 class MediaPort(msgspec.Struct, frozen=True, kw_only=True):

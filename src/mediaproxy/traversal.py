@@ -46,6 +46,8 @@ _M = TypeVar("_M", bound=Message)
 
 _MEDIA_METHODS = frozenset(("INVITE", "ACK", "UPDATE", "PRACK"))
 "Requests that may carry an offer or an answer (RFC 3264, 3311, 3262)."
+_REFUSABLE = _MEDIA_METHODS - {"ACK"}
+"Those of them that have responses."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +87,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a shell knows about a message that does not stand in it. The defaults suit a shell that knows nothing."""
 
     in_dialog: bool | None = None
-    """Responses: whether the INVITE had a To tag. A failed re-INVITE ends nothing; nor does a failure of which the
-    shell does not know (None)."""
+    """Responses: whether the INVITE had a To tag. A failed re-INVITE ends nothing, its offer is taken back (REFUSED);
+    nothing follows of a failure of which the shell does not know (None)."""
     final: bool = False
     """Responses ≥ 300 to an initial INVITE: this one goes upstream, the whole attempt failed (FAILURE). False: it is
     what one branch answered (BRANCH)."""
@@ -172,6 +174,8 @@ def plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts = _NO_
     - 2xx to INVITE without SDP, ACK without SDP: ConfirmRequest. An ACK to a final response ≥ 300 is hop by hop and
       belongs to its INVITE's transaction: a shell must not plan it.
     - BYE, CANCEL, ≥ 300 to an initial INVITE: EndRequest (see Facts).
+    - ≥ 300 to a re-INVITE, UPDATE or PRACK: EndRequest, which takes back what their SDP said. 401 and 407 as well: the
+      request with credentials has a CSeq of its own.
     - Everything else: no question.
     """
     try:
@@ -182,7 +186,7 @@ def plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts = _NO_
 
 def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> Plan:
     if isinstance(message, Response):
-        if message.cseq.method == "INVITE" and message.status >= 300:
+        if message.cseq.method in _REFUSABLE and message.status >= 300:
             return Plan(message=message, request=_failed(message, policy, facts))
         confirms = message.cseq.method == "INVITE" and message.status >= 200
     else:
@@ -228,15 +232,25 @@ def sdp_part(message: Message) -> SdpPart | None:
 
 
 def end_request(message: Message, cause: EndCause, policy: Policy, *, status: int = 0, branch: str = "") -> EndRequest:
-    """The question that ends the media of the call which a message belongs to. SipError if From or To is broken."""
+    """The question that ends the media of the call which a message belongs to, or with REFUSED takes back what its
+    request's offer said. SipError if From, To or CSeq is broken."""
     sender, receiver = _parties(message, policy)
     return EndRequest(
-        call_id=message.call_id, sender=sender, receiver=receiver, cause=cause, status=status, branch=branch
+        call_id=message.call_id,
+        sender=sender,
+        receiver=receiver,
+        cause=cause,
+        status=status,
+        branch=branch,
+        cseq=message.cseq.number if cause is EndCause.REFUSED else 0,
     )
 
 
 def _failed(message: Response, policy: Policy, facts: Facts) -> EndRequest | None:
-    if facts.in_dialog is not False:
+    initial = message.cseq.method == "INVITE" and not facts.in_dialog
+    if not initial:
+        return end_request(message, EndCause.REFUSED, policy, status=message.status)
+    if facts.in_dialog is None:
         return None
     if facts.final:
         return end_request(message, EndCause.FAILURE, policy, status=message.status)

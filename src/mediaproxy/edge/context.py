@@ -265,26 +265,30 @@ class Context:
             return self._finish(self._desk.answer(self._request, 487), now)
         if response is None:
             # RFC 4320 §4.2: the caller's own timer has run out as well.
+            timeout = self._desk.answer(self._request, 408)
             if not self._invite:
+                effects = self._media_failed(timeout)
                 self._conclude()
                 self._desk.transactions.abandon(self._served)
-                return []
-            response = self._desk.answer(self._request, 408)
+                return effects
+            response = timeout
         if response.status == 503:
             response = self._desk.answer(self._request, 500)  # §16.7 step 6: a 503 would mean us
         return self._finish(response, now)
 
     def _finish(self, response: Response, now: float) -> list[Effect]:
         """The final response that is no 2xx."""
-        effects = self._respond(response, now)
-        job = self._job
-        if self._invite and job is not None:
-            facts = Facts(in_dialog=self._in_dialog, final=True)
-            plan = self._desk.media.plan(response, job.inbound, facts)
-            if plan.request is not None:
-                effects.append(Ask(plan.request))
+        effects = self._respond(response, now) + self._media_failed(response)
         self._conclude()
         return effects
+
+    def _media_failed(self, response: Response) -> list[Effect]:
+        """Tell the media arm how the request ended: no call comes of it, or its offer is refused."""
+        if self._job is None:
+            return []
+        facts = Facts(in_dialog=self._in_dialog, final=True)
+        plan = self._desk.media.plan(response, self._job.inbound, facts)
+        return [] if plan.request is None else [Ask(plan.request)]
 
     def _respond(self, response: Response, now: float) -> list[Effect]:
         return self._desk.transactions.respond(self._served, response, now)

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 from mediaproxy.control import MediaRequest
 from mediaproxy.control import Party as Named
-from mediaproxy.events import CallAnswered, CallRevived, CallState, EndReason, Side
+from mediaproxy.control import Stream as Sdp
+from mediaproxy.events import CallAnswered, CallRevived, CallState, EndReason, Side, StreamChanged
 from mediaproxy.relay.effects import Effect, Report
 from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.leg import Leg, Party
 from mediaproxy.relay.memory import Memory
+from mediaproxy.relay.offers import Change, Offers, Said, Transaction
 from mediaproxy.relay.stream import Stream, disabled
 from mediaproxy.relay.switchboard import Switchboard
 
@@ -36,6 +38,7 @@ class Call:
         self.active: Leg | None = None
         "The leg that is heard."
         self.memory = Memory()
+        self.offers = Offers()
         self.dialog_id = question.dialog_id
         self.started = now
         self.trying = now
@@ -85,6 +88,10 @@ class Call:
         talking = next((leg for leg in self.legs if leg.answered and not leg.ended), None)
         leg = self.locked or talking or self.active
         return leg.party if leg is not None else self.invited
+
+    def party(self, leg: Leg | None, side: Side) -> Party:
+        """The caller, or the callee of a leg."""
+        return leg.party if side is Side.CALLEE and leg is not None else self.caller
 
     def streams_of(self, leg: Leg | None) -> list[Stream | None]:
         """The streams that carry a leg's media."""
@@ -149,6 +156,31 @@ class Call:
             vouchers[Side.CALLEE] = heard.party.voucher
         changes = [stream.expect(vouchers, self.board.ground, now) for stream in streams if stream is not None]
         return any(changes)
+
+    def described(self) -> dict[tuple[int, Side], Sdp]:
+        """What SDP says of all streams now: for ``compare``."""
+        return {(id(stream), side): sdp for stream in self.all_streams() for side, sdp in stream.sdp.items()}
+
+    def compare(self, before: dict[tuple[int, Side], Sdp], now: float) -> list[Effect]:
+        """Tell of each change of what is expected of a stream."""
+        effects: list[Effect] = []
+        for stream in self.all_streams():
+            for side, after in stream.sdp.items():
+                known = before.get((id(stream), side))
+                if known is None or _expected(known) == _expected(after):
+                    continue
+                self.changed = stream.changed = now
+                stream.one_way.clear()
+                change = StreamChanged(
+                    at=now,
+                    call_id=self.call_id,
+                    stream=stream.index,
+                    side=side,
+                    sdp=after.endpoint,
+                    held=stream.held,
+                )
+                effects.append(Report(change))
+        return effects
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news."""
@@ -216,6 +248,79 @@ class Call:
         left = [leg for leg in self.legs if leg.order and not leg.ended]
         self._attend(max(left, key=lambda leg: leg.order, default=None))
 
+    # -- what was refused
+
+    def said(self, leg: Leg, side: Side) -> Said:
+        """What a party has said of itself in the dialog of a leg."""
+        party = self.party(leg, side)
+        if side is Side.CALLEE and leg.streams is None and self.active is not leg:
+            sdp = dict(enumerate(leg.sdp))
+        else:
+            streams = enumerate(self.streams_of(leg))
+            sdp = {index: stream.sdp[side] for index, stream in streams if stream is not None and side in stream.sdp}
+        return Said(sdp=sdp, whole=leg.sdp, voucher=party.voucher, phone=party.phone)
+
+    def take_back(self, by: Transaction, now: float) -> list[Effect]:
+        """A re-INVITE or UPDATE was refused: what it and its provisional answers changed is undone, as far as nothing
+        has come since that lasts (RFC 3261 §14.1)."""
+        changes = self.offers.refused(by)
+        self.memory.refuse(by)
+        if not changes:
+            return []
+        before = self.described()
+        for change in changes:
+            self._restore(change)
+        moved = [self.expect(leg, now) for leg in dict.fromkeys(change.leg for change in changes)]
+        if any(moved):
+            self.changed = now
+        effects = self.compare(before, now)
+        for change in changes:
+            effects += self._give_back(change, now)
+        return [*effects, *self.sync(now)]
+
+    def _restore(self, change: Change) -> None:
+        """What a party said before."""
+        leg, side, said = change.leg, change.side, change.before
+        party = self.party(leg, side)
+        if party.voucher == change.after:
+            party.voucher, party.phone = said.voucher, said.phone
+        if change.own:
+            return
+        streams = self.streams_of(leg)
+        if side is Side.CALLEE and leg.streams is None:
+            leg.sdp = said.whole
+            streams = streams if self.active is leg else []
+        for index, stream in enumerate(streams):
+            if stream is None:
+                continue
+            if index in said.sdp:
+                stream.sdp[side] = said.sdp[index]
+            else:
+                stream.sdp.pop(side, None)
+
+    def _give_back(self, change: Change, now: float) -> list[Effect]:
+        """The ports that a refused offer got, unless somebody else's SDP has the stream, too."""
+        leg = change.leg
+        if change.own:
+            effects = self._close_own(leg, now)
+            leg.streams = None
+            if change.founded:
+                self.legs.remove(leg)
+            return effects
+        effects = []
+        streams = self.streams_of(leg)
+        for index, stream in enumerate(streams):
+            if stream is None or stream not in change.lent:
+                continue
+            if any(sdp.endpoint for sdp in stream.sdp.values()):  # the other party has offered it, too
+                self.offers.hand_on(stream, leg)
+            else:
+                streams[index] = None
+                effects += [effect for end in stream.ends for effect in self.board.cool(end, now)]
+        return effects
+
+    # -- the end
+
     def leave(self, leg: Leg, now: float) -> list[Effect] | None:
         """BYE of a leg. None: nobody is left, the call must end."""
         leg.ended = True
@@ -253,3 +358,7 @@ class Call:
     def close(self, now: float) -> list[Effect]:
         """All ports cool."""
         return [effect for stream in self.all_streams() for end in stream.ends for effect in self.board.cool(end, now)]
+
+
+def _expected(sdp: Sdp) -> tuple[object, ...]:
+    return (sdp.endpoint, sdp.held, sdp.direction)

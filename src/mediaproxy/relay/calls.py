@@ -21,6 +21,7 @@ from mediaproxy.relay.call import Call
 from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Packet, SlotCounters
 from mediaproxy.relay.negotiation import Negotiation, Refusal
+from mediaproxy.relay.offers import Transaction
 from mediaproxy.relay.report import call_report, party_report
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.switchboard import Switchboard
@@ -205,6 +206,8 @@ class Calls:
                 call.legs.append(leg)
         if leg is None or leg.ended:
             return MediaReply(error="unknown leg", status=481), []
+        requester = side.other if question.status else side
+        call.offers.accepted(Transaction(requester=requester, tag=leg.tag, cseq=question.cseq))
         effects = [*call.revive(now), *call.lock(leg, now)]
         self._plan(call, now)
         return MediaReply(), effects
@@ -219,7 +222,9 @@ class Calls:
         call, side = found
         if question.cause is EndCause.BYE:
             return self._bye(call, side, question, now)
-        if question.cause is EndCause.BRANCH:
+        if question.cause is EndCause.REFUSED:
+            effects = self._refused(call, side, question, now)
+        elif question.cause is EndCause.BRANCH:
             effects = call.fail_branch(question.branch, question.sender.tag if side is Side.CALLEE else "", now)
         else:
             effects = self._give_up(call, side, question, now)
@@ -237,6 +242,11 @@ class Calls:
             return MediaReply(), self._finish(call, EndReason.BYE, now)
         self._plan(call, now)
         return MediaReply(), effects
+
+    def _refused(self, call: Call, side: Side, question: EndRequest, now: float) -> list[Effect]:
+        """A re-INVITE or UPDATE of the other party failed."""
+        tag = question.sender.tag if side is Side.CALLEE else question.receiver.tag
+        return call.take_back(Transaction(requester=side.other, tag=tag, cseq=question.cseq), now)
 
     def _give_up(self, call: Call, side: Side, question: EndRequest, now: float) -> list[Effect]:
         """CANCEL or failure: of an answered call they mean nothing, they crossed the 2xx."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.relay.expectation import PROBATION_RANK, Expectation
+from mediaproxy.relay.expectation import PROBATION_RANK, Anchor, Expectation
 from mediaproxy.relay.flow import SlotCounters
 from mediaproxy.relay.probation import Probation
 from mediaproxy.relay.rtp import Kind, kind_of, report_sender, rtp_header
@@ -37,6 +37,8 @@ class Input(Enum):
 
     SDP = "SDP"
     "An expectation that is the first, or changes c=, port, Contact or signalling address."
+    BACK = "SDP as before"
+    "SIP is back at what the source was learned by: a hold is over, or an offer was refused."
     PACKET = "qualifying packet"
     "A packet that latches: first, better, moved."
     SECOND = "a second has passed"
@@ -47,7 +49,7 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
     State.EXPECTING: {Input.SDP: State.EXPECTING, Input.PACKET: State.LEARNED},
     State.LEARNED: {Input.PACKET: State.LEARNED, Input.SECOND: State.SETTLED, Input.SDP: State.MOVING},
     State.SETTLED: {Input.PACKET: State.SETTLED, Input.SDP: State.MOVING},
-    State.MOVING: {Input.PACKET: State.LEARNED, Input.SDP: State.MOVING},
+    State.MOVING: {Input.PACKET: State.LEARNED, Input.SDP: State.MOVING, Input.BACK: State.SETTLED},
 }
 
 
@@ -80,6 +82,7 @@ class Latch:
     """Mutable: one party's source at one port, for RTP (or udptl) or for RTCP."""
 
     __slots__ = (
+        "_home",
         "_last",
         "_moved_target",
         "_probation",
@@ -116,6 +119,8 @@ class Latch:
         "Where ICE checks and DTLS come from while no media has: answers must go back there."
         self._provisional_rank = 0
         self._provisional_at = 0.0
+        self._home: Anchor | None = None
+        "What SIP said when the source was learned."
         self._moved_target: Endpoint | None = None
         "In MOVING: where the new SDP wants media, if that is another address than the source's."
         self._probation = Probation(settings.probation_packets)
@@ -130,9 +135,10 @@ class Latch:
         self._since = now
         self._provisional_rank = PROBATION_RANK + 1  # any ranked one may replace it at once
         self._probation.clear()
+        back = self.state is State.MOVING and new.anchor == self._home
         if old is not None and self.learned is not None:
-            self._moved_target = self._new_target(old, new)
-        self._step(Input.SDP)
+            self._moved_target = None if back else self._new_target(old, new)
+        self._step(Input.BACK if back else Input.SDP)
         return True
 
     def _new_target(self, old: Expectation, new: Expectation) -> Endpoint | None:
@@ -343,6 +349,7 @@ class Latch:
         if self.state in (State.EXPECTING, State.MOVING):
             self.learned_at = now
         self._step(Input.PACKET)
+        self._home = self.expectation.anchor if self.expectation else None
         self._moved_target = None
         # A report says nothing of the RTP beside it; else nothing of the old source counts any more.
         self._last = (Trace(now) if seen.reporter is None else self._last).after(seen, now)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mediaproxy.control import MediaPort, MediaRequest
 from mediaproxy.events import Side
+from mediaproxy.relay.offers import Transaction
 
 _REMEMBERED = 64
 "Answers kept per call. Only retransmissions ask again, within 32 s."
@@ -61,8 +62,10 @@ class Memory:
         self._last: dict[_Counter, int] = {}
         self._offers: defaultdict[tuple[Side, str], deque[int]] = defaultdict(lambda: deque(maxlen=8))
         "(requester, callee's tag) -> CSeq of requests that had SDP."
-        self._late: set[tuple[Side, str]] = set()
-        "(who offered in a response, callee's tag), until the answer comes in an ACK or PRACK."
+        self._late: dict[tuple[Side, str], Transaction | None] = {}
+        """(who offered in a response, callee's tag) -> the request that this hangs on, if that can still be refused.
+        Until the answer comes in an ACK or PRACK."""
+        self._refused: deque[Transaction] = deque(maxlen=8)
 
     def answer(self, question: MediaRequest, sender: Side) -> Ports | None:
         """What the same question was answered; None: it is new."""
@@ -81,8 +84,11 @@ class Memory:
         }
 
     def stale(self, question: MediaRequest, sender: Side) -> bool:
-        """Whether a question with a higher CSeq of the same count has been answered."""
+        """Whether a question with a higher CSeq of the same count has been answered, or its request refused."""
         asked = _counter(question, sender)
+        by = Transaction(requester=asked.requester, tag=asked.tag, cseq=question.cseq)
+        if by in self._refused and question.status < 200:  # a 2xx has the last word all the same
+            return True
         same = [
             cseq
             for known, cseq in self._last.items()
@@ -102,15 +108,29 @@ class Memory:
         asked = [*self._offers[sender.other, tag], *self._offers[sender.other, ""]]
         return question.cseq not in asked
 
-    def note(self, question: MediaRequest, sender: Side) -> None:
-        """A new question was taken into account."""
+    def late_offer(self, question: MediaRequest, sender: Side) -> Transaction | None:
+        """What the offer hangs on that the question's SDP answers, if that can still be refused."""
+        return self._late.get((sender.other, callee_tag(question, sender)))
+
+    def refuse(self, by: Transaction) -> None:
+        """A request was refused: its SDP and those of its provisional answers are of no use any more."""
+        self._refused.append(by)
+        self._late = {offered: late for offered, late in self._late.items() if late != by}
+        self._answers = {
+            key: ports
+            for key, ports in self._answers.items()
+            if (key.requester, key.cseq) != (by.requester, by.cseq) or by.tag not in (key.sender, key.receiver)
+        }
+
+    def note(self, question: MediaRequest, sender: Side, by: Transaction | None) -> None:
+        """A new question was taken into account. ``by``: the request that it hangs on, if that can still be refused."""
         tag = callee_tag(question, sender)
         if question.status == 0:
             if self.offers(question, sender):
                 self._offers[sender, tag].append(question.cseq)
-            self._late.discard((sender.other, tag))
+            self._late.pop((sender.other, tag), None)
         elif self.offers(question, sender):
-            self._late.add((sender, tag))
+            self._late[sender, tag] = by
         self._last[_counter(question, sender)] = question.cseq
 
     def newest(self, sender: Side) -> int:

@@ -4,16 +4,19 @@ A MediaRequest comes in, a reply with ports and the effects go out. It must neve
 question, and never change anything because of an old one, or of one that it refuses.
 """
 
+from dataclasses import replace
+
 import msgspec
 
 from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Party
 from mediaproxy.control import Stream as Sdp
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.events import Side, StreamChanged
+from mediaproxy.events import Side
 from mediaproxy.relay.call import Call
-from mediaproxy.relay.effects import Effect, Report
+from mediaproxy.relay.effects import Effect
 from mediaproxy.relay.leg import Leg
 from mediaproxy.relay.memory import Ports, callee_tag
+from mediaproxy.relay.offers import Change, Transaction
 from mediaproxy.relay.stream import Stream, disabled
 
 
@@ -53,12 +56,15 @@ class Negotiation:
         known = None if own else call.memory.answer(question, self._sender)
         fresh = own or (known is None and not call.memory.stale(question, self._sender))
         lent = self._lend(leg, own) if fresh else {}
+        change = self._change(leg, own, lent) if fresh else None
         if leg is not None and leg not in call.legs:
             call.legs.append(leg)
         self._wake(leg, fresh)
         if fresh:
             self._take_in(leg, own, lent)
-            self._apply(leg)
+            self._apply(leg, change)
+        if question.status >= 200 and leg is not None:
+            call.offers.accepted(Transaction(requester=self._sender.other, tag=leg.tag, cseq=question.cseq))
         if self._locks and leg is not None:
             self._effects += call.lock(leg, self._now)
         ports = known if known is not None else self._ports(call.streams_of(leg))
@@ -162,6 +168,37 @@ class Negotiation:
         end = stream.end(self._sender.other)
         return None if end.closed else end.media_port(sdp)
 
+    # -- what may be refused
+
+    def _hangs_on(self, leg: Leg) -> Transaction | None:
+        """The request on whose fate this SDP hangs; None: on none, or on the INVITE that began the call."""
+        question, memory = self._question, self._call.memory
+        if question.status >= 200:
+            return None
+        if question.status:
+            by = Transaction(requester=self._sender.other, tag=leg.tag, cseq=question.cseq)
+            return by if leg.answered else None
+        if not memory.offers(question, self._sender):
+            return memory.late_offer(question, self._sender)
+        return Transaction(requester=self._sender, tag=leg.tag, cseq=question.cseq)
+
+    def _change(self, leg: Leg | None, own: bool, lent: dict[int, Stream]) -> Change | None:
+        """How to undo what is about to be done; None: nobody can refuse it."""
+        by = self._hangs_on(leg) if leg is not None else None
+        if leg is None or by is None:
+            return None
+        before = self._call.said(leg, self._sender)
+        return Change(
+            by=by,
+            leg=leg,
+            side=self._sender,
+            before=before,
+            after=before.voucher,
+            lent=tuple(lent.values()),
+            own=own,
+            founded=leg not in self._call.legs,
+        )
+
     # -- state
 
     def _wake(self, leg: Leg | None, fresh: bool) -> None:
@@ -179,23 +216,26 @@ class Negotiation:
             self._effects += call.revive(self._now)
             self._locks = True
 
-    def _apply(self, leg: Leg | None) -> None:
+    def _apply(self, leg: Leg | None, change: Change | None) -> None:
         """Take the SDP into account."""
         call, question, side = self._call, self._question, self._sender
-        party = leg.party if side is Side.CALLEE and leg is not None else call.caller
+        party = call.party(leg, side)
         party.tell(question)
+        if change is not None:
+            call.offers.note(replace(change, after=party.voucher))
+        elif leg is not None:
+            call.offers.last(leg, side)
         call.dialog_id = question.dialog_id or call.dialog_id
-        before = {id(stream): stream.sdp.get(side) for stream in call.all_streams()}
+        before = call.described()
         if side is Side.CALLEE and leg is not None and leg.streams is None:
             self._apply_callee(leg)
         else:
             self._describe(call.streams_of(leg))
         moved = call.expect(leg, self._now)
-        for stream in call.all_streams():
-            self._compare(stream, before.get(id(stream)))
+        self._effects += call.compare(before, self._now)
         if moved:
             call.changed = self._now
-        call.memory.note(question, side)
+        call.memory.note(question, side, change.by if change is not None else None)
         self._effects += call.sync(self._now)
 
     def _apply_callee(self, leg: Leg) -> None:
@@ -222,27 +262,6 @@ class Negotiation:
                 continue
             sdp = self._question.streams[index] if index < len(self._question.streams) else disabled(stream)
             stream.sdp[self._sender] = sdp
-
-    def _compare(self, stream: Stream, before: Sdp | None) -> None:
-        """Tell of a change of what was expected of a stream."""
-        after = stream.sdp.get(self._sender)
-        if before is None or after is None or _expected(before) == _expected(after):
-            return
-        self._call.changed = stream.changed = self._now
-        stream.one_way.clear()
-        change = StreamChanged(
-            at=self._now,
-            call_id=self._call.call_id,
-            stream=stream.index,
-            side=self._sender,
-            sdp=after.endpoint,
-            held=stream.held,
-        )
-        self._effects.append(Report(change))
-
-
-def _expected(sdp: Sdp) -> tuple[object, ...]:
-    return (sdp.endpoint, sdp.held, sdp.direction)
 
 
 def _at(streams: list[Stream | None], index: int) -> Stream | None:
