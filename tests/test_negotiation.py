@@ -140,6 +140,18 @@ def test_limits(changed: dict[str, object], says: str, status: int) -> None:
     assert says in reply.error and reply.status == status and len(bench.calls) == 1
 
 
+def test_hundreds_of_streams() -> None:
+    """As many as max_streams, each with ports of its own; one more is refused and costs nothing."""
+    bench = Bench(port_min=20000, port_max=20998, max_streams=250)
+    streams = tuple(stream(f"10.0.0.1:{4000 + 2 * n}") for n in range(251))
+    assert bench.invite(streams).status == 488 and bench.flows == {} and len(bench.calls) == 0
+    offered, answered = ports_of(bench.invite(streams[:250], cseq=2)), ports_of(bench.answer(streams[:250], cseq=2))
+    assert len({*offered, *answered}) == 500
+    assert bench.media(bench.alice, bench.bob, streams, cseq=3).status == 488
+    assert len(bench.packet(BOB, at(f"{V4}:{offered[249]}"))) == 1, "the call goes on"
+    assert bench.bye().error == "" and bench.calls.ports_cooling == 500
+
+
 def test_old_offers_change_nothing_and_get_the_same_ports_of() -> None:
     bench = Bench()
     first = ports_of(bench.invite(cseq=5))

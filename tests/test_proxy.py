@@ -233,6 +233,14 @@ def test_responses_keep_their_order_while_the_media_arm_thinks(world: World) -> 
     assert world.sent() == [f"200 > {A}"]
 
 
+def test_an_offer_of_thousands_of_streams_is_refused(world: World) -> None:
+    world.receive(request(body=SDP + b"m=a 1 RTP/AVP 0\r\n" * 3500), ALICE)
+    answer = world.take(f"488 > {A}").response
+    assert "more than 1024 streams" in (answer.header("Warning") or "")
+    assert kinds(world.questions) == [EndRequest], "nothing to relay, nobody rings"
+    assert world.sent() == []
+
+
 @pytest.mark.parametrize("status", [407, 488, 491, 606])
 @pytest.mark.parametrize("method", ["INVITE", "UPDATE", "PRACK"])
 def test_a_refused_offer_ends_nothing_and_is_taken_back(world: World, method: str, status: int) -> None:

@@ -389,6 +389,18 @@ def test_what_is_wrong_with_a_message_is_told(asked: Message, error: str) -> Non
     assert planned.complete(relay(60000)) is asked
 
 
+@pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
+def test_thousands_of_streams_are_refused_unread(line_end: str) -> None:
+    """64 KiB of m= lines: counted, not parsed."""
+    lines = SDP.split("\r\n")[:5]
+    most = ask(message("INVITE", body=line_end.join([*lines, *["m=a 1 RTP/AVP 0"] * 1024])))
+    assert len(media(most).streams) == 1024
+    for number in (1025, 4000):
+        planned = ask(message("INVITE", body=line_end.join([*lines, *["m=a 1 RTP/AVP 0"] * number])))
+        assert planned.failure(None) == Failure(status=488, reason="SDP: more than 1024 streams")
+        assert planned.request is None and planned.complete(relay(60000)) is planned.message
+
+
 def test_an_unreadable_answer_still_confirms_the_call() -> None:
     planned = ask(message("SIP/2.0 200 OK", body="v=0\r\nm=\r\n"))
     assert isinstance(planned.request, ConfirmRequest)

@@ -48,6 +48,8 @@ _MEDIA_METHODS = frozenset(("INVITE", "ACK", "UPDATE", "PRACK"))
 "Requests that may carry an offer or an answer (RFC 3264, 3311, 3262)."
 _REFUSABLE = _MEDIA_METHODS - {"ACK"}
 "Those of them that have responses."
+_MOST_STREAMS = 1024
+"No relay carries more (relay.max_streams), so more are not read: 4 000 fit into 64 KiB, and take 70 ms."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,14 +200,18 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
     if not negotiates(message):
         return Plan(message=message)
     part = sdp_part(message)
+    status = 400
     try:
+        if part is not None and Sdp.count(part.sdp) > _MOST_STREAMS:
+            status = 488
+            raise SdpError(f"more than {_MOST_STREAMS} streams")
         sdp = Sdp.parse(part.sdp) if part is not None else None
     except SdpError as error:
         return Plan(
             message=message,
             request=_confirm(message, policy, facts) if confirms else None,
             error=f"SDP: {error}",
-            status=400,
+            status=status,
         )
     if sdp is not None and sdp.streams:
         request = _media(message, sdp, arrival, policy, facts)

@@ -157,6 +157,8 @@ class Calls:
     # -- questions
 
     def _media(self, question: MediaRequest, now: float) -> tuple[MediaReply, list[Effect]]:
+        if len(question.streams) > self._settings.max_streams:
+            return MediaReply(error=f"more than {self._settings.max_streams} streams", status=488), []
         question = msgspec.structs.replace(question, streams=tuple(map(_clean, question.streams)))
         ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and self._board.pool.ours(s.endpoint))
         if ours and all(s.endpoint is None or i in ours for i, s in enumerate(question.streams)):

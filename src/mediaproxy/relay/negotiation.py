@@ -47,8 +47,6 @@ class Negotiation:
     def run(self) -> tuple[MediaReply, list[Effect]]:
         """Answer. Refusal if that is not possible."""
         call, question = self._call, self._question
-        if len(question.streams) > call.board.settings.max_streams:
-            raise Refusal(f"more than {call.board.settings.max_streams} streams", 488)
         leg = self._find_leg()
         if leg is not None and leg.ended:
             raise Refusal("this leg of the call has ended", 481)

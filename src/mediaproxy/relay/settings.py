@@ -95,8 +95,8 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     "Packets per second and stream to an address that is not the signalling one, until it has sent (calls.md 5)."
     max_calls: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     "Calls at a time; a further one is refused."
-    max_streams: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
-    "Streams of one call."
+    max_streams: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 256
+    "Streams of one call; an offer of more is refused. Each takes two pairs of ports."
     max_legs: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
     "Callee legs of one call, forks that failed not counted."
     tos: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None

@@ -5,6 +5,7 @@ parses. Peers' bytes raise nothing but SdpError. Lines that nobody here understa
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from mediaproxy.control import Direction, MediaPort, Stream
@@ -13,6 +14,7 @@ from mediaproxy.sdp.payloads import payload_types
 from mediaproxy.sdp.rewrite import IcePolicy, rewrite, uses_ice
 from mediaproxy.sdp.section import RTCP, Block, Section, blocks, split
 
+_STREAM = re.compile(rb"(?:\A|[\r\n])m=")
 _DIRECTIONS = {direction.value: direction for direction in Direction}
 
 
@@ -35,6 +37,11 @@ class Sdp:
         sdp = cls(bytes(body))
         sdp._read()
         return sdp
+
+    @staticmethod
+    def count(body: bytes) -> int:
+        """The number of m= lines, without reading the body: who limits it can do so before it costs something."""
+        return len(_STREAM.findall(body))
 
     def __bytes__(self) -> bytes:
         return self._body
