@@ -3,7 +3,7 @@
 import pytest
 
 from mediaproxy.edge.binding import Binding
-from mediaproxy.edge.fork import Target, aimed, best, groups, of_binding, shared
+from mediaproxy.edge.fork import Target, aimed, best, groups, of_binding, shared, version_of
 from mediaproxy.edge.hop import Hop
 from mediaproxy.edge.settings import Listener, Transport
 from mediaproxy.endpoint import Endpoint
@@ -119,3 +119,33 @@ def test_best_response(statuses: tuple[int, ...], chosen: int) -> None:
 
 def test_best_of_none() -> None:
     assert best([]) is None
+
+
+V6 = Endpoint("2001:db8::20", 5060)
+REQUEST_URI = Uri.parse("sip:bob@203.0.113.5")
+
+
+@pytest.mark.parametrize(
+    ("targets", "version"),
+    [
+        ([of_binding(binding("bob", BOB))], 4),
+        ([of_binding(binding("bob", V6))], 6),
+        ([of_binding(binding("bob", V6)), of_binding(binding("bob", V6.with_port(9)))], 6),
+        ([of_binding(binding("bob", BOB)), of_binding(binding("bob", V6))], 0),
+        ([of_binding(binding("bob", V6, received=NATTED, nat=True))], 4),
+        ([of_binding(binding("bob", V6)), Target(uri=f"sip:bob@{BOB}", unreachable=True)], 6),
+        ([of_binding(binding("bob", V6, path=("<sip:203.0.113.6;lr>",)))], 6),
+        ([of_binding(binding("bob", BOB, contact="sip:bob@phone.example"))], 0),
+        ([Target(uri="nonsense")], 0),
+        ([Target(next_hop=Uri.parse("sip:[2001:db8::7];transport=tcp"))], 6),
+        ([Target(next_hop=Uri.parse("sip:gateway.example"))], 0),
+        ([Target()], 4),
+        ([], 0),
+    ],
+    ids=[
+        *["v4", "v6", "two-v6", "mixed", "nat64", "unreachable", "behind-a-path", "name", "broken"],
+        *["gateway", "gateway-by-name", "request-uri", "nobody"],
+    ],
+)
+def test_ip_version_of_targets(targets: list[Target], version: int) -> None:
+    assert version_of(targets, REQUEST_URI) == version

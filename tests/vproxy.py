@@ -129,8 +129,10 @@ class World:
                     self.questions.append(question)
                     if then is not None and self.held is not None:
                         self.held.append(effect)
-                    elif then is not None:
-                        self.perform(then(self.reply_to(question), self.now))
+                        continue
+                    answer = self.reply_to(question)
+                    if then is not None:
+                        self.perform(then(answer, self.now))
                 case Resolve(uri, then):
                     self.perform(then(self.names.get(uri.host, ()), self.now))
                 case Refused(_, text):
@@ -147,8 +149,8 @@ class World:
             return
         self.outbox.append(Out(effect.hop, message, effect))
 
-    @staticmethod
-    def reply_to(question: Question) -> MediaReply:
+    def reply_to(self, question: Question) -> MediaReply:
+        """What the media arm says."""
         if not isinstance(question, MediaRequest):
             return MediaReply()
         return MediaReply(ports=tuple(port_for(number) for number, _ in enumerate(question.streams)))
@@ -165,7 +167,9 @@ class World:
         message = parse(bytes(message))
         check(message)
         connection = self.network.connection(transport, source)
-        inbound = Inbound(source, transport, EDGE.with_port(transport.default_port), connection)
+        listener = self.network.facing(transport, source)
+        assert listener is not None
+        inbound = Inbound(source, transport, listener.bind, connection)
         take = self.proxy.request if isinstance(message, Request) else self.proxy.response
         self.perform(take(message, inbound, self.now))  # type: ignore[arg-type]  # the pair fits
 

@@ -147,7 +147,8 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     "The sender is RTP-asymmetric: sends from one port, listens on another (calls.md 8)."
     streams: tuple[Stream, ...] = ()
     receiver_version: int = 0
-    "IP version wanted for the side that reads the answer: 4, 6, or 0 = as the sender's SDP (or as learned before)."
+    """IP version wanted for the side that reads the answer: 4, 6, or 0 = as the sender's SDP (or as learned before),
+    as if the relay has no address of the version wanted."""
     dialog_id: str = ""
     relay_wish: str = ""
     "Relay that the door asks for (2.x media_relay); empty = the dispatcher chooses."

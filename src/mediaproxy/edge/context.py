@@ -14,7 +14,7 @@ from mediaproxy.edge.alarms import Alarms
 from mediaproxy.edge.branch import Branch
 from mediaproxy.edge.dialogs import Attempt, Dialogs
 from mediaproxy.edge.effects import Ask, Effect, Resolve
-from mediaproxy.edge.fork import Target, aimed, best, shared
+from mediaproxy.edge.fork import Target, aimed, best, version_of, shared
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.media import Facts, Media, Plan
 from mediaproxy.edge.settings import Listener
@@ -78,6 +78,7 @@ class Context:
         self._in_dialog = job.in_dialog
         self._invite = job.request.method == "INVITE"
         self._attempt = job.attempt
+        self._caller_version = job.inbound.source.version
         self._request = job.request
         "What is forked: with the relay's ports in its SDP, as soon as these are known."
         self._groups = list(job.groups)
@@ -102,13 +103,18 @@ class Context:
             self._desk.dialogs.begin(self._attempt)
         if self._invite:
             effects += self._respond(self._desk.answer(job.request, 100), now)
-        plan = self._desk.media.plan(job.arrived, job.inbound)
+        plan = self._desk.media.plan(job.arrived, job.inbound, self._facts(version_of(job.groups[0], job.request.uri)))
         if isinstance(plan.request, MediaRequest):
             ask = Ask(plan.request, lambda reply, at: self._prepared(plan, reply, at))
             return [*effects, ask]
         if plan.request is not None:
             effects.append(Ask(plan.request))
         return effects + self._prepared(plan, None, now)
+
+    def _facts(self, reader: int) -> Facts:
+        """About a message with SDP. ``reader``: the IP version of whom it is for; within a dialog the media arm knows
+        it better, from what it has carried."""
+        return Facts(in_dialog=self._in_dialog, receiver_version=0 if self._in_dialog else reader)
 
     def _prepared(self, plan: Plan, reply: MediaReply | None, now: float) -> list[Effect]:
         if self._concluded:
@@ -186,7 +192,7 @@ class Context:
             if self._concluded and response.status < 200:
                 continue  # behind a final response it would only confuse
             media = self._desk.media
-            plan = media.plan(response, inbound, Facts(in_dialog=self._in_dialog))
+            plan = media.plan(response, inbound, self._facts(self._caller_version))
             fixed = self._desk.repaired(response, inbound).remove_value("Via", 0)  # §16.7 step 3
             if isinstance(plan.request, MediaRequest):
                 self._busy = True

@@ -100,6 +100,24 @@ def aimed(request: Request, target: Target, local: Listener | None) -> tuple[Req
     return message, Hop(transport, remote, local.bind if facing and local is not None else None, connect=not natted)
 
 
+def version_of(targets: Iterable[Target], uri: Uri) -> int:
+    """The IP version by which all these targets are reached: 4 or 6; 0: they differ, or a name says nothing. ``uri``:
+    the Request-URI, for a target that leaves it as it is."""
+    versions = {_version(target, uri) for target in targets if not target.unreachable}
+    return versions.pop() if len(versions) == 1 else 0
+
+
+def _version(target: Target, uri: Uri) -> int:
+    """Where its REGISTER came from says most; behind a Path, only the contact says anything of the phone."""
+    if target.hop is not None:
+        return target.hop.remote.version
+    try:
+        endpoint = (Uri.parse(target.uri) if target.uri else target.next_hop or uri).endpoint
+    except SipError:
+        return 0
+    return endpoint.version if endpoint is not None else 0
+
+
 _SALVAGEABLE = (401, 407, 415, 420, 484)
 "Responses that let the caller try again better (RFC 3261 §16.7 step 6)."
 

@@ -131,7 +131,7 @@ class Negotiation:
         example = _at(self._call.streams, index) or next((s for s in self._call.streams if s is not None), None)
         other = self._sender.other
         version = wish or (example.end(other).pair.rtp.version if example else self._known_version() or place.version)
-        if not wish and settings.address(version) is None:
+        if settings.address(version) is None:
             version = place.version
         for needed in (place.version, version):
             if settings.address(needed) is None:
