@@ -14,7 +14,7 @@ from mediaproxy.edge.alarms import Alarms
 from mediaproxy.edge.branch import Branch
 from mediaproxy.edge.dialogs import Attempt, Dialogs
 from mediaproxy.edge.effects import Ask, Effect, Resolve
-from mediaproxy.edge.fork import Target, aimed, best, version_of, shared
+from mediaproxy.edge.fork import Target, aimed, best, shared, version_of
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.media import Facts, Media, Plan
 from mediaproxy.edge.settings import Listener
