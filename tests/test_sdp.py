@@ -82,6 +82,24 @@ def test_where_media_is_wanted(lines: tuple[str, ...], endpoint: str | None) -> 
 
 
 @pytest.mark.parametrize(
+    ("lines", "places"),
+    [
+        pytest.param(("c=IN IP4 phone.lan", AUDIO), ["192.0.2.9:5004"], id="host-name"),
+        pytest.param((AUDIO,), ["192.0.2.9:5004"], id="no-c-at-all"),
+        pytest.param(("c=IN IP6 fe80::1%eth0", AUDIO), ["192.0.2.9:5004"], id="zone"),
+        pytest.param((*SESSION, AUDIO), ["192.168.1.10:5004"], id="address"),
+        pytest.param((*SESSION, AUDIO, AUDIO, "c=IN IP4 x"), ["192.168.1.10:5004", "192.0.2.9:5004"], id="one-of-two"),
+        pytest.param(("c=IN IP4 phone.lan", "m=audio 0 RTP/AVP 0"), [None], id="rejected"),
+        pytest.param(("c=IN IP4 phone.lan", "m=message 5004 TCP/MSRP *"), [None], id="not-carried"),
+    ],
+)
+def test_a_name_stands_for_the_phone(lines: tuple[str, ...], places: list[str | None]) -> None:
+    streams = Sdp.parse(body(*lines)).streams_at("192.0.2.9")
+    assert [str(stream.endpoint) if stream.endpoint else None for stream in streams] == places
+    assert all(stream.rtcp is None or stream.endpoint is not None for stream in streams)
+
+
+@pytest.mark.parametrize(
     ("lines", "rtcp"),
     [
         pytest.param((AUDIO,), "192.168.1.10:5005", id="next-port"),

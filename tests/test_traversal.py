@@ -300,6 +300,29 @@ def test_the_phones_address(asked: Message, source: str, facts: Facts, expected:
     assert phone == PhoneAddress(endpoint=Endpoint.parse(expected) if expected else None, known_by=known_by)
 
 
+NAMED = SDP.replace("c=IN IP4 192.168.1.10", "c=IN IP4 phone.lan")
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [(PHONE, "198.51.100.7:5004"), (PROXY, None), ("[2001:db8::7]:5060", "[2001:db8::7]:5004")],
+    ids=["phone", "behind-a-proxy", "ipv6"],
+)
+def test_a_host_name_in_sdp_means_the_phone_itself(source: str, place: str | None) -> None:
+    planned = ask(message("INVITE", body=NAMED), source=source)
+    (stream,) = planned.streams
+    assert stream.endpoint == (Endpoint.parse(place) if place else None)
+    sent = planned.complete(relay(60000) if place else relay(0))
+    assert (b"c=IN IP4 203.0.113.5" in sent.body, b"phone.lan" in sent.body) == (bool(place), not place)
+
+
+def test_a_host_name_never_means_a_trusted_proxy() -> None:
+    """Another stream's public address is why the proxy's counts as the phone's."""
+    body = PUBLIC_SDP + "m=video 5006 RTP/AVP 96\r\nc=IN IP4 phone.lan\r\n"
+    request = media(ask(message("INVITE", body=body), source=PROXY))
+    assert request.phone.endpoint == Endpoint.parse(PROXY) and request.streams[1].endpoint is None
+
+
 @pytest.mark.parametrize(
     ("uri", "party"),
     [

@@ -75,7 +75,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     endpoint: Endpoint | None = None
     """Where the sender says it wants media: c= address and m= port; ``0.0.0.0:PORT`` for an old-style hold.
     None: it gets no ports, because the port is 0 (rejected, disabled), no relay carries the transport (TCP, MSRP), or
-    c= has a host name."""
+    c= has a host name and the phone's address, which is meant by it, is unknown."""
     rtcp: Endpoint | None = None
     "Where it says it wants RTCP (a=rtcp, else port + 1); None without a port, for udptl, or with rtcp_mux only."
     rtcp_mux: bool = False

@@ -263,7 +263,7 @@ def _connection_warnings(sdp: Sdp, section: Section) -> Iterator[str]:
             yield "there is no c= line for it"
         return
     if connection.address is None:
-        yield f"c= has the host name {connection.text}: only addresses are relayed"
+        yield f"c= has {connection.text}, which is no usable address: the phone's own is meant, if it is known"
     elif connection.addrtype.upper() != f"IP{Endpoint(connection.address, 0).version}":
         yield f"c= says {connection.addrtype} for {connection.text}"
     if len(section.connections) > 1:

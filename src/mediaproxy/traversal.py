@@ -136,7 +136,9 @@ class Plan:
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        """The streams of the message's SDP; empty without SDP."""
+        """The streams of the message's SDP, as the media arm is told of them; empty without SDP."""
+        if isinstance(self.request, MediaRequest):
+            return self.request.streams
         return self.sdp.streams if self.sdp is not None else ()
 
     def failure(self, reply: MediaReply | None) -> Failure | None:
@@ -277,6 +279,8 @@ def _confirm(message: Message, policy: Policy, facts: Facts) -> ConfirmRequest:
 
 def _media(message: Message, sdp: Sdp, arrival: Arrival, policy: Policy, facts: Facts) -> MediaRequest:
     sender, receiver = _parties(message, policy)
+    phone = phone_address(message, arrival, policy, sdp.streams, facts.address)
+    place = phone.endpoint
     return MediaRequest(
         call_id=message.call_id,
         sender=sender,
@@ -285,11 +289,12 @@ def _media(message: Message, sdp: Sdp, arrival: Arrival, policy: Policy, facts: 
         sdp_hash=sdp.hash,
         status=_status(message),
         branch=_branch(message, facts),
-        phone=phone_address(message, arrival, policy, sdp.streams, facts.address),
+        phone=phone,
         contact=contact_uri(message) if facts.contact is None else facts.contact,
         user_agent=message.user_agent,
         asymmetric=policy.rtp_asymmetric.matches(message.user_agent),
-        streams=sdp.streams,
+        # A phone that tells a name instead of an address means itself.
+        streams=sdp.streams if place is None or policy.trusts(place.address) else sdp.streams_at(place.address),
         receiver_version=facts.receiver_version,
         dialog_id=facts.dialog_id,
         relay_wish=facts.relay_wish,

@@ -12,9 +12,10 @@ from mediaproxy.control import Direction, MediaPort, Stream
 from mediaproxy.endpoint import Endpoint, ip_address
 from mediaproxy.sdp.payloads import payload_types
 from mediaproxy.sdp.rewrite import IcePolicy, rewrite, uses_ice
-from mediaproxy.sdp.section import RTCP, Block, Section, blocks, split
+from mediaproxy.sdp.section import RTCP, Block, Connection, Section, blocks, split
 
 _STREAM = re.compile(rb"(?:\A|[\r\n])m=")
+_NOWHERE = Connection(line=0, addrtype="", text="", address=None)
 _DIRECTIONS = {direction.value: direction for direction in Direction}
 
 
@@ -78,6 +79,14 @@ class Sdp:
             self._streams = tuple(_stream(session, section) for section in sections)
         return self._streams
 
+    def streams_at(self, host: str) -> tuple[Stream, ...]:
+        """The same, where a c= line with a host name (RFC 8866 §5.7) or none at all stands for ``host``, an IP
+        address: names are not looked up here."""
+        session, sections = self._read()
+        if all((section.connection or session.connection or _NOWHERE).address for section in sections):
+            return self.streams
+        return tuple(_stream(session, section, host) for section in sections)
+
     def with_ports(self, ports: Sequence[MediaPort | None], *, ice: IcePolicy = IcePolicy.REMOVE) -> "Sdp":
         """The same body with relay endpoints in it: one MediaPort per m= line; None leaves that stream as it is.
 
@@ -101,8 +110,8 @@ class Sdp:
         return self._blocks
 
 
-def _stream(session: Block, section: Section) -> Stream:
-    endpoint = _endpoint(session, section)
+def _stream(session: Block, section: Section, host: str = "") -> Stream:
+    endpoint = _endpoint(session, section, host)
     return Stream(
         kind=section.kind,
         transport=section.transport,
@@ -116,11 +125,9 @@ def _stream(session: Block, section: Section) -> Stream:
     )
 
 
-def _endpoint(session: Block, section: Section) -> Endpoint | None:
-    connection = section.connection or session.connection
-    if not section.port or not section.carried or connection is None or connection.address is None:
-        return None
-    return Endpoint(connection.address, section.port)
+def _endpoint(session: Block, section: Section, host: str) -> Endpoint | None:
+    address = (section.connection or session.connection or _NOWHERE).address or host
+    return Endpoint(address, section.port) if address and section.port and section.carried else None
 
 
 def _rtcp(section: Section, endpoint: Endpoint | None) -> Endpoint | None:
