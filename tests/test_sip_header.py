@@ -36,6 +36,8 @@ INSTANCE = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"'
         ("<tel:+1;isub=2>;q=0.5", "", "tel:+1;isub=2", {"q": "0.5"}),
         ("tel:+1;isub=2", "", "tel:+1", {"isub": "2"}),
         ('"Joe" <sip:a@b>;;;;', "Joe", "sip:a@b", {}),
+        ("Bob sip:a@b", "Bob", "sip:a@b", {}),
+        ("Bob\tB.\r\n  Smith sip:a@b ; tag = 1", "Bob\tB. Smith", "sip:a@b", {"tag": "1"}),
     ],
 )
 def test_name_addr(text: str, display: str, uri: str, params: dict[str, str]) -> None:
@@ -59,6 +61,9 @@ def test_name_addr(text: str, display: str, uri: str, params: dict[str, str]) ->
         "<sip:a@b>, <sip:c@d>",
         "< sip:a@b >",
         "sip:a@b x",
+        "sip:a@b sip:c@d",
+        "Bob *",
+        '"Bob" sip:a@b',
         "alan@jasomi.com",
         "a b",
         "** ",

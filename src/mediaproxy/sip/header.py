@@ -28,7 +28,11 @@ __all__ = ["CSeq", "NameAddr", "Params", "Uri", "Via"]
 
 # All up to an angle bracket that does not stand in a quoted string
 _DISPLAY = re.compile(r'((?:[^"<]++|"(?:[^"\\]++|\\.)*+")*+)<', re.DOTALL)
-_BARE = re.compile(r"[ \t\r\n]*+([^; \t\r\n]++)[ \t\r\n]*+(?=;|\Z)")
+# A URI without brackets. Words before it are a display name, against RFC 3261 §25.1: OpenSER took them so.
+_BARE = re.compile(
+    rf"[ \t\r\n]*+(?:(?:{TOKEN.pattern}+[ \t\r\n]++)+(?=[A-Za-z][A-Za-z0-9+.\-]*+:))?"
+    r"([^; \t\r\n]++)[ \t\r\n]*+(?=;|\Z)"
+)
 _CSEQ = re.compile(rf"[ \t\r\n]*+([0-9]++)[ \t\r\n]++({TOKEN.pattern})[ \t\r\n]*+")
 _STAR = Uri(text="*", scheme="", host_at=1, params_at=1, headers_at=1, params=Params(""))
 
@@ -109,7 +113,7 @@ class NameAddr(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def display(self) -> str:
         """The display name without its quotes, escapes resolved; "" if there is none."""
-        return unquote(unfold(self.text[: self.uri_at - 1])) if self.bracketed else ""
+        return unquote(unfold(self.text[: self.uri_at - self.bracketed]))
 
     @property
     def tag(self) -> str:
