@@ -100,6 +100,7 @@ def test_private_addresses(host: str, private: bool) -> None:
         pytest.param(['"x, <sip:y@198.51.100.7>" <sip:a@10.0.0.1>'], True, id="address-in-the-name"),
         pytest.param(["sip:a@10.0.0.1:5062;transport=udp"], True, id="no-brackets"),
         pytest.param(["sips:a@10.0.0.1"], True, id="sips"),
+        pytest.param(["Bob sip:a@10.0.0.1"], True, id="bare-name-and-no-brackets"),
     ],
 )
 def test_bit_1_private_contact(values: list[str], fires: bool) -> None:
@@ -124,6 +125,8 @@ def test_bit_1_private_contact(values: list[str], fires: bool) -> None:
         pytest.param("[2001:DB8::7]:5060", "[2001:db8::7]:5060", False, False, id="ipv6-by-value"),
         pytest.param("[2001:db8:0:0:0:0:0:7]", "[2001:db8::7]:5060", False, False, id="ipv6-spelled-out"),
         pytest.param("[2001:db8::8]", "[2001:db8::7]:5060", True, False, id="ipv6-differs"),
+        pytest.param("[fe80::7%eth0]", "[fe80::7]:5060", False, False, id="zone"),
+        pytest.param("[fe80::7]", "[fe80::7%en1]:5060", False, False, id="zone-of-ours"),
         pytest.param("198.51.100.7:34567", "[::ffff:198.51.100.7]:34567", False, False, id="mapped-source"),
         pytest.param("198.51.100.7:34567;received=198.51.100.7", SOURCE, True, False, id="received"),
         pytest.param("198.51.100.7:34567;received", SOURCE, True, False, id="received-without-value"),
@@ -194,6 +197,12 @@ def test_the_verdicts_say_why() -> None:
             id="no-brackets",
         ),
         pytest.param(
+            ["Bob sip:bob@10.0.0.1:5062;q=1"],
+            ["Bob sip:bob@198.51.100.7:34567;q=1"],
+            ["Bob sip:bob@198.51.100.7:5062;q=1"],
+            id="bare-name-and-no-brackets",
+        ),
+        pytest.param(
             ['<sip:a:pw@10.0.0.1;transport=tcp;maddr=10.0.0.2?X=y>;q=0.5;+sip.instance="<urn:uuid:1>"'],
             ['<sip:a:pw@198.51.100.7:34567;transport=tcp;maddr=10.0.0.2?X=y>;q=0.5;+sip.instance="<urn:uuid:1>"'],
             ['<sip:a:pw@198.51.100.7;transport=tcp;maddr=10.0.0.2?X=y>;q=0.5;+sip.instance="<urn:uuid:1>"'],
@@ -254,6 +263,7 @@ def test_fix_contact(before: list[str], after: list[str] | None, asymmetric: lis
         pytest.param("sip:a@[fd00::2]", "198.51.100.7:5060", "sip:a@198.51.100.7:5060", id="ipv6-contact"),
         pytest.param("sip:a@[2001:DB8:0::7]:5060", "[2001:db8::7]:5060", "sip:a@[2001:DB8:0::7]:5060", id="same-value"),
         pytest.param("sip:a@198.51.100.7:9", "[::ffff:198.51.100.7]:9", "sip:a@198.51.100.7:9", id="mapped-source"),
+        pytest.param("sip:a@[fe80::7%25eth0]:9", "[fe80::7]:9", "sip:a@[fe80::7%25eth0]:9", id="zone"),
     ],
 )
 def test_fix_contact_of_both_families(uri: str, source: str, fixed: str) -> None:
@@ -323,6 +333,11 @@ def test_received_and_rport(params: str, source: str, noted: str, forced: str) -
     message = request(via=f"{via}{params}{rest}")
     assert note_source(message, arrival(source)) == request(via=f"{via}{noted}{rest}")
     assert force_rport(message, arrival(source)) == request(via=f"{via}{forced}{rest}")
+
+
+def test_a_zone_in_via_is_no_other_address() -> None:
+    message = request(via="SIP/2.0/UDP [fe80::7%eth0]:5060;branch=x")
+    assert note_source(message, arrival("[fe80::7]:5060")) is message
 
 
 def test_a_name_in_via_is_noted_with_its_address() -> None:

@@ -92,7 +92,7 @@ def _source_differs(message: Message, arrival: Arrival, sip_asymmetric: bool) ->
     said_port = 5060 if via.port is None else via.port
     if "received" in via.params:
         reason = f"the top Via came with received={via.received}"
-    elif address_text(via.host) != address:
+    elif _plain(via.host) != address:
         reason = f"the packet came from {address}, the top Via says {via.host}"
     elif said_port != port and not sip_asymmetric:
         said = "5060 (by default)" if via.port is None else via.port
@@ -176,7 +176,7 @@ def fix_uri(uri: Uri, source: Endpoint, sip_asymmetric: bool = False) -> Uri:
     """A sip: or sips: URI that leads to ``source``; the same one if it does so already (RFC 3261 §19.1.2: ports)."""
     address = _address(source)
     said = uri.endpoint
-    if said is not None and said.address == address and (sip_asymmetric or said.port == source.port):
+    if said is not None and _address(said) == address and (sip_asymmetric or said.port == source.port):
         return uri
     return uri.with_host_port(address, uri.port if sip_asymmetric else source.port)
 
@@ -191,7 +191,7 @@ def note_source(message: _M, arrival: Arrival) -> _M:
     if not message.is_request or via is None:
         return message
     params = via.params
-    differs = address_text(via.host) != _address(arrival.source)
+    differs = _plain(via.host) != _address(arrival.source)
     if not differs and "rport" not in params and "received" not in params:
         return message
     return _with_source(message, via, arrival.source, "rport" in params)
@@ -231,5 +231,10 @@ def _top_via(message: Message) -> Via | None:
 
 def _address(endpoint: Endpoint) -> str:
     """Its address without an IPv6 zone, and as IPv4 if it is mapped."""
-    plain = endpoint.address.partition("%")[0]
-    return address_text(plain) or plain
+    return _plain(endpoint.address) or endpoint.address
+
+
+def _plain(host: str) -> str | None:
+    """The address that a host is, in canonical text without brackets and zone (which is the host's own business: RFC
+    4007 §6); None for a name."""
+    return address_text(host.strip("[]").partition("%")[0])
