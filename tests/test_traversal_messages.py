@@ -109,8 +109,11 @@ def response(status: int, contact: str) -> Message:
         pytest.param(response(302, "10.1.1.1"), None, "10.1.1.1", id="redirection"),
         pytest.param(response(200, "192.0.2.99"), None, "192.0.2.99", id="public-may-be-a-proxys-phone"),
         pytest.param(response(200, "192.0.2.99"), True, "198.51.100.7:34567", id="public-but-wrong"),
-        pytest.param(response(200, "198.51.100.7:5060"), True, "198.51.100.7:5060", id="own-other-port"),
-        pytest.param(response(200, "phone.example.com"), True, "phone.example.com", id="host-name"),
+        pytest.param(response(200, "198.51.100.7:5060"), True, "198.51.100.7:34567", id="own-other-port"),
+        pytest.param(response(200, "198.51.100.7:5060"), None, "198.51.100.7:5060", id="other-port-of-a-proxy"),
+        pytest.param(response(200, "198.51.100.7:34567"), True, "198.51.100.7:34567", id="right"),
+        pytest.param(response(200, "phone.lan"), True, "198.51.100.7:34567", id="host-name"),
+        pytest.param(response(200, "phone.lan"), None, "phone.lan", id="host-name-of-a-proxy"),
     ],
 )
 def test_responses_are_repaired(asked: Message, is_direct: bool | None, contact: str) -> None:
@@ -118,6 +121,19 @@ def test_responses_are_repaired(asked: Message, is_direct: bool | None, contact:
     assert repaired.message.header("contact") == f"<sip:b@{contact}>"
     assert repaired.nat is (repaired.message is not asked)
     assert repaired.message.headers("via") == asked.headers("via")
+
+
+def test_a_sip_asymmetric_phone_answers_with_its_own_port() -> None:
+    asked = message("SIP/2.0 200 X", "Server: ipDialog SipTone II", "Contact: <sip:b@198.51.100.7:5060>")
+    assert repair(asked, arrival(), POLICY, direct=True).message is asked
+
+
+def test_the_phones_of_a_trusted_proxy_are_its_own_business() -> None:
+    """It is on their side of the NAT, and in their way: with its address for theirs, a BYE would not get beyond it."""
+    asked = response(200, "10.1.1.1")
+    repaired = repair(asked, arrival(PROXY), POLICY)
+    assert repaired.message is asked and not repaired.nat
+    assert repair(asked, arrival(PROXY), POLICY, direct=True).message.header("contact") == "<sip:b@203.0.113.50:5060>"
 
 
 def test_star_is_no_contact_to_repair() -> None:
