@@ -87,6 +87,14 @@ Stream 1: audio over RTP/AVP
         ),
         pytest.param(message("INVITE", "Via: x"), PHONE, "not readable", id="broken-via"),
         pytest.param(message("SIP/2.0 200 OK"), PHONE, "tests 2 and 4 say nothing", id="response"),
+        pytest.param(message("SIP/2.0 200 OK"), PHONE, "client_nat_test(1): -1, no NAT seen", id="public-response"),
+        pytest.param(
+            message("SIP/2.0 200 OK", "Contact: <sip:b@10.1.1.1>"),
+            PHONE,
+            "client_nat_test(1): 1, behind a NAT",
+            id="private-response",
+        ),
+        pytest.param(message("INVITE", body=SDP + "a=crypto:1 x y\r\n"), PHONE, "has SRTP keys in the SDP", id="sdes"),
         pytest.param(message("SIP/2.0 200 OK", body=SDP), PROXY, "unknown: only a trusted proxy's", id="unknown-phone"),
         pytest.param(
             message("INVITE", "User-Agent: ipDialog SipTone", body=PUBLIC_SDP),

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 
 from mediaproxy.control import KnownBy, MediaRequest, PhoneAddress, Stream, encode
 from mediaproxy.endpoint import Endpoint, Scope, scope
-from mediaproxy.nat import Arrival, Verdict, client_nat_test, contacts, fix_contact, fix_uri, force_rport, nat_tests
+from mediaproxy.nat import (
+    CONTACT_PRIVATE,
+    Arrival,
+    Verdict,
+    client_nat_test,
+    contacts,
+    fix_contact,
+    fix_uri,
+    force_rport,
+    nat_tests,
+)
 from mediaproxy.sdp import IcePolicy, Sdp, Section
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Message, Request, Response
@@ -37,7 +47,7 @@ class Explanation:
     tests: tuple[Verdict, ...]
     "Each test of client_nat_test, in the order 1, 2, 4."
     behind_nat: bool
-    "client_nat_test with the tests of the policy."
+    "client_nat_test with the tests of the policy; in a response test 1 alone says something of its sender."
     fixed: Message | None
     "What fix_contact makes of the message, whatever the tests say; None: there is nothing to fix."
     plan: Plan
@@ -57,13 +67,14 @@ def explain(message: Message, arrival: Arrival, policy: Policy, facts: Facts | N
     """Judge one message as it was captured."""
     asymmetric = policy.sip_asymmetric.matches(message.user_agent)
     tests = nat_tests(message, arrival, asymmetric)
-    behind_nat = client_nat_test(message, arrival, policy.nat_tests, asymmetric)
+    chosen = CONTACT_PRIVATE if isinstance(message, Response) else policy.nat_tests
+    behind_nat = client_nat_test(message, arrival, chosen, asymmetric)
     planned = plan(message, arrival, policy, facts or Facts())
     phone = planned.request.phone if isinstance(planned.request, MediaRequest) else None
     warnings = tuple(_shown(line) for line in _warnings(message, arrival, planned))
     chapters = [
         Chapter(title="Message", lines=_shown_all(_message(message, arrival, policy))),
-        Chapter(title="NAT test", lines=_shown_all(_tests(message, tests, policy, behind_nat))),
+        Chapter(title="NAT test", lines=_shown_all(_tests(message, tests, chosen, behind_nat))),
         Chapter(title="Contact", lines=_shown_all(_contacts(message, arrival, asymmetric))),
         Chapter(title="Via", lines=_shown_all(_via(message, arrival))),
     ]
@@ -109,10 +120,10 @@ def _message(message: Message, arrival: Arrival, policy: Policy) -> Iterator[str
             yield f"it is {name}-asymmetric, by {pattern!r}: it listens on another port than it sends from"
 
 
-def _tests(message: Message, tests: tuple[Verdict, ...], policy: Policy, behind_nat: bool) -> Iterator[str]:
+def _tests(message: Message, tests: tuple[Verdict, ...], chosen: int, behind_nat: bool) -> Iterator[str]:
     for verdict in tests:
         yield f"{verdict.test}: {'YES' if verdict.fired else 'no '} {verdict.reason}"
-    yield f"client_nat_test({policy.nat_tests}): {'1, behind a NAT' if behind_nat else '-1, no NAT seen'}"
+    yield f"client_nat_test({chosen}): {'1, behind a NAT' if behind_nat else '-1, no NAT seen'}"
     if isinstance(message, Response):
         yield "in a response the top Via is our own: tests 2 and 4 say nothing about its sender"
 
@@ -183,6 +194,8 @@ def _stream(stream: Stream, phone: PhoneAddress | None, planned: Plan) -> Iterat
         yield f"has ICE: STUN passes, its lines {kept}"
     if stream.dtls:
         yield "has a DTLS fingerprint: DTLS passes, the relay cannot hear what is said"
+    if stream.sdes:
+        yield "has SRTP keys in the SDP: they pass, and so does SRTP"
     if stream.endpoint is not None and phone is not None and isinstance(planned.request, MediaRequest):
         yield from _ranks(stream, stream.endpoint, phone, planned.request.asymmetric)
 
@@ -192,7 +205,9 @@ def _ranks(stream: Stream, wanted: Endpoint, phone: PhoneAddress, asymmetric: bo
     named = wanted.address not in _UNSPECIFIED
     public = scope(wanted.address) is Scope.PUBLIC
     signalling = phone.endpoint
-    yield f"rank 1: {wanted}" if named else "rank 1: nobody, the SDP names no address (hold)"
+    yield (
+        f"rank 1: {wanted}" if named else f"rank 1: nobody, the SDP names no address{' (hold)' if stream.held else ''}"
+    )
     yield f"rank 2: {wanted.address}, any port" if public else f"rank 2: nobody, {wanted.address} is not public"
     yield (
         "rank 3: nobody, the phone's address is unknown"
