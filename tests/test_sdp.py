@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mediaproxy.control import Direction, PayloadType, Stream
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.sdp import Sdp, SdpError
+from tests.sip_corpus import quickly
 
 HEAD = "v=0\r\no=- 1 1 IN IP4 192.168.1.10\r\ns=-\r\n"
 
@@ -111,6 +112,8 @@ def test_a_name_stands_for_the_phone(lines: tuple[str, ...], places: list[str | 
         pytest.param((AUDIO, "a=rtcp:x", "a=rtcp:7000"), "192.168.1.10:7000", id="unreadable-one-skipped"),
         pytest.param((AUDIO, "a=rtcp:70000"), "192.168.1.10:5005", id="out-of-range"),
         pytest.param((AUDIO, "a=rtcp:123456"), "192.168.1.10:5005", id="too-long"),
+        pytest.param((AUDIO, "a=rtcp:6000;x"), "192.168.1.10:5005", id="number-with-a-tail"),
+        pytest.param((AUDIO, "a=rtcp:60\x8500 IN IP4 10.0.0.9"), "192.168.1.10:5005", id="number-with-a-byte-in-it"),
         pytest.param((AUDIO, "a=rtcp:0"), None, id="unwanted"),
         pytest.param((AUDIO, "a=rtcp-mux"), "192.168.1.10:5005", id="mux-may-be-refused"),
         pytest.param((AUDIO, "a=rtcp-mux-only"), None, id="mux-only"),
@@ -134,6 +137,13 @@ def test_where_rtcp_is_wanted(lines: tuple[str, ...], rtcp: str | None) -> None:
         pytest.param((*SESSION, AUDIO, "a=inactive"), Direction.INACTIVE, True, id="inactive"),
         pytest.param(("c=IN IP4 0.0.0.0", AUDIO), Direction.SENDRECV, True, id="old-hold"),
         pytest.param(("c=IN IP6 0:0:0:0:0:0:0:0", AUDIO), Direction.SENDRECV, True, id="old-hold-ipv6"),
+        pytest.param(
+            ("c=IN IP4 0.0.0.0", "m=audio 9 UDP/TLS/RTP/SAVPF 0", "a=ice-ufrag:x"),
+            Direction.SENDRECV,
+            False,
+            id="candidates-follow",
+        ),
+        pytest.param(("c=IN IP4 0.0.0.0", "m=audio 9 RTP/AVP 0"), Direction.SENDRECV, True, id="old-hold-at-port-9"),
         pytest.param((*SESSION, AUDIO, "a=sendonly:x"), Direction.SENDRECV, False, id="no-property-attribute"),
         pytest.param((*SESSION, AUDIO, "a=SendOnly"), Direction.SENDRECV, False, id="names-are-case-sensitive"),
         pytest.param((*SESSION, AUDIO, "a=sendonly "), Direction.SENDONLY, True, id="space-at-the-end"),
@@ -233,6 +243,17 @@ def test_the_hash_stands_for_the_bytes() -> None:
     assert one.hash == same.hash != other.hash
     assert len(one.hash) == 16
     assert one == same and one != other and len({one, same, other}) == 2
+
+
+@pytest.mark.parametrize(("line", "sdes"), [("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x", True), ("a=x", False)])
+def test_srtp_with_its_keys_in_the_sdp_is_seen(line: str, sdes: bool) -> None:
+    assert [stream.sdes for stream in Sdp.parse(body(*SESSION, SHORT, line, SHORT)).streams] == [sdes, False]
+
+
+def test_many_streams_behind_many_attributes_take_no_time() -> None:
+    sdp = Sdp.parse(body(*["a=x"] * 7000, "a=inactive", *["m=a 1 RTP/ 0"] * 2000))
+    with quickly(0.2):
+        assert {stream.direction for stream in sdp.streams} == {Direction.INACTIVE}
 
 
 def test_sections_show_what_stands_there() -> None:

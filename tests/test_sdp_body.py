@@ -21,6 +21,7 @@ def part(headers: bytes, content: bytes = SDP) -> bytes:
     [
         pytest.param(SDP, "application/sdp", "", id="plain"),
         pytest.param(SDP, "Application/SDP ; charset=x", "", id="case-and-parameters"),
+        pytest.param(SDP, "application / sdp", "", id="space-around-the-slash"),
         pytest.param(SDP, None, "", id="no-content-type"),
         pytest.param(SDP, "application/sdp", "identity", id="identity"),
         pytest.param(ISUP + part(b"Content-Type: application/sdp\r\n") + b"--b 1--\r\n", MIXED, "", id="second-part"),

@@ -54,6 +54,10 @@ class EndCause(StrEnum):
     "An operator ended the call."
 
 
+DISCARD_PORT = 9
+"RFC 8840 §4.1.1: the port, at 0.0.0.0, of an offer whose ICE candidates are to follow."
+
+
 class PayloadType(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One RTP payload type of an m= line (RFC 3551 table for the static ones, a=rtpmap otherwise)."""
 
@@ -86,6 +90,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     "The stream has ICE (a=ice-ufrag or a=candidate, media or session level): STUN passes."
     dtls: bool = False
     "The stream has a=fingerprint (media or session level): DTLS passes."
+    sdes: bool = False
+    "The stream has a=crypto (RFC 4568): SRTP whose keys stand in the SDP. To the relay it is like any RTP."
 
     @property
     def rtp(self) -> bool:
@@ -94,8 +100,10 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def held(self) -> bool:
-        """Whether the sender put the stream on hold: sendonly, inactive, or 0.0.0.0 (calls.md 11)."""
-        if self.endpoint is not None and self.endpoint.address in ("0.0.0.0", "::"):
+        """Whether the sender put the stream on hold: sendonly, inactive, or 0.0.0.0 (calls.md 11). 0.0.0.0 with port 9
+        is no hold where ICE is: its candidates are to follow (RFC 8840 §4.1.1)."""
+        place = self.endpoint
+        if place is not None and place.address in ("0.0.0.0", "::") and not (self.ice and place.port == DISCARD_PORT):
             return True
         return self.direction in (Direction.SENDONLY, Direction.INACTIVE)
 

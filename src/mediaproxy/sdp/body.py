@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mediaproxy.sip.grammar import Params, canonical, unfold, unquote
+from mediaproxy.sip.grammar import WS, Params, canonical, unfold, unquote
 
 _DEEPEST = 4
 "Multiparts within multiparts that are looked into."
@@ -78,7 +78,7 @@ def _find(body: bytes, entity: _Entity, depth: int) -> SdpPart | None:
     if entity.start == entity.end or entity.encoded:
         return None
     kind, semicolon, rest = entity.content_type.partition(";")
-    kind = kind.strip().lower()
+    kind = "/".join(part.strip(WS) for part in kind.lower().split("/"))  # RFC 3261 §25.1 SLASH
     if kind == "application/sdp":
         return SdpPart(body=body, start=entity.start, end=entity.end, lengths=entity.lengths)
     if not kind.startswith("multipart/") or depth >= _DEEPEST:

@@ -76,7 +76,7 @@ class Sdp:
         """The streams as a relay needs them, one per m= line, in order."""
         if self._streams is None:
             session, sections = self._read()
-            self._streams = tuple(_stream(session, section) for section in sections)
+            self._streams = _streams(session, sections)
         return self._streams
 
     def streams_at(self, host: str) -> tuple[Stream, ...]:
@@ -85,7 +85,7 @@ class Sdp:
         session, sections = self._read()
         if all((section.connection or session.connection or _NOWHERE).address for section in sections):
             return self.streams
-        return tuple(_stream(session, section, host) for section in sections)
+        return _streams(session, sections, host)
 
     def with_ports(self, ports: Sequence[MediaPort | None], *, ice: IcePolicy = IcePolicy.REMOVE) -> "Sdp":
         """The same body with relay endpoints in it: one MediaPort per m= line; None leaves that stream as it is.
@@ -110,7 +110,12 @@ class Sdp:
         return self._blocks
 
 
-def _stream(session: Block, section: Section, host: str = "") -> Stream:
+def _streams(session: Block, sections: Sequence[Section], host: str = "") -> tuple[Stream, ...]:
+    direction = _direction(session) or Direction.SENDRECV
+    return tuple(_stream(session, section, direction, host) for section in sections)
+
+
+def _stream(session: Block, section: Section, direction: Direction, host: str) -> Stream:
     endpoint = _endpoint(session, section, host)
     return Stream(
         kind=section.kind,
@@ -118,10 +123,11 @@ def _stream(session: Block, section: Section, host: str = "") -> Stream:
         endpoint=endpoint,
         rtcp=_rtcp(section, endpoint),
         rtcp_mux=section.has("rtcp-mux", "rtcp-mux-only"),
-        direction=_direction(section) or _direction(session) or Direction.SENDRECV,
+        direction=_direction(section) or direction,
         payload_types=payload_types(section.formats, section.values("rtpmap")) if section.rtp else (),
         ice=uses_ice(section, session),
         dtls=section.has("fingerprint") or session.has("fingerprint"),
+        sdes=section.has("crypto"),
     )
 
 

@@ -8,7 +8,7 @@ A stream without a MediaPort keeps its address, its port and its lines, whatever
 from collections.abc import Sequence
 from enum import StrEnum
 
-from mediaproxy.control import MediaPort
+from mediaproxy.control import DISCARD_PORT, MediaPort
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.sdp.section import CONNECTION, MEDIA, RTCP, Block, Connection, Section
 
@@ -20,10 +20,6 @@ class IcePolicy(StrEnum):
     "They go, so both phones take the relay's address as plain RTP phones do."
     KEEP = "keep"
     "They stay: phones may find a direct path; those that insist on RFC 8839 §4.2.5 see a mismatch and give ICE up."
-
-
-_DISCARD_PORT = 9
-"RFC 8840 §4.1.1: an offer that will trickle its candidates says port 9 at 0.0.0.0; that is no hold."
 
 
 _ICE = frozenset(("candidate", "remote-candidates", "end-of-candidates"))
@@ -113,10 +109,10 @@ class _Target:
 
 
 def _held(connection: Connection | None, section: Section, session: Block) -> bool:
-    """Whether the hold that a c= line expresses shall stay."""
+    """Whether the hold that a c= line expresses shall stay; as ``control.Stream.held``."""
     if connection is None or not connection.held:
         return False
-    return not (section.port == _DISCARD_PORT and uses_ice(section, session))
+    return not (section.port == DISCARD_PORT and uses_ice(section, session))
 
 
 def _connections(

@@ -24,7 +24,7 @@ MEDIA = re.compile(r"m=[ \t]*(\S+)[ \t]+([0-9]+)(?:/([0-9]+))?[ \t]+(\S+)([^\r\n
 # RFC 8866 §5.7: c=<nettype> <addrtype> <connection-address>[/<ttl>[/<number of addresses>]]
 CONNECTION = re.compile(r"c=[ \t]*(\S+)[ \t]+(\S+)[ \t]+(\S+)", re.ASCII)
 # RFC 3605 §2.1: a=rtcp:<port> [<nettype> <addrtype> <connection-address>]
-RTCP = re.compile(r"a=rtcp:[ \t]*([0-9]{1,5})(?![0-9])(?:[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+))?", re.ASCII)
+RTCP = re.compile(r"a=rtcp:[ \t]*([0-9]{1,5})(?!\S)(?:[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+))?", re.ASCII)
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
