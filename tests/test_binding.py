@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaproxy.edge.binding import Binding, canonical_aor
+from mediaproxy.edge.binding import Binding, canonical_aor, same_uri
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri
@@ -39,6 +39,32 @@ def test_no_address_of_record(text: str, status: int) -> None:
     with pytest.raises(SipError) as error:
         canonical_aor(Uri.parse(text))
     assert error.value.status == status
+
+
+# RFC 3261 §19.1.4: its own examples, and a few more
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp", True),
+        ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5", True),
+        ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;newparam=5", True),
+        ("sip:biloxi.com;transport=tcp;method=REGISTER", "sip:biloxi.com;method=REGISTER;transport=tcp", True),
+        ("sip:a@b?to=x&priority=urgent", "sip:a@b?priority=urgent&to=x", True),
+        ("sip:a@[2001:db8::1]", "SIP:a@[2001:DB8:0::1]", True),
+        ("SIP:ALICE@AtLanTa.CoM", "sip:alice@AtLanTa.CoM", False),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060", False),
+        ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp", False),
+        ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off", False),
+        ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting", False),
+        ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4", False),
+        ("sip:bob:a@h", "sip:bob:b@h", False),
+        ("sip:h", "sip:bob@h", False),
+        ("sip:bob@h", "sips:bob@h", False),
+    ],
+)
+def test_equal_uris(one: str, other: str, same: bool) -> None:
+    assert same_uri(Uri.parse(one), Uri.parse(other)) is same
+    assert same_uri(Uri.parse(other), Uri.parse(one)) is same
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="<>@:\x7f"), min_size=1))

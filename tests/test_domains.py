@@ -20,6 +20,7 @@ def at(address: str, port: int = 5060, transport: Transport = UDP, advertise: st
 
 
 LISTENERS = (at("192.168.1.1"), at("10.0.0.2", advertise="198.51.100.1"), at("fd00::1"))
+ODD = at("10.0.0.3", 15060)
 HOST = ("127.0.0.1", "192.168.1.5", "198.51.100.7", "100.64.0.1", "::1", "fd00::5", "2001:db8::5")
 
 
@@ -40,12 +41,24 @@ HOST = ("127.0.0.1", "192.168.1.5", "198.51.100.7", "100.64.0.1", "::1", "fd00::
         ("sip:bob@[fd00::1]", True),
         ("sip:bob@[fd00:0::1]", True),
         ("sip:bob@203.0.113.1", False),
+        ("sip:bob@10.0.0.3", True),
+        ("sip:bob@10.0.0.3:5060", False),
+        ("sip:bob@10.0.0.3:15060", True),
         ("tel:+4930", False),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_ours(uri: str, ours: bool) -> None:
-    assert Domains(EdgeSettings(domains=("Example.COM",)), LISTENERS).owns(Uri.parse(uri)) == ours
+    assert Domains(EdgeSettings(domains=("Example.COM",)), (*LISTENERS, ODD)).owns(Uri.parse(uri)) == ours
+
+
+def test_a_place_at_our_address_is_not_us() -> None:
+    domains = Domains(EdgeSettings(), (ODD,))
+    domains.learn("10.0.0.99")
+    for text in ("sip:bob@10.0.0.3", "sip:bob@10.0.0.99"):
+        assert domains.owns(Uri.parse(text)), "as an address of record"
+        assert not domains.owns(Uri.parse(text), exactly=True), "as the Contact of a phone there"
+    assert domains.owns(Uri.parse("sip:bob@10.0.0.3:15060"), exactly=True)
 
 
 def test_hosts_for_the_media_arm() -> None:
@@ -60,6 +73,8 @@ def test_learned_hosts() -> None:
     assert not domains.learn("home.test"), "nothing new"
     assert domains.owns(Uri.parse("sip:bob@home.test"))
     assert not domains.learn("192.168.1.1")
+    assert domains.learn("203.0.113.5")
+    assert domains.owns(Uri.parse("sip:bob@203.0.113.5")), "a number that is not ours, behind a port that is forwarded"
     assert not Domains(EdgeSettings(domains=("a.test",))).learn("b.test"), "who named domains means these"
 
 

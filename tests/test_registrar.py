@@ -188,6 +188,17 @@ def test_the_same_private_contact_again(source: Endpoint, call_id: str, bindings
     assert len(phones.table) == bindings
 
 
+def test_one_uri_written_in_two_ways() -> None:
+    """RFC 3261 §10.3 step 7: URIs are compared, not their text."""
+    phones = Phones()
+    phones.send(request("<sip:alice@Phone.test:5060;transport=TCP;x=1>"))
+    other = "<sip:%61lice@phone.TEST:5060;x=1;transport=tcp>"
+    outcome = phones.send(request(other, cseq=2))
+    assert headers(outcome, "Contact") == [f"{other};expires=3600"]
+    phones.send(request("<sip:alice@phone.test:5060;transport=tcp>;expires=0", cseq=3))
+    assert phones.table == {}
+
+
 def test_several_contacts_in_one_request() -> None:
     phones = Phones()
     one, two = "<sip:alice@192.168.1.10:5060>", "<sip:alice@192.168.1.10:5062;transport=tcp>"
@@ -227,6 +238,7 @@ def test_star_removes_all() -> None:
         pytest.param(["sip:a@h?Route=x"], None, id="question mark without brackets"),
         pytest.param(["<mailto:alice@example.com>"], None, id="mailto"),
         pytest.param(["not a uri"], None, id="no URI"),
+        pytest.param(["<sip:alice@192.0.2.9:0>"], None, id="port 0"),
     ],
 )
 def test_contacts_that_are_the_phones_fault(contacts: list[str], expires: str | None) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import msgspec
 
-from mediaproxy.endpoint import Endpoint, ip_address
+from mediaproxy.endpoint import Endpoint, address_text, ip_address
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri
 
@@ -63,6 +63,39 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 # What may stand unescaped in the user part: RFC 3261 §25.1 unreserved and user-unreserved.
 _PLAIN = "-_.!~*'()&=+$,;?/"
+
+
+def same_uri(one: Uri, other: Uri) -> bool:
+    """Whether two SIP URIs are equal (RFC 3261 §19.1.4): scheme, user, password, host, port and headers are, and so are
+    the parameters that both have; user, ttl, method, maddr and transport must be in both or in none."""
+    if one.text == other.text:
+        return True
+    if (one.scheme, one.port, _headers(one)) != (other.scheme, other.port, _headers(other)):
+        return False
+    if any(_decoded(a) != _decoded(b) for a, b in ((one.user, other.user), (one.password, other.password))):
+        return False
+    if _host(one) != _host(other):
+        return False
+    names = {*one.params, *other.params}
+    return all(_same_param(name, one.params.get(name), other.params.get(name)) for name in names)
+
+
+def _same_param(name: str, one: str | None, other: str | None) -> bool:
+    if one is None or other is None:
+        return name not in ("user", "ttl", "method", "maddr", "transport")
+    return unquote_to_bytes(one.lower().encode("latin-1")) == unquote_to_bytes(other.lower().encode("latin-1"))
+
+
+def _decoded(part: str | None) -> bytes | None:
+    return None if part is None else unquote_to_bytes(part.encode("latin-1"))
+
+
+def _headers(uri: Uri) -> list[str]:
+    return sorted(uri.headers.lower().split("&"))
+
+
+def _host(uri: Uri) -> str:
+    return address_text(uri.host) or uri.host.lower().rstrip(".")
 
 
 def canonical_aor(uri: Uri) -> str:

@@ -45,6 +45,8 @@ class Domains:
         "In the order of the configuration."
         self._open = settings.open
         self._learned: dict[str, None] = {}
+        self._named = set(self.configured)
+        "These and the learned ones."
         self._endpoints: set[Endpoint] = set()
         self._hosts: set[str] = set()
         self._ports: set[int] = set()
@@ -70,6 +72,7 @@ class Domains:
         if not self.catch_all or name in self._hosts or name in self._learned:
             return False
         self._learned[name] = None
+        self._named.add(name)
         return True
 
     def is_self(self, uri: Uri) -> bool:
@@ -77,17 +80,22 @@ class Domains:
         endpoint = uri.endpoint
         return endpoint is not None and endpoint in self._endpoints
 
-    def owns(self, uri: Uri) -> bool:
+    def owns(self, uri: Uri, *, exactly: bool = False) -> bool:
         """Whether we are responsible for the URI (RFC 3261 §16.4, §16.5). A phone on another port of our own address is
-        not us."""
+        not us. Our address without a port is us, too, even if no socket of ours has the default port: an address of
+        record has none. ``exactly``: a number is meant as a place, as in Route and in the Contact of a dialog."""
         if self.is_self(uri):
             return True
-        if uri.endpoint is not None:
-            return _canonical_host(uri.host) in self.configured
         host = _canonical_host(uri.host)
-        if host not in self.configured and host not in self._learned:
+        if uri.endpoint is None:
+            return host in self._named and (uri.port is None or uri.port in self._ports)
+        if host in self.configured:
+            return True
+        if exactly:
             return False
-        return uri.port is None or uri.port in self._ports
+        return (host in self._hosts and uri.port is None) or (
+            host in self._learned and (uri.port is None or uri.port in self._ports)
+        )
 
     def may_register(self, uri: Uri, source: Endpoint) -> bool:
         """Whether a phone at ``source`` may register an address of record with this host."""

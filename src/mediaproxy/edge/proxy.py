@@ -189,7 +189,7 @@ class Proxy:
         uri = request.uri
         if request.routes:
             return [(fork.Target(),)] if passed.privileged else Refusal(status=403, why="a Route to somebody else")
-        owned = self.domains.owns(uri)
+        owned = self.domains.owns(uri, exactly=routed.marked)
         if owned:
             bindings = self._bindings(uri, now)
             if uri.scheme == "sips":

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from mediaproxy.edge.binding import Binding, canonical_aor
+from mediaproxy.edge.binding import Binding, canonical_aor, same_uri
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.nat import Arrival, client_nat_test, fix_contact
 from mediaproxy.sip.grammar import SipError, seconds, unfold, unquote
@@ -219,12 +219,14 @@ def _wishes(registration: _Registration) -> list[_Wish]:
 
 
 def _same_uri(one: _Wish, other: _Wish) -> bool:
-    return one.sent.uri.text == other.sent.uri.text and (one.instance, one.reg_id) == (other.instance, other.reg_id)
+    return same_uri(one.sent.uri, other.sent.uri) and (one.instance, one.reg_id) == (other.instance, other.reg_id)
 
 
 def _check_contact(contact: NameAddr) -> None:
     if contact.uri.scheme not in ("sip", "sips"):
         raise SipError(f"Contact: the scheme {contact.uri.scheme[:20]} is not sip or sips", 416)
+    if contact.uri.port == 0:
+        raise SipError("Contact: port 0")
     if contact.uri.headers and not contact.bracketed:
         raise SipError("Contact: a URI with ? needs angle brackets")  # RFC 3261 §20.10
 
@@ -322,7 +324,7 @@ def _same_contact(wish: _Wish, binding: Binding, registration: _Registration) ->
 
     RFC 3261 compares URIs only; but two phones of a user, in two homes on the same LAN addresses, write the same one.
     """
-    if NameAddr.parse(binding.sent).uri.text != wish.sent.uri.text or wish.reg_id or binding.reg_id:
+    if wish.reg_id or binding.reg_id or not same_uri(NameAddr.parse(binding.sent).uri, wish.sent.uri):
         return False
     if wish.instance and binding.instance:
         return wish.instance == binding.instance

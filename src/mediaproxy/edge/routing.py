@@ -207,7 +207,7 @@ class Routes:
 
     def _is_ours(self, uri: Uri) -> bool:
         # A preloaded Route may name us by our domain (an outbound proxy in a phone's settings).
-        return self._domains.is_self(uri) or (not uri.user and bool(uri.host) and self._domains.owns(uri))
+        return self._domains.is_self(uri) or (not uri.user and bool(uri.host) and self._domains.owns(uri, exactly=True))
 
     def _is_our_maddr(self, uri: Uri) -> bool:
         return address_text(uri.params["maddr"]) in self._domains.hosts
