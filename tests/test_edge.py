@@ -227,13 +227,15 @@ async def test_phone_that_does_not_answer() -> None:
 # -- TCP phones (calls.md 18)
 
 
-async def test_tcp_phone_that_hung_up_is_not_reachable_at_once() -> None:
+async def test_tcp_phone_that_hung_up_is_not_reachable_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mediaproxy.edge")
     async with running(settings(listeners=ALL[:2])) as server, Phone("alice", server.at()) as alice:
         async with Phone("bob", server.at("tcp"), "tcp") as bob:
             await bob.register()
         async with asyncio.timeout(5):
             while any(binding.connection for binding in server.edge.registrations()):
                 await asyncio.sleep(0)
+        assert "sip:bob@example.com is unreachable: its connection from 127.0.0.1:" in caplog.text
         alice.request("INVITE", "sip:bob@example.com", body=sdp())
         assert (await alice.receive(480)).method == "INVITE"
         async with Phone("bob", server.at("tcp"), "tcp") as bob:

@@ -46,15 +46,15 @@ EVENTS: list[tuple[Event, str]] = [
     (CallAnswered(at=1.0, call_id="c", callee_tag="t"), "answered"),
     (
         StreamChanged(at=1.0, call_id="c", stream=1, side=Side.CALLER, sdp=SOURCE, held=True),
-        "stream 1: the caller wants its media at 203.0.113.66:4000, on hold",
+        "stream 2: the caller wants its media at 203.0.113.66:4000, on hold",
     ),
     (
         PeerLearned(at=1.0, call_id="c", stream=0, side=Side.CALLEE, source=SOURCE, rank=3),
-        "stream 0: media of the callee comes from 203.0.113.66:4000",
+        "stream 1: media of the callee comes from 203.0.113.66:4000",
     ),
     (
         SourceRefused(at=1.0, call_id="c", stream=0, side=Side.CALLEE, source=SOURCE, why="a stranger"),
-        "stream 0: refused 203.0.113.66:4000 at the port of the callee: a stranger",
+        "stream 1: refused 203.0.113.66:4000 at the port of the callee: a stranger",
     ),
     (OneWay(at=1.0, call_id="c", stream=0, silent=Side.CALLEE, seconds=10.2), "nothing from the callee for 10 s"),
     (CallRevived(at=1.0, call_id="c"), "lives on"),

@@ -310,7 +310,7 @@ async def started(settings: Config, places: Places) -> None:
         pytest.param({"edge": {"listeners": [{"transport": "udp", "bind": "127.0.0.1:1"}]}}, None, id="root may"),
         pytest.param(
             {"edge": {"listeners": [{"transport": "udp", "bind": "198.51.100.7:5060"}], "open": True}},
-            "relay address 198.51.100.7: Cannot assign requested address; set relay.addresses to addresses of this",
+            "relay address 198.51.100.7: Cannot assign requested address; media follows edge.listeners",
             id="not our address",
         ),
         pytest.param(
@@ -330,6 +330,21 @@ async def started(settings: Config, places: Places) -> None:
             id="an open server",
         ),
         pytest.param({"admin": {"group": "no-such-group"}}, "there is no group no-such-group", id="group"),
+        pytest.param(
+            {"edge": {"listeners": [{"transport": "udp", "bind": "10.99.98.97:5060"}]}},
+            "Cannot assign requested address; media follows edge.listeners: set these, or",
+            id="no address of this host",
+        ),
+        pytest.param(
+            {
+                "edge": {
+                    "listeners": [{"transport": "tls", "bind": "127.0.0.1:0"}],
+                    "tls": {"certificate": "/no/such.pem"},
+                },
+            },
+            "/no/such.pem: No such file or directory; look at edge.tls.certificate and edge.tls.key",
+            id="no certificate",
+        ),
     ],
 )
 async def test_what_keeps_it_from_starting(places: Places, change: dict[str, Any], error: str | None) -> None:
@@ -365,5 +380,5 @@ async def test_directories_and_files_in_the_way(places: Places, tmp_path: Path) 
         await started(config(), places)
     places.location.unlink()
     places.records.mkdir()
-    with pytest.raises(StartError, match=r"records\.jsonl: cannot write call records: Is a directory"):
+    with pytest.raises(StartError, match=r"records\.jsonl: cannot write call records: Is a directory; choose"):
         await started(config(), places)

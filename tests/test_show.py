@@ -94,7 +94,7 @@ ATTACKER = Refused(source=Endpoint("198.51.100.66", 6000), packets=412)
         ),
         pytest.param(
             with_callee(refused=(ATTACKER,), refused_packets=413),
-            "  ! audio 1: refused 1 packet from other sources at the callee's port",
+            "  ! audio 1: refused 1 packet more at the callee's port, unseen by whom",
             id="refused, not listed",
         ),
         pytest.param(
@@ -210,6 +210,10 @@ def test_records() -> None:
         "",
         "1 call",
     ]
+    silent = replace(RECORD, streams=(replace(STREAM, caller=UNHEARD, callee=UNHEARD),))
+    line = "  ! stream 1: no packet ever came, neither from caller nor from callee"
+    assert line in [one.plain for one in records([silent])]
+    assert line not in [one.plain for one in records([replace(silent, answered=None)])]
     failed = records([replace(RECORD, answered=None, reason=EndReason.FAILURE, status=486)])
     assert failed[0].plain == "never answered, failure 486  sip:alice@sip.test → sip:bob@sip.test"
     assert [line.plain for line in records([])] == ["no calls recorded"]

@@ -340,7 +340,7 @@ async def test_taken_port_is_named() -> None:
 
 async def test_missing_certificate_is_named() -> None:
     other = Bench(Limits(), Tls(certificate="/nowhere/cert.pem"))
-    with pytest.raises(OSError, match="cannot listen on tls:127.0.0.1:0: No such file"):
+    with pytest.raises(OSError, match="cannot listen on tls:127.0.0.1:0: /nowhere/cert.pem: No such file"):
         other.sockets.open((Listener(transport=TLS, bind=Endpoint("127.0.0.1", 0)),))
     await other.sockets.close()
 

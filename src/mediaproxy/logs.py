@@ -122,15 +122,15 @@ def describe(event: Event) -> str:
             return "answered"
         case StreamChanged():
             held = ", on hold" if event.held else ""
-            return f"stream {event.stream}: the {event.side} wants its media at {event.sdp or 'no port'}{held}"
+            return f"stream {event.stream + 1}: the {event.side} wants its media at {event.sdp or 'no port'}{held}"
         case PeerLearned():
             what = "RTCP" if event.rtcp else "media"
             moved = f", before from {event.before}" if event.before else ""
-            return f"stream {event.stream}: {what} of the {event.side} comes from {event.source}{moved}"
+            return f"stream {event.stream + 1}: {what} of the {event.side} comes from {event.source}{moved}"
         case SourceRefused():
-            return f"stream {event.stream}: refused {event.source} at the port of the {event.side}: {event.why}"
+            return f"stream {event.stream + 1}: refused {event.source} at the port of the {event.side}: {event.why}"
         case OneWay():
-            return f"stream {event.stream}: one-way, nothing from the {event.silent} for {event.seconds:.0f} s"
+            return f"stream {event.stream + 1}: one-way, nothing from the {event.silent} for {event.seconds:.0f} s"
         case CallRevived():
             return "lives on: it was answered while it was being given up"
         case CallEnded():

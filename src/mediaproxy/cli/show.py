@@ -138,7 +138,7 @@ def warnings(report: CallReport) -> list[str]:
             listed = sum(refused.packets for refused in side.refused)
             if side.refused_packets > listed:
                 rest = several(side.refused_packets - listed, "packet")
-                found.append(f"{_name(stream)}: refused {rest} from other sources at the {name}'s port")
+                found.append(f"{_name(stream)}: refused {rest} more at the {name}'s port, unseen by whom")
     return found
 
 
@@ -199,6 +199,15 @@ def records(found: Sequence[Record]) -> list[Text]:
     return lines
 
 
+def _never_heard(record: Record) -> list[str]:
+    """The sides of a call without any audio; one that is silent while the other speaks stands under ``silences``."""
+    return [
+        f"stream {stream.index + 1}: no packet ever came, neither from caller nor from callee"
+        for stream in record.streams
+        if not stream.held and not stream.caller.packets and not stream.callee.packets
+    ]
+
+
 def _record(record: Record) -> list[Text]:
     report = CallReport(
         call_id=record.call_id,
@@ -220,6 +229,8 @@ def _record(record: Record) -> list[Text]:
         f"stream {silence.stream + 1}: nothing heard from the {silence.silent.value} for {duration(silence.seconds)}"
         for silence in record.silences
     ]
+    if record.answered is not None:
+        told += _never_heard(record)
     if record.moves:
         told.append(f"media came from a new source {several(record.moves, 'time')}")
     if record.revived:

@@ -230,7 +230,11 @@ class Edge:
         self._sockets.send(hop, bytes(response), _ignore)
 
     def _disconnected(self, connection: str) -> None:
-        self._keepalive.saved(self.location.disconnected(connection), clock.now())
+        lost = self.location.disconnected(connection)
+        self._keepalive.saved(lost, clock.now())
+        if self._proxy is not None:
+            for binding in lost:
+                log.info("%s is unreachable: its connection from %s is gone", binding.aor, binding.received)
 
     # -- what goes out
 

@@ -33,7 +33,10 @@ Failed = Callable[[], None]
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
-    """The TLS of our listeners. OSError (ssl.SSLError) names what is wrong with the files."""
+    """The TLS of our listeners. OSError (ssl.SSLError) names what is wrong, and with which file."""
+    for name in (tls.certificate, tls.key or tls.certificate):
+        with open(name, "rb"):
+            pass  # the library would not say which one it cannot read
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tls.certificate, tls.key or None)
     return context

@@ -109,7 +109,8 @@ class Sockets:
                     opened = self.streams.listen(listener)
             except OSError as error:
                 self._close_udp()
-                where = f"cannot listen on {listener.transport}:{listener.bind}: {error.strerror or error}"
+                what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
+                where = f"cannot listen on {listener.transport}:{listener.bind}: {what}"
                 raise OSError(error.errno, where) from error
             self._listeners = (*self._listeners, opened)
 

@@ -126,7 +126,10 @@ class Server:
     async def _start_relay(self, stack: AsyncExitStack) -> RelayService:
         self._relay_settings = relay_settings(self.config.relay, listeners_of(self.config.edge))
         relay = RelayService(self._relay_settings, UserPlane(), self._rng, self._happened, name=RELAY)
-        with _told("cannot relay media", "set relay.addresses to addresses of this host"):
+        advice = "set relay.addresses to addresses of this host"
+        if not self.config.relay.addresses:
+            advice = f"media follows edge.listeners: set these, or {advice}"
+        with _told("cannot relay media", advice):
             await relay.start()
         stack.push_async_callback(relay.stop)
         return relay
@@ -236,10 +239,14 @@ def _told(what: str, advice: str = "") -> Iterator[None]:
         raise StartError(f"{what}: {error.strerror or error}{found and '; '}{found}") from error
 
 
+_ELSEWHERE = "choose another place with runtime_dir, state_dir and records.path"
 _ADVICE = {
-    errno.EACCES: "give this user the right to, or choose another place with runtime_dir and state_dir",
-    errno.ENOTDIR: "choose another place with runtime_dir and state_dir",
-    errno.EROFS: "choose another place with runtime_dir and state_dir",
+    errno.EACCES: f"give this user the right to, or {_ELSEWHERE}",
+    errno.EPERM: f"give this user the right to, or {_ELSEWHERE}",
+    errno.ENOENT: _ELSEWHERE,
+    errno.ENOTDIR: _ELSEWHERE,
+    errno.EISDIR: _ELSEWHERE,
+    errno.EROFS: _ELSEWHERE,
     errno.ENOSPC: "make room on the disk",
     errno.EEXIST: "move it away",
 }
