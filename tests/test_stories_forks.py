@@ -70,6 +70,24 @@ def test_early_media_of_two_forks_the_newest_is_heard() -> None:
     nothing_left(world)
 
 
+def test_early_media_of_two_forks_and_the_first_one_answers() -> None:
+    """The second one plays music, which the caller hears, until the first one lifts."""
+    world = World(strict=True)
+    alice, desk, mobile = fork(world, early=True, answers=(4.0, None))
+    desk.early_after, mobile.early_after = 0.5, 1.5
+    call = alice.call("bob")
+    world.net.run(1.4)
+    assert call.voice.tones() == {"bob"}
+    since = world.net.now + 0.3
+    world.net.run(2)
+    assert {heard.tone for heard in call.voice.heard if heard.at >= since} == {"bobby"}
+    world.net.run(1)
+    assert call.state == "up" and call.remote_tag == desk.last.tag
+    world.two_way(call, desk.last)
+    call.hang_up()
+    nothing_left(world)
+
+
 def test_second_183_of_the_same_phone_changes_nothing() -> None:
     world = World(strict=True)
     alice, bob = world.pair()
@@ -254,18 +272,7 @@ def test_late_offer(early: bool) -> None:
     nothing_left(world)
 
 
-def test_late_offer_in_a_re_invite() -> None:
-    """A re-INVITE without SDP asks for the other side's offer."""
-    world = World(strict=True)
-    call, answer = world.connect(*world.pair())
-    call.late_offer = True
-    call.reinvite()
-    world.net.run(1)
-    assert call.status == 200
-    world.two_way(call, answer)
-
-
-# Who is the caller when a call is relayed twice
+# Many
 
 
 def test_many_calls_at_once() -> None:

@@ -5,104 +5,18 @@ until its ACK (RFC 3261 §17, §13.3.1.4), so that lossy links are no special ca
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from mediaproxy.endpoint import Endpoint
+from tests.vcall import Call
 from tests.vmedia import Voice
 from tests.vnet import Datagram, Host, Internet, Timer
-from tests.vsip import Offer, Text, parameter, read_sdp, write_sdp
+from tests.vsip import Text, parameter, read_sdp
 
 DOMAIN = "example.net"
 T1 = 0.5
+__all__ = ["DOMAIN", "T1", "Call", "Phone"]
+
 REVERSED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
-
-
-@dataclass(kw_only=True)
-class Call:
-    """One dialog at one phone: its tags, its SDP and its voices."""
-
-    phone: "Phone"
-    call_id: str
-    tag: str
-    user: str
-    "The other user."
-    caller: bool
-    voices: list[Voice]
-    remote_tag: str = ""
-    target: str = ""
-    "Request-URI for the other side: its Contact."
-    cseq: int = 1
-    state: str = "calling"
-    "calling, ringing, up, over"
-    status: int = 0
-    "Of the last response to INVITE."
-    offer: Offer = field(default_factory=Offer)
-    late_offer: bool = False
-    cancelled: bool = False
-    invite: Text | None = None
-    "The INVITE being answered, or sent."
-    answer: Timer | None = None
-    "Retransmission of our 2xx."
-
-    @property
-    def voice(self) -> Voice:
-        """Its audio."""
-        return self.voices[0]
-
-    def sdp(self) -> str:
-        """Its SDP as it is now."""
-        return write_sdp(self.phone.name, self.phone.host.address(self.phone.version), self.offer, self.voices)
-
-    def aim(self, body: str) -> None:
-        """Media as the other side's SDP wants it."""
-        for voice, section in zip(self.voices, read_sdp(body), strict=False):
-            dead = section.endpoint.port == 0 or voice.kind in self.offer.dropped
-            mute = section.endpoint.address in ("0.0.0.0", "::")
-            speak = section.direction in ("sendrecv", "recvonly") and self.offer.direction in ("sendrecv", "sendonly")
-            there = None if dead or mute else section.endpoint
-            voice.aim(there, section.rtcp if there else None, speak)
-
-    def hang_up(self) -> None:
-        """BYE, and silence."""
-        self.over()
-        self.phone.request(self, "BYE")
-
-    def cancel(self) -> None:
-        """CANCEL of the INVITE that is not answered yet."""
-        self.cancelled = True
-        self.phone.cancel(self)
-
-    def reinvite(self, direction: str | None = None, *, zero: bool = False, method: str = "INVITE") -> None:
-        """A new offer. Without a change of anything it is a session timer's."""
-        new = direction or self.offer.direction
-        if (new, zero) != (self.offer.direction, self.offer.zero):
-            self.change()
-        self.offer.direction, self.offer.zero = new, zero
-        self.phone.offer(self, method)
-
-    def change(self) -> None:
-        """The next SDP is a new version."""
-        self.offer.version += 1
-
-    def add(self, kind: str) -> Voice:
-        """Another m-line from the next offer on."""
-        voice = self.phone.voice(kind)
-        self.voices.append(voice)
-        self.change()
-        return voice
-
-    def drop(self, kind: str) -> None:
-        """That m-line has port 0 from the next offer on."""
-        self.offer.dropped.add(kind)
-        self.change()
-
-    def over(self) -> None:
-        """The end, as this phone sees it."""
-        self.state = "over"
-        if self.answer:
-            self.answer.cancel()
-        for voice in self.voices:
-            voice.close()
 
 
 class Phone:
@@ -122,8 +36,12 @@ class Phone:
         self.answer_status = 200
         self.early: bool = False
         "183 with SDP and early media instead of 180."
+        self.early_after = 0.0
+        "Seconds of 180 before that."
         self.deaf_to: set[str] = set()
         "Methods it never gets to see: a phone that misses its BYE."
+        self.pracks = False
+        "It acknowledges provisional responses with SDP (RFC 3262), as callers do who ask for them to be reliable."
         self.reinvite_status = 200
         "How it answers a new offer within a call."
         self.takes_crossed = False
@@ -131,6 +49,8 @@ class Phone:
         self.sent: list[bytes] = []
         "All the SIP it ever sent."
         self.tone = name
+        self.host_name = ""
+        "Told in c= instead of its address."
         self.direction = "sendrecv"
         "Of the first SDP of its calls, if the other side's allows it."
         self.kinds = ["audio"]
@@ -175,9 +95,9 @@ class Phone:
     # requests
 
     def offer(self, call: Call, method: str) -> None:
-        """INVITE or UPDATE with the SDP as it is now (without for a late offer)."""
+        """INVITE, UPDATE or PRACK with the SDP as it is now (without for a late offer)."""
         call.cseq += 1
-        body = "" if call.late_offer and method == "INVITE" and call.state == "calling" else call.sdp()
+        body = "" if call.late_offer and method == "INVITE" else call.sdp()
         text = self._text(call, method, call.target, body)
         if method == "INVITE":
             call.invite = Text.read(text)
@@ -204,16 +124,16 @@ class Phone:
     def _ack(self, call: Call, response: Text) -> None:
         number = int(response.get("CSeq").split()[0])
         body = ""
-        if call.late_offer and call.state == "up" and response.body:
+        if call.late_offer and response.body:
             body, call.late_offer = call.sdp(), False
         self._send(self._text(call, "ACK", call.target, body, cseq=number, to=response.get("To")))
 
     def _answered(self, call: Call, response: Text) -> None:
-        """A response to INVITE or UPDATE."""
+        """A response to INVITE, UPDATE or PRACK."""
         call.status = response.status
         to_tag = parameter(response.get("To"), "tag")
         if response.status >= 300:
-            if call.state in ("calling", "ringing"):
+            if call.state in ("calling", "ringing") and response.method == "INVITE":
                 call.over()
             return
         if response.status >= 200 and call.remote_tag and call.state == "up" and to_tag != call.remote_tag:
@@ -222,15 +142,31 @@ class Phone:
         if response.status == 100:
             return
         if call.state != "over":
-            call.state = "up" if response.status >= 200 else call.state if call.state == "up" else "ringing"
-            call.remote_tag = to_tag
-            call.target = response.contact or call.target
-            if response.body:
-                call.aim(response.body)
+            self._take(call, response)
+        if response.status < 200 and self.pracks and response.body and to_tag not in call.pracked:
+            call.pracked.add(to_tag)
+            self._prack(call)
         if response.status >= 200 and response.method == "INVITE":
             self._ack(call, response)
             if call.cancelled and not self.takes_crossed and call.state == "up":
                 call.hang_up()
+
+    def _take(self, call: Call, response: Text) -> None:
+        """What a response below 300 says."""
+        if response.method == "INVITE":
+            call.state = "up" if response.status >= 200 or call.state == "up" else "ringing"
+        call.remote_tag = parameter(response.get("To"), "tag")
+        call.target = response.contact or call.target
+        if response.body:
+            call.aim(response.body)
+
+    def _prack(self, call: Call) -> None:
+        """The answer to a late offer, else without SDP."""
+        if call.late_offer:
+            call.late_offer = False
+            self.offer(call, "PRACK")
+        else:
+            self.request(call, "PRACK")
 
     def _second_answer(self, call: Call, response: Text) -> None:
         """A 2xx of another fork: a dialog of its own, kept while a test wants to hear it (RFC 3261 §13.2.2.4)."""
@@ -278,7 +214,7 @@ class Phone:
         elif call is None:
             if text.method != "ACK":
                 self._respond(text, 481)
-        elif text.method in ("INVITE", "UPDATE"):
+        elif text.method in ("INVITE", "UPDATE", "PRACK"):
             self._reinvited(call, text)
         elif text.method == "ACK":
             self._acked(call, text)
@@ -299,13 +235,20 @@ class Phone:
         call.remote_tag, call.target = parameter(text.get("From"), "tag"), text.contact
         call.late_offer, call.offer.direction = not text.body, self.direction
         self.calls.append(call)
-        if self.early and text.body:
-            call.aim(text.body)
-            self._respond(text, 183, call, call.sdp())
-        else:
+        early = self.early and bool(text.body or self.pracks)
+        if not early or self.early_after:
             self._respond(text, 180, call)
+        if early:
+            self.net.after(self.early_after, lambda: self._plays(call, text))
         if self.answer_after is not None:
             self.net.after(self.answer_after, lambda: self._pick_up(call, text))
+
+    def _plays(self, call: Call, text: Text) -> None:
+        """Early media."""
+        if call.state == "ringing":
+            if text.body:
+                call.aim(text.body)
+            self._respond(text, 183, call, call.sdp())
 
     def _pick_up(self, call: Call, text: Text) -> None:
         if call.state != "ringing":
@@ -317,11 +260,15 @@ class Phone:
         call.state = "up"
         if text.body:
             call.aim(text.body)
-        self._respond(text, 200, call, call.sdp())
+        # A late offer that was answered in a PRACK is not made again.
+        self._respond(text, 200, call, call.sdp() if text.body or call.late_offer else "")
 
     def _reinvited(self, call: Call, text: Text) -> None:
         if self.reinvite_status >= 300:
             self._respond(text, self.reinvite_status, call)
+            return
+        if not text.body or (text.method == "PRACK" and call.late_offer):
+            self._without_offer(call, text)
             return
         sections = read_sdp(text.body)
         for section in sections[len(call.voices) :]:
@@ -335,6 +282,15 @@ class Phone:
         call.aim(text.body)
         self._respond(text, 200, call, call.sdp())
 
+    def _without_offer(self, call: Call, text: Text) -> None:
+        """It asks for one, brings the answer to one, or refreshes the session."""
+        if text.body:
+            call.late_offer = False
+            call.aim(text.body)
+        elif text.method == "INVITE":
+            call.late_offer = True
+        self._respond(text, 200, call, call.sdp() if text.method == "INVITE" else "")
+
     def _acked(self, call: Call, text: Text) -> None:
         if call.answer:
             call.answer.cancel()
@@ -347,7 +303,9 @@ class Phone:
     def _new_call(self, user: str, *, caller: bool, voices: list[Voice]) -> Call:
         self._number += 1
         name = f"{self.name}{self._number}-{self.net.rng.getrandbits(32):08x}"
-        return Call(phone=self, call_id=f"{name}@{self.name}", tag=name, user=user, caller=caller, voices=voices)
+        call = Call(phone=self, call_id=f"{name}@{self.name}", tag=name, user=user, caller=caller, voices=voices)
+        call.offer.host_name = self.host_name
+        return call
 
     @property
     def _contact(self) -> str:

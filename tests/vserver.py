@@ -48,6 +48,8 @@ class Server:
     def __init__(self, host: Host, relay: Relay | None, policy: traversal.Policy | None = None) -> None:
         self.host, self.relay = host, relay
         self.policy = policy or traversal.Policy()
+        self.peer: Endpoint | None = None
+        "Another server, through which everything goes that is not for phones registered here."
         self.location: dict[str, list[Endpoint]] = {}
         "User -> where the phones' registrations came from, newest first."
         self._transactions: dict[str, Transaction] = {}
@@ -88,6 +90,8 @@ class Server:
         """Send copies to everybody it is for; a retransmission makes the same copies again."""
         place = request.uri.endpoint
         targets = [place] if place else self.location.get(request.uri.user or "", [])
+        if self.peer and arrival.source != self.peer and not self._registered(targets):
+            targets = [self.peer]
         if not targets:
             self._send(arrival.source, response_to(request, 404, to_tag="server"))
             return
@@ -104,6 +108,10 @@ class Server:
             self._sent[branch] = transaction
             if known.status < 200:
                 self._send(known.target, copy)
+
+    def _registered(self, targets: list[Endpoint]) -> bool:
+        places = {place for places in self.location.values() for place in places}
+        return bool(targets) and places.issuperset(targets)
 
     def _cancel(self, request: Request, arrival: Arrival) -> None:
         self._send(arrival.source, response_to(request, 200, to_tag="server"))
@@ -151,7 +159,7 @@ class Server:
 
     def _through(self, message: Message, arrival: Arrival, facts: Facts) -> tuple[Message, Failure | None]:
         """The message repaired, with its media sent by the relay if there is one; or why that cannot be."""
-        repaired = traversal.repair(message, arrival, self.policy, direct=True).message
+        repaired = traversal.repair(message, arrival, self.policy, direct=arrival.source != self.peer).message
         if self.relay is None:
             return repaired, None
         plan = traversal.plan(message, arrival, self.policy, facts)

@@ -105,6 +105,8 @@ class Offer:
     direction: str = "sendrecv"
     zero: bool = False
     "Hold by c=0.0.0.0 (RFC 2543)."
+    host_name: str = ""
+    "In c= instead of the address."
     dropped: set[str] = field(default_factory=set)
     "Kinds of media that were switched off again: port 0."
 
@@ -113,7 +115,7 @@ def write_sdp(name: str, address: str, offer: Offer, voices: Sequence[Voice]) ->
     """The SDP of a phone that believes in its own address."""
     family = 6 if ":" in address else 4
     ip = f"IN IP{family}"
-    shown = address if not offer.zero else "0.0.0.0" if family == 4 else "::"
+    shown = offer.host_name or address if not offer.zero else "0.0.0.0" if family == 4 else "::"
     lines = ["v=0", f"o={name} 1 {offer.version} {ip} {address}", "s=-", f"c={ip} {shown}", "t=0 0"]
     for voice in voices:
         public = voice.public or Endpoint(shown, voice.port)
