@@ -57,8 +57,9 @@ async def _serve(config: Config) -> int:
 
 
 def _collect_seldom() -> None:
-    """Calls and transactions are freed when nobody refers to them any more. Looking for cycles among all that live,
-    which may be a million objects, would hold up packets for half a second each time, and there are next to none."""
+    """Calls and transactions are freed when nobody refers to them any more. Looking for cycles among all that live
+    would hold up packets, for a quarter of a second after 3 000 calls (docs/benchmarks.md), and there are next to none.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 1_000)
