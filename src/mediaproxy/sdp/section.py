@@ -45,7 +45,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.address in ("0.0.0.0", "::")
 
 
-class Attribute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Attribute(msgspec.Struct, frozen=True, gc=False):
     """An a= line."""
 
     line: int
@@ -124,12 +124,11 @@ _B = TypeVar("_B", bound=Block)
 def _fill(block: _B, lines: Sequence[bytes]) -> _B:
     connections: list[Connection] = []
     attributes: list[Attribute] = []
-    for number in range(block.first, block.end):
-        line = lines[number]
+    for number, line in enumerate(lines[block.first : block.end], block.first):
         start = line[:2]
         if start == b"a=":
             name, _, value = line[2:].strip(_LINE_END).decode("latin-1").partition(":")
-            attributes.append(Attribute(line=number, name=name.strip(), value=value))
+            attributes.append(Attribute(number, name.strip(), value))
         elif start == b"c=":
             connections.append(_connection(number, line.decode("latin-1")))
     names = frozenset([attribute.name for attribute in attributes])
