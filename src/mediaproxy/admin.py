@@ -6,7 +6,6 @@ a command stop the server, or a client wait without an end.
 """
 
 import asyncio
-import contextlib
 import errno
 import inspect
 import socket
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mediaproxy.link import bind_unix, unlink_unix
+from mediaproxy.link import UnixListener
 
 VERSION = 1
 "Of the protocol. A server answers no other, and says so in words."
@@ -74,55 +73,34 @@ class AdminServer:
         self._handlers = handlers
         self._mode = mode
         self._group = group
-        self._server: asyncio.Server | None = None
-        self._inode = 0
-        self._clients: set[asyncio.Task[None]] = set()
+        self._listener = UnixListener(path, self._serve, _MAX_COMMAND)
 
     async def start(self) -> None:
         """Listen. A socket that a dead server left is replaced. AlreadyRunning if a living one is there, OSError or
         LookupError (unknown group) if the socket cannot be made."""
         try:
-            sock = bind_unix(self.path, mode=self._mode, group=self._group)
+            await self._listener.start(mode=self._mode, group=self._group)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise AlreadyRunning(f"{self.path}: another mediaproxy is running with this runtime_dir") from error
             raise
-        self._inode = self.path.lstat().st_ino
-        self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=_MAX_COMMAND)
 
     async def stop(self) -> None:
         """End all connections and remove the socket."""
-        if self._server is None:
-            return
-        self._server.close()
-        for task in self._clients:
-            task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
-        await self._server.wait_closed()
-        unlink_unix(self.path, self._inode)
-        self._server = None
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
+        await self._listener.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while len(self._clients) <= _MAX_CLIENTS:
+        while self._listener.clients <= _MAX_CLIENTS:
+            try:
                 async with asyncio.timeout(TIMEOUT):
                     line = await reader.readline()
-                if not line.endswith(b"\n"):
-                    return
-                writer.write(_encoder.encode(await self._do(line)) + b"\n")
-                async with asyncio.timeout(TIMEOUT):
-                    await writer.drain()
-        except (ConnectionError, TimeoutError, ValueError):  # ValueError: a line beyond the limit
-            writer.transport.abort()
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            except ValueError as error:
+                raise ConnectionAbortedError("a line beyond the limit") from error
+            if not line.endswith(b"\n"):
+                return
+            writer.write(_encoder.encode(await self._do(line)) + b"\n")
+            async with asyncio.timeout(TIMEOUT):
+                await writer.drain()
 
     async def _do(self, line: bytes) -> Answer:
         try:

@@ -116,22 +116,31 @@ async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
 # -- server
 
 
-class UnixServer:
-    """Answers the control lines of local clients from a Link."""
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-    def __init__(self, path: Path, link: Link, *, mode: int = 0o660, owner: str = "", group: str = "") -> None:
-        self._path = path
-        self._link = link
-        self._mode, self._owner, self._group = mode, owner, group
+
+class UnixListener:
+    """A UNIX socket whose clients are served by a task each."""
+
+    def __init__(self, path: Path, serve: Serve, limit: int) -> None:
+        """``serve`` may end in ConnectionError or TimeoutError. ``limit``: bytes of the longest line that it reads."""
+        self.path = path
+        self._serve = serve
+        self._limit = limit
         self._server: asyncio.Server | None = None
         self._inode = 0
         self._clients: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._clients)
+
+    async def start(self, *, mode: int, owner: str = "", group: str = "") -> None:
         """Listen. OSError or LookupError as ``bind_unix``."""
-        sock = bind_unix(self._path, mode=self._mode, owner=self._owner, group=self._group)
-        self._inode = self._path.lstat().st_ino
-        self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=MAX_LINE)
+        sock = bind_unix(self.path, mode=mode, owner=owner, group=group)
+        self._inode = self.path.lstat().st_ino
+        self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=self._limit)
 
     async def stop(self) -> None:
         """End all connections and remove the socket file."""
@@ -142,32 +151,52 @@ class UnixServer:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
         await self._server.wait_closed()
-        unlink_unix(self._path, self._inode)
+        unlink_unix(self.path, self._inode)
         self._server = None
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        task = asyncio.get_running_loop().create_task(self._run(reader, writer))
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        go_on = len(self._clients) <= MAX_CONNECTIONS
-        reply: MediaReply | None = None
-        if not go_on:
-            reply = MediaReply(error=f"more than {MAX_CONNECTIONS} connections", status=503)
+    async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while go_on:
-                reply, go_on = await self._answer(reader)
-                if go_on and reply is not None:
-                    await self._write(writer, reply)
-            if reply is not None:
-                await self._part(reader, writer, reply)
+            await self._serve(reader, writer)
         except (ConnectionError, TimeoutError):
             writer.transport.abort()
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+
+
+class UnixServer:
+    """Answers the control lines of local clients from a Link."""
+
+    def __init__(self, path: Path, link: Link, *, mode: int = 0o660, owner: str = "", group: str = "") -> None:
+        self._link = link
+        self._mode, self._owner, self._group = mode, owner, group
+        self._listener = UnixListener(path, self._serve, MAX_LINE)
+
+    async def start(self) -> None:
+        """Listen. OSError or LookupError as ``bind_unix``."""
+        await self._listener.start(mode=self._mode, owner=self._owner, group=self._group)
+
+    async def stop(self) -> None:
+        """End all connections and remove the socket file."""
+        await self._listener.stop()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        go_on = self._listener.clients <= MAX_CONNECTIONS
+        reply: MediaReply | None = None
+        if not go_on:
+            reply = MediaReply(error=f"more than {MAX_CONNECTIONS} connections", status=503)
+        while go_on:
+            reply, go_on = await self._answer(reader)
+            if go_on and reply is not None:
+                await self._write(writer, reply)
+        if reply is not None:
+            await self._part(reader, writer, reply)
 
     async def _write(self, writer: asyncio.StreamWriter, reply: MediaReply) -> None:
         async with asyncio.timeout(ASK_TIMEOUT):  # a client that asks and does not read is cut off
