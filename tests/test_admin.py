@@ -134,7 +134,19 @@ async def test_no_permission(server: AdminServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [b"", b"\n", b"{}\n", b"[[[[\n", b"\xff\xfe\n", b"x" * 200_000 + b"\n", b'{"command": 1}\n']
+    "junk",
+    [
+        b"",
+        b"\n",
+        b"{}\n",
+        b"[[[[\n",
+        b"\xff\xfe\n",
+        b"x" * 200_000 + b"\n",
+        b'{"command": 1}\n',
+        b'{"command":"\xff"}\n',
+        b'{"x":' * 10_000 + b"\n",
+    ],
+    ids=range(9),
 )
 async def test_junk_leaves_the_server_alive(server: AdminServer, junk: bytes) -> None:
     reader, writer = await asyncio.open_unix_connection(server.path)

@@ -105,7 +105,7 @@ class AdminServer:
     async def _do(self, line: bytes) -> Answer:
         try:
             command = _command.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Answer(error=f"not a command: {error}")
         if command.version != VERSION:
             return Answer(error=f"this server speaks version {VERSION} of the control protocol, not {command.version}")
