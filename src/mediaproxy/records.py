@@ -161,7 +161,7 @@ class RecordReader:
                 continue
             try:
                 yield _decoder.decode(line)
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.broken += line.endswith(b"\n")
 
 
