@@ -53,7 +53,7 @@ CROSSINGS = {
     "200 with SDP": lambda bench: bench.answer(),
     "200 without SDP": lambda bench: bench.confirm(bench.bob, bench.alice, status=200),
     "ACK": lambda bench: bench.confirm(bench.alice, bench.bob),
-    "ACK with SDP": lambda bench: bench.media(bench.alice, bench.bob, (stream("10.0.0.1:4444"),)),
+    "ACK with SDP": lambda bench: bench.media(bench.alice, bench.bob, (stream("10.0.0.1:4444"),), method="ACK"),
 }
 
 
@@ -73,6 +73,24 @@ def test_what_crosses_cancel_and_failure_revives(cause: EndCause, crossing: obje
     assert facing_bob is not None and bench.packet(BOB, facing_bob.rtp), "the ports are the same"
     bench.run(60)
     assert bench.ended == [] and bench.report.status == 0
+
+
+@pytest.mark.parametrize("method", ["UPDATE", "PRACK"])
+def test_what_is_no_answer_revives_nothing(method: str) -> None:
+    """A call that was cancelled must not look like an answered one because of what was still under way."""
+    bench = Bench()
+    bench.invite()
+    bench.answer(status=183)
+    bench.end(EndCause.CANCEL, bench.alice, NOBODY)
+    moved = (stream("10.0.0.1:4444"),)
+    bench.media(bench.bob, bench.alice, moved, method=method, cseq=1)
+    bench.media(bench.alice, bench.bob, moved, method=method, cseq=1, status=200)
+    bench.media(bench.alice, bench.bob, moved, method=method, cseq=2)
+    bench.answer(moved, method=method, cseq=2)
+    assert bench.state() is CallState.LINGERING
+    bench.run(33)
+    (report,) = bench.ended
+    assert (report.reason, report.answered) == (EndReason.CANCEL, None)
 
 
 @pytest.mark.parametrize(

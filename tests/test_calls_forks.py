@@ -50,6 +50,26 @@ def test_the_first_2xx_locks_its_leg(winner: Phone, with_sdp: bool) -> None:
     assert isinstance(answered, CallAnswered) and answered.callee_tag == winner.tag
 
 
+@pytest.mark.parametrize("method", ["UPDATE", "PRACK"])
+def test_a_2xx_to_update_or_prack_answers_no_call(method: str) -> None:
+    """Offer and answer before the call is answered (RFC 3311, RFC 3262): it rings on, and the other fork may answer."""
+    bench = Bench()
+    (port,) = bench.invite().ports
+    assert port is not None
+    bench.answer(by=DESK, status=183)
+    bench.answer(by=MOBILE, status=183)
+    moved = (stream("10.0.0.1:4444"),)
+    bench.media(bench.alice, DESK, moved, method=method, cseq=2)
+    bench.answer(moved, by=DESK, method=method, cseq=2)
+    bench.media(MOBILE, bench.alice, moved, method=method, cseq=1)
+    bench.media(bench.alice, MOBILE, moved, method=method, cseq=1, status=200)
+    assert bench.state() is CallState.RINGING and bench.seen(CallAnswered) == []
+    assert bench.packet(MOBILE_MEDIA, port.rtp) and not bench.packet(DESK_MEDIA, port.rtp), "nor is it newer than 18x"
+    reply = bench.answer(moved, by=DESK)
+    assert len(bench.flows) == 4 and bench.report.callee.tag == "desk" and not reply.error
+    assert bench.packet(DESK_MEDIA, port.rtp) and not bench.packet(MOBILE_MEDIA, port.rtp)
+
+
 def test_an_ack_locks_too() -> None:
     bench = Bench()
     bench.invite()

@@ -3,7 +3,7 @@
 import pytest
 
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.events import CallState, EndReason, PeerLearned, StreamChanged
+from mediaproxy.events import CallAnswered, CallState, EndReason, PeerLearned, StreamChanged
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from tests.vnet import KINDS, RESTRICTED, SYMMETRIC, Firewall, Host, Kind
 from tests.vphone import Call, Phone
@@ -101,9 +101,21 @@ def test_an_offer_before_the_answer(method: str, offers: str) -> None:
     one.reinvite("sendrecv", method=method)
     world.net.run(0.5)
     world.two_way(call, answer)
+    assert world.relay.report.state is CallState.RINGING and world.relay.seen(CallAnswered) == []
     world.net.run(10)
-    assert call.state == "up"
+    assert call.state == "up" and world.relay.report.state is CallState.TALKING
     world.two_way(call, answer)
+
+
+def test_a_call_with_an_update_is_cancelled() -> None:
+    world = World(strict=True)
+    call, answer = ringing(world)
+    call.reinvite("sendonly", method="UPDATE")
+    world.net.run(0.5)
+    call.cancel()
+    world.net.run(40)
+    assert call.state == answer.state == "over" and world.relay.ends == [EndReason.CANCEL]
+    assert world.relay.ended[0].answered is None
 
 
 @pytest.mark.parametrize("who", ["caller", "callee"])

@@ -138,6 +138,7 @@ def test_sdp_asks_for_media(asked: Message, status: int, sender: Party, branch: 
     request = media(planned)
     receiver = BOB if sender is ALICE else ALICE
     assert (request.status, request.sender, request.receiver, request.branch) == (status, sender, receiver, branch)
+    assert request.method == asked.cseq.method
     assert Sdp.parse(planned.complete(relay(60000)).body).streams[0].endpoint == Endpoint("203.0.113.5", 60000)
 
 

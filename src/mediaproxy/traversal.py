@@ -287,6 +287,7 @@ def _media(message: Message, sdp: Sdp, arrival: Arrival, policy: Policy, facts: 
         receiver=receiver,
         cseq=message.cseq.number,
         sdp_hash=sdp.hash,
+        method=message.method if isinstance(message, Request) else message.cseq.method,
         status=_status(message),
         branch=_branch(message, facts),
         phone=phone,

@@ -42,7 +42,8 @@ class Negotiation:
         self._left_alone = left_alone
         self._now = now
         self._effects: list[Effect] = []
-        self._locks = 200 <= question.status <= 299
+        self._invite = question.method == "INVITE"
+        self._locks = self._invite and 200 <= question.status <= 299
 
     def run(self) -> tuple[MediaReply, list[Effect]]:
         """Answer. Refusal if that is not possible."""
@@ -210,7 +211,7 @@ class Negotiation:
             return
         elif self._locks:
             self._effects += call.revive(self._now)
-        elif question.status == 0 and fresh and leg is not None and call.revives(leg.tag):
+        elif question.method == "ACK" and fresh and leg is not None and call.revives(leg.tag):
             self._effects += call.revive(self._now)
             self._locks = True
 
@@ -242,7 +243,7 @@ class Negotiation:
         if self._question.branch and not leg.answered:
             leg.branch = self._question.branch
         leg.sdp = tuple(self._told(leg, index, sdp) for index, sdp in enumerate(self._question.streams))
-        newest = call.locked is None and (100 < status < 300 or call.active is None)
+        newest = call.locked is None and ((self._invite and 100 < status < 300) or call.active is None)
         if newest and call.answered is None:
             call.hear(leg)
         elif call.active is leg:
