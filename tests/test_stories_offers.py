@@ -101,9 +101,9 @@ def test_an_offer_before_the_answer(method: str, offers: str) -> None:
     one.reinvite("sendrecv", method=method)
     world.net.run(0.5)
     world.two_way(call, answer)
-    assert world.relay.report.state is CallState.RINGING and world.relay.seen(CallAnswered) == []
+    assert world.relay.standing == (False, CallState.RINGING) and world.relay.seen(CallAnswered) == []
     world.net.run(10)
-    assert call.state == "up" and world.relay.report.state is CallState.TALKING
+    assert call.state == "up" and world.relay.standing == (False, CallState.TALKING)
     world.two_way(call, answer)
 
 

@@ -144,8 +144,8 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     sdp_hash: str
     "Of the SDP as it was received, before any edit."
     method: str = "INVITE"
-    """Of the request, or of the one that the response answers: only a 2xx to INVITE answers a call, only an ACK confirms
-    one; UPDATE and PRACK may bring SDP long before."""
+    """Of the request, or of the one that the response answers: only a 2xx to INVITE answers a call, only an ACK
+    confirms one; UPDATE and PRACK may bring SDP long before."""
     status: int = 0
     "0: the SDP came in a request (INVITE, ACK, UPDATE, PRACK…); else the status of the response, 101 to 299."
     branch: str = ""
