@@ -114,6 +114,8 @@ def test_a_name_stands_for_the_phone(lines: tuple[str, ...], places: list[str | 
         pytest.param((AUDIO, "a=rtcp:123456"), "192.168.1.10:5005", id="too-long"),
         pytest.param((AUDIO, "a=rtcp:6000;x"), "192.168.1.10:5005", id="number-with-a-tail"),
         pytest.param((AUDIO, "a=rtcp:60\x8500 IN IP4 10.0.0.9"), "192.168.1.10:5005", id="number-with-a-byte-in-it"),
+        pytest.param((AUDIO, "a= rtcp : 6000"), "192.168.1.10:6000", id="white-space"),
+        pytest.param((AUDIO, "a=rtcp\x85:6000"), "192.168.1.10:5005", id="another-name"),
         pytest.param((AUDIO, "a=rtcp:0"), None, id="unwanted"),
         pytest.param((AUDIO, "a=rtcp-mux"), "192.168.1.10:5005", id="mux-may-be-refused"),
         pytest.param((AUDIO, "a=rtcp-mux-only"), None, id="mux-only"),

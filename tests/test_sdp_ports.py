@@ -175,6 +175,12 @@ CASES = [
         id="rtcp-port",
     ),
     pytest.param(
+        [C, "m=audio 5004 RTP/AVP 0", "a= rtcp : 5009  IN IP4 192.168.1.10", "a=rtcp:5009;x"],
+        [V4],
+        ["c=IN IP4 203.0.113.5", "m=audio 60000 RTP/AVP 0", "a= rtcp : 60001  IN IP4 203.0.113.5", "a=rtcp:5009;x"],
+        id="rtcp-with-white-space-and-one-that-is-none",
+    ),
+    pytest.param(
         [C, "m=audio 5004 RTP/AVP 0", "a=rtcp:5009 IN IP4 192.168.1.10"],
         [V6],
         ["c=IN IP6 2001:db8::5", "m=audio 60000 RTP/AVP 0", "a=rtcp:60001 IN IP6 2001:db8::5"],

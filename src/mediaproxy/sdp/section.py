@@ -24,7 +24,7 @@ MEDIA = re.compile(r"m=[ \t]*(\S+)[ \t]+([0-9]+)(?:/([0-9]+))?[ \t]+(\S+)([^\r\n
 # RFC 8866 §5.7: c=<nettype> <addrtype> <connection-address>[/<ttl>[/<number of addresses>]]
 CONNECTION = re.compile(r"c=[ \t]*(\S+)[ \t]+(\S+)[ \t]+(\S+)", re.ASCII)
 # RFC 3605 §2.1: a=rtcp:<port> [<nettype> <addrtype> <connection-address>]
-RTCP = re.compile(r"a=rtcp:[ \t]*([0-9]{1,5})(?!\S)(?:[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+))?", re.ASCII)
+RTCP = re.compile(r"a=[ \t]*rtcp[ \t]*:[ \t]*([0-9]{1,5})(?!\S)(?:[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+))?", re.ASCII)
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -128,7 +128,7 @@ def _fill(block: _B, lines: Sequence[bytes]) -> _B:
         start = line[:2]
         if start == b"a=":
             name, _, value = line[2:].strip(_LINE_END).decode("latin-1").partition(":")
-            attributes.append(Attribute(number, name.strip(), value))
+            attributes.append(Attribute(number, name.strip(" \t"), value))
         elif start == b"c=":
             connections.append(_connection(number, line.decode("latin-1")))
     names = frozenset([attribute.name for attribute in attributes])
