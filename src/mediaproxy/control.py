@@ -85,7 +85,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rtcp_mux: bool = False
     "a=rtcp-mux is present (RFC 5761)."
     direction: Direction = Direction.SENDRECV
+    "Media level, else session level, else sendrecv (RFC 8866 §6.7)."
     payload_types: tuple[PayloadType, ...] = ()
+    "Of RTP only, in the order of the m= line, each once."
     ice: bool = False
     "The stream has ICE (a=ice-ufrag or a=candidate, media or session level): STUN passes."
     dtls: bool = False
@@ -141,6 +143,7 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     receiver: Party
     "Who will read it; without a tag in a dialog-forming request."
     cseq: int
+    "Number of the CSeq, 0 to 2**31 - 1; that of a response is its request's."
     sdp_hash: str
     "Of the SDP as it was received, before any edit."
     method: str = "INVITE"
@@ -154,13 +157,16 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     contact: str = ""
     "The Contact URI as sent, before repair: a change of it allows a new source address (calls.md 6)."
     user_agent: str = ""
+    "User-Agent of the sender, else its Server header; empty if it names neither."
     asymmetric: bool = False
     "The sender is RTP-asymmetric: sends from one port, listens on another (calls.md 8)."
     streams: tuple[Stream, ...] = ()
+    "One per m= line, in order, those without ports too."
     receiver_version: int = 0
     """IP version wanted for the side that reads the answer: 4, 6, or 0 = as the sender's SDP (or as learned before),
     as if the relay has no address of the version wanted."""
     dialog_id: str = ""
+    "The SIP server's own name of the dialog (2.x dialog_id), by which it can be told to end it; empty if it has none."
     relay_wish: str = ""
     "Relay that the door asks for (2.x media_relay); empty = the dispatcher chooses."
 

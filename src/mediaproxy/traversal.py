@@ -103,7 +103,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     receiver_version: int = 0
     "IP version wanted towards the reader of the SDP: 4, 6, or 0 = as the sender's (see MediaRequest)."
     dialog_id: str = ""
+    "As in MediaRequest."
     relay_wish: str = ""
+    "As in MediaRequest."
 
 
 _NO_FACTS = Facts()

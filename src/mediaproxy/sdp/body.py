@@ -32,9 +32,13 @@ class SdpPart:
     """Where in a body the SDP is."""
 
     body: bytes
+    "All of it."
     start: int
+    "Index of the SDP's first byte in ``body``."
     end: int
+    "Index behind its last byte."
     lengths: tuple[_Length, ...] = ()
+    "What parts around the SDP declare about themselves."
 
     @property
     def sdp(self) -> bytes:
