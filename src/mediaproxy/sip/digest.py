@@ -213,7 +213,9 @@ class Realm:
     def issued(self, nonce: str) -> float | None:
         """When this realm made the nonce, in seconds since the epoch; None if it did not."""
         body = nonce[:-32]
-        if not re.fullmatch(r"[0-9a-f]{12,128}", body) or not hmac.compare_digest(self._nonce(body), nonce):
+        if not re.fullmatch(r"[0-9a-f]{12,128}", body):
+            return None
+        if not hmac.compare_digest(self._nonce(body).encode(), nonce.encode("latin-1")):
             return None
         return int(body[:12], 16) / 1000
 
