@@ -76,6 +76,7 @@ def test_accepted(changes: dict[str, str | None]) -> None:
         ({"x": "Max-Forwards: 256"}, 400, "max-forwards"),
         ({"x": "Max-Forwards:"}, 400, "max-forwards"),
         ({"via": "Via: SIP/2.0/UDP a, b"}, 400, "via"),
+        ({"via": "\r\n".join(["Via: SIP/2.0/UDP a;branch=z9hG4bK"] * 72)}, 483, "via"),
         ({"contact": "Contact: <sip:a@b>, x"}, 400, "contact"),
         ({"contact": "Contact: sip:a@b?x=y"}, 400, "contact"),
         ({"to": "To: sip:a,b@c"}, 400, "to"),

@@ -6,10 +6,10 @@ lists of thousands of elements, in 64 KiB would otherwise buy milliseconds of th
 
 HEAD = 16_384
 "Bytes from the start line to the blank line. The longest of real messages, with signed identities, have 8 000."
-LINES = 256
-"Lines of the same."
-ELEMENTS = 400
-"Commas in them: elements of lists such as Via, of which Max-Forwards allows 255 at most."
+LINES = 128
+"Lines of the same: the longest of real messages have 60."
+ELEMENTS = 200
+"Commas in them: elements of lists such as Via and Route."
 _TOKEN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.!%*_+`'~")
 "What a SIP message may begin with: a method or ``SIP/2.0`` (RFC 3261 §25.1 token)."
 

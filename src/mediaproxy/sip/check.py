@@ -9,6 +9,8 @@ from mediaproxy.sip.header import NameAddr
 from mediaproxy.sip.message import Message, Request
 
 _ONCE = ("call-id", "cseq", "from", "to", "max-forwards", "content-type")
+_HOPS = 71
+"Hops that a message can have behind it if it began with the usual Max-Forwards of 70 (RFC 3261 §8.1.1.6)."
 _SCHEMES = frozenset(("sip", "sips", "tel"))
 
 
@@ -23,6 +25,8 @@ def check(message: Message) -> None:
 
 
 def _check_headers(message: Message) -> None:
+    if message.count("via") > _HOPS:
+        raise SipError(f"via: more than {_HOPS}", 483)
     for name in _ONCE:
         if message.count(name) > 1:
             raise SipError(f"{name}: more than one")
