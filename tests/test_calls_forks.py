@@ -3,6 +3,7 @@
 import pytest
 
 from mediaproxy.control import EndCause
+from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallAnswered, CallState, EndReason
 from tests.relaybench import ALICE, BOB, STRANGER, Bench, Phone, at, ports_of, stream
 
@@ -186,6 +187,80 @@ def test_a_failed_branch_frees_only_itself() -> None:
     assert bench.state() is CallState.RINGING and len(bench.flows) == 4, "a third one may still answer"
     bench.answer()
     assert bench.packet(BOB, port.rtp)
+
+
+def invited_twice() -> tuple[Bench, Endpoint]:
+    """A server before us has forked: the same INVITE comes by two ways, for two users of ours (RFC 3261 §8.2.2.2)."""
+    bench = Bench()
+    (port,) = bench.invite(branch="one").ports
+    assert bench.invite(branch="other").ports == (port,) and port is not None
+    bench.answer(by=DESK, status=183)
+    bench.answer(by=MOBILE, status=183)
+    return bench, port.rtp
+
+
+@pytest.mark.parametrize("cause", [EndCause.CANCEL, EndCause.FAILURE])
+def test_one_of_two_ways_fails(cause: EndCause) -> None:
+    """The other one rings on, for longer than the 32 s that a failed call lingers."""
+    bench, port = invited_twice()
+    sender, receiver = (bench.alice, NOBODY) if cause is EndCause.CANCEL else (MOBILE, bench.alice)
+    bench.end(cause, sender, receiver, status=486, branch="other")
+    if cause is EndCause.CANCEL:
+        bench.end(EndCause.FAILURE, MOBILE, bench.alice, status=487, branch="other")
+    assert bench.state() is CallState.RINGING
+    bench.run(100)
+    bench.answer((stream("10.0.0.1:4002"),), by=DESK)
+    assert bench.packet(DESK_MEDIA, port) and not bench.packet(MOBILE_MEDIA, port)
+
+
+def test_both_ways_fail() -> None:
+    bench, port = invited_twice()
+    bench.end(EndCause.FAILURE, MOBILE, bench.alice, status=486, branch="other")
+    assert bench.packet(DESK_MEDIA, port) and not bench.packet(MOBILE_MEDIA, port), "it frees only itself"
+    bench.end(EndCause.FAILURE, DESK, bench.alice, status=404, branch="one")
+    assert bench.state() is CallState.LINGERING
+    bench.run(33)
+    assert [(report.reason, report.status) for report in bench.ended] == [(EndReason.FAILURE, 404)]
+
+
+def test_a_way_that_nobody_knows() -> None:
+    """A door that does not tell branches means the whole call; a branch that no INVITE had is none of it."""
+    bench, _ = invited_twice()
+    bench.end(EndCause.FAILURE, NOBODY, bench.alice, status=482, branch="third")
+    assert bench.state() is CallState.RINGING
+    bench.end(EndCause.CANCEL, bench.alice, NOBODY)
+    assert bench.state() is CallState.LINGERING
+
+
+def test_a_new_attempt_has_ways_of_its_own() -> None:
+    bench, _ = invited_twice()
+    for branch in ("one", "other"):
+        bench.end(EndCause.FAILURE, NOBODY, bench.alice, status=407, branch=branch)
+    bench.invite(branch="again", cseq=2)
+    bench.invite(branch="late", cseq=1)
+    bench.end(EndCause.FAILURE, NOBODY, bench.alice, status=486, branch="one")
+    assert bench.state() is CallState.RINGING
+    bench.end(EndCause.FAILURE, NOBODY, bench.alice, status=486, branch="again")
+    assert bench.state() is CallState.LINGERING
+
+
+@pytest.mark.parametrize("cseq", [1, 2, 99])
+@pytest.mark.parametrize("answered", [False, True])
+def test_who_was_rung_once_cannot_take_the_call(answered: bool, cseq: int) -> None:
+    """A phone of the fork knows Call-ID and the caller's tag. It calls somebody else with these, from its own place."""
+    bench = Bench()
+    (port,) = bench.invite(branch="one").ports
+    facing_alice = bench.answer(by=DESK, status=200 if answered else 183).ports[0]
+    assert port is not None and facing_alice is not None
+    before = bench.report
+    thief = Phone("alice", "198.18.0.9", "198.18.0.9:1")
+    reply = bench.media(thief, NOBODY, branch="thief", cseq=cseq)
+    assert reply.status == 482
+    bench.end(EndCause.FAILURE, NOBODY, thief, status=482, branch="thief")
+    bench.end(EndCause.CANCEL, thief, NOBODY, branch="thief")
+    assert bench.report == before
+    assert bench.packet(STRANGER, facing_alice.rtp) == []
+    assert bench.packet(DESK_MEDIA, port.rtp)[0].target == at("203.0.113.1:4000")
 
 
 def test_a_failed_branch_of_an_answered_call_changes_nothing() -> None:

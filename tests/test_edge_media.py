@@ -135,3 +135,35 @@ def test_a_relay_without_the_callees_version() -> None:
     server.at_home("bob", BOB6)
     server.call(ALICE4)
     assert media_of(server.newest("INVITE").message).version == 4
+
+
+def test_an_invite_that_comes_by_two_ways() -> None:
+    """A server before us has forked it to two users of ours. One is busy; the other lifts much later, and is heard."""
+    server = Server()
+    server.at_home("bob", BOB4)
+    server.at_home("carol", BOB4.with_port(5070))
+    for user in ("bob", "carol"):
+        invite = request(
+            uri=f"sip:{user}@example.com", body=sdp(ALICE4), via=f"SIP/2.0/UDP {ALICE4};branch=z9hG4bK{user}"
+        )
+        server.receive(invite, ALICE4)
+    bob, carol = (out for out in server.outbox if str(out).startswith("INVITE"))
+    server.receive(reply(carol, 486, "c"), carol.hop.remote)
+    server.bench.run(60)
+    server.receive(reply(bob, 200, "b", sdp(BOB4)), BOB4)
+    two_way(server, ALICE4, BOB4, (media_of(server.newest("200").message), media_of(bob.message)))
+
+
+def test_a_phone_that_was_rung_cannot_take_the_call() -> None:
+    """It calls another user of ours with the Call-ID and the tag of the call that it was rung by."""
+    server = Server()
+    server.at_home("bob", BOB4, BOB4.with_port(5070))
+    server.at_home("thief", Endpoint("198.18.0.9", 5060))
+    server.call(ALICE4)
+    facing_callee = media_of(server.newest("INVITE").message)
+    facing_caller = server.answer_by(BOB4)
+    thief = Endpoint("198.18.0.9", 5060)
+    server.receive(request(uri="sip:thief@example.com", source=thief, body=sdp(thief), cseq="2"), thief)
+    assert str(server.newest("482")) == "482 > 198.18.0.9"
+    assert server.bench.packet(f"{thief.address}:4000", facing_caller) == []
+    two_way(server, ALICE4, BOB4, (facing_caller, facing_callee))

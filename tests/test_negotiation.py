@@ -226,6 +226,16 @@ def test_an_unknown_dialog_of_a_known_call_gets_ports_of_its_own() -> None:
     assert bench.packet(BOB, facing_bob) and bench.bye(bench.alice, carol).error == "" and bench.ended == []
 
 
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+def test_a_call_that_began_before_the_relay_did(method: str) -> None:
+    """After a restart, a refresh tells of it: in a dialog, even a 2xx to UPDATE says that the call stands."""
+    bench = Bench()
+    bench.media(bench.alice, bench.bob, cseq=7, method=method)
+    assert bench.state() is CallState.RINGING
+    bench.answer(cseq=7, method=method)
+    assert bench.state() is CallState.TALKING
+
+
 def test_a_spiral_beside_another_stream_keeps_what_was_known_of_it() -> None:
     bench = Bench()
     both = ports_of(bench.invite(TWO))

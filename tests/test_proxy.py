@@ -314,14 +314,14 @@ def test_all_contacts_ring_and_the_first_wins(fork: World) -> None:
 
 
 def test_second_2xx_is_forwarded_too(fork: World) -> None:
-    invite(fork)
+    call = invite(fork)
     _, bob, carol = fork.outbox
     fork.sent()
     fork.receive(reply(bob, 200, body=SDP), BOB)
     fork.receive(reply(carol, 200, tag="c", body=SDP), CAROL)
     assert fork.sent() == [f"200 > {A}", f"200 > {A}"]
     branches = [q.branch for q in fork.questions if isinstance(q, MediaRequest)]
-    assert branches == ["", bob.request.via.branch, carol.request.via.branch]
+    assert branches == [call.via.branch, bob.request.via.branch, carol.request.via.branch]
 
 
 def test_final_responses_wait_for_the_last_branch(fork: World) -> None:

@@ -99,7 +99,7 @@ def test_the_question_carries_what_the_relay_must_know() -> None:
         "User-Agent: ipDialog SipTone II",
         body=SDP,
     )
-    facts = Facts(receiver_version=6, dialog_id="77:1", relay_wish="r1", branch="not for requests")
+    facts = Facts(receiver_version=6, dialog_id="77:1", relay_wish="r1")
     request = media(ask(asked, facts))
     assert request == MediaRequest(
         call_id="c1",
@@ -107,6 +107,7 @@ def test_the_question_carries_what_the_relay_must_know() -> None:
         receiver=Party(uri="sip:bob@other.net", domain="other.net", local=False),
         cseq=1,
         sdp_hash=Sdp.parse(SDP.encode()).hash,
+        branch="z9hG4bKtop",
         phone=PhoneAddress(endpoint=Endpoint.parse(PHONE), known_by=KnownBy.SOURCE),
         contact="sip:alice@192.168.1.10:5062;ob",
         user_agent="ipDialog SipTone II",
@@ -122,7 +123,7 @@ def test_the_question_carries_what_the_relay_must_know() -> None:
 @pytest.mark.parametrize(
     ("asked", "status", "sender", "branch"),
     [
-        pytest.param(message("INVITE", body=SDP), 0, ALICE, "", id="re-invite"),
+        pytest.param(message("INVITE", body=SDP), 0, ALICE, "z9hG4bKtop", id="re-invite"),
         pytest.param(message("ACK", body=SDP), 0, ALICE, "", id="ack-of-a-late-offer"),
         pytest.param(message("UPDATE", body=SDP), 0, ALICE, "", id="update"),
         pytest.param(message("PRACK", body=SDP), 0, ALICE, "", id="prack"),
@@ -162,7 +163,9 @@ def test_sdp_asks_for_media(asked: Message, status: int, sender: Party, branch: 
             message("BYE"), EndRequest(call_id="c1", sender=ALICE, receiver=BOB, cause=EndCause.BYE), id="bye"
         ),
         pytest.param(
-            message("CANCEL"), EndRequest(call_id="c1", sender=ALICE, receiver=BOB, cause=EndCause.CANCEL), id="cancel"
+            message("CANCEL"),
+            EndRequest(call_id="c1", sender=ALICE, receiver=BOB, cause=EndCause.CANCEL, branch="z9hG4bKtop"),
+            id="cancel",
         ),
     ],
 )
@@ -179,6 +182,7 @@ def test_other_questions(asked: Message, expected: ConfirmRequest | EndRequest) 
         pytest.param(Facts(in_dialog=False), EndCause.BRANCH, "z9hG4bKtop", id="one-branch"),
         pytest.param(Facts(in_dialog=False, branch="other"), EndCause.BRANCH, "other", id="branch-told"),
         pytest.param(Facts(in_dialog=False, final=True), EndCause.FAILURE, "", id="the-whole-attempt"),
+        pytest.param(Facts(in_dialog=False, final=True, branch="came"), EndCause.FAILURE, "came", id="attempt-told"),
         pytest.param(Facts(), None, "", id="not-known"),
     ],
 )

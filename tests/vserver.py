@@ -146,7 +146,7 @@ class Server:
         facts = Facts(
             in_dialog=not transaction.initial,
             final=final,
-            branch=branch_id,
+            branch=(transaction.request.via.branch or "") if final else branch_id,
             receiver_version=transaction.source.version,
         )
         ready, _ = self._through(response, arrival, facts)

@@ -152,7 +152,8 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     status: int = 0
     "0: the SDP came in a request (INVITE, ACK, UPDATE, PRACK…); else the status of the response, 101 to 299."
     branch: str = ""
-    "Via branch of the client transaction that the response answers; tells forks apart before they have tags."
+    """Of a response, the Via branch of the client transaction that it answers: tells forks apart before they have tags.
+    Of an INVITE, the Via branch that it came with: a server before us may have forked it, so that it comes twice."""
     phone: PhoneAddress = PhoneAddress(known_by=KnownBy.UNKNOWN)
     contact: str = ""
     "The Contact URI as sent, before repair: a change of it allows a new source address (calls.md 6)."
@@ -194,7 +195,8 @@ class EndRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     status: int = 0
     "Status of the final response with FAILURE, BRANCH and REFUSED."
     branch: str = ""
-    "Via branch of the branch that failed, with BRANCH."
+    """With BRANCH, the Via branch of the branch that failed. With CANCEL and FAILURE, that of the INVITE as it came;
+    empty: the door does not know, the whole call is meant."""
     cseq: int = 0
     "Of the request that was refused, with REFUSED; ``sender`` is who refused it."
 

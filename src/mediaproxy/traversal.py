@@ -95,7 +95,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Responses ≥ 300 to an initial INVITE: this one goes upstream, the whole attempt failed (FAILURE). False: it is
     what one branch answered (BRANCH)."""
     branch: str = ""
-    "Via branch of the client transaction that a response answers; empty: that of its top Via, which is the same."
+    """Via branch of the client transaction that a response answers; empty: that of its top Via, which is the same. With
+    ``final``: the Via branch with which the INVITE came; empty: not known."""
     address: Endpoint | None = None
     "The sender's signalling address if the SIP server tells it (KnownBy.EXPLICIT); port 0 if unknown."
     contact: str | None = None
@@ -199,7 +200,8 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
         assert isinstance(message, Request)
         if message.method in ("BYE", "CANCEL"):
             cause = EndCause.BYE if message.method == "BYE" else EndCause.CANCEL
-            return Plan(message=message, request=end_request(message, cause, policy))
+            request = end_request(message, cause, policy, branch=_branch(message, facts))
+            return Plan(message=message, request=request)
         confirms = message.method == "ACK"
     if not negotiates(message):
         return Plan(message=message)
@@ -218,8 +220,8 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
             status=status,
         )
     if sdp is not None and sdp.streams:
-        request = _media(message, sdp, arrival, policy, facts)
-        return Plan(message=message, request=request, ice=policy.ice, sdp=sdp, _part=part)
+        media = _media(message, sdp, arrival, policy, facts)
+        return Plan(message=message, request=media, ice=policy.ice, sdp=sdp, _part=part)
     return Plan(message=message, request=_confirm(message, policy, facts) if confirms else None)
 
 
@@ -263,7 +265,7 @@ def _failed(message: Response, policy: Policy, facts: Facts) -> EndRequest | Non
     if facts.in_dialog is None:
         return None
     if facts.final:
-        return end_request(message, EndCause.FAILURE, policy, status=message.status)
+        return end_request(message, EndCause.FAILURE, policy, status=message.status, branch=facts.branch)
     return end_request(message, EndCause.BRANCH, policy, status=message.status, branch=_branch(message, facts))
 
 
@@ -309,8 +311,8 @@ def _status(message: Message) -> int:
 
 
 def _branch(message: Message, facts: Facts) -> str:
-    """The branch that tells forks apart: only responses have one, that of our own Via on top of them."""
-    if not isinstance(message, Response):
+    """Of a response that of our own Via on top of it; of an INVITE and its CANCEL that of the hop before us."""
+    if isinstance(message, Request) and message.method not in ("INVITE", "CANCEL"):
         return ""
     return facts.branch or message.via.branch or ""
 

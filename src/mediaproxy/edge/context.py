@@ -292,7 +292,7 @@ class Context:
         """Tell the media arm how the request ended: no call comes of it, or its offer is refused."""
         if self._job is None:
             return []
-        facts = Facts(in_dialog=self._in_dialog, final=True)
+        facts = Facts(in_dialog=self._in_dialog, final=True, branch=self._job.arrived.via.branch or "")
         plan = self._desk.media.plan(response, self._job.inbound, facts)
         return [] if plan.request is None else [Ask(plan.request)]
 

@@ -33,6 +33,10 @@ class Call:
         self.legs: list[Leg] = []
         self.streams: list[Stream | None] = []
         "By index of the m= line; None: left alone."
+        self.attempts: set[str] = set()
+        "Via branches of the INVITEs that are under way: a server before us may have forked one."
+        self.adopted = question.status == 0 and bool(question.receiver.tag)
+        "It began before we knew of it."
         self.locked: Leg | None = None
         "The leg whose 2xx came first."
         self.active: Leg | None = None
@@ -210,6 +214,17 @@ class Call:
             self.over = now
         self.status = status or self.status
 
+    def gives_up(self, branch: str) -> bool | None:
+        """An INVITE was cancelled or failed. True: it was the last one, or it is not known which; False: others are
+        under way; None: it was none of this call's."""
+        if branch and self.attempts and branch not in self.attempts:
+            return None
+        self.attempts.discard(branch)
+        if branch and self.attempts:
+            return False
+        self.attempts.clear()
+        return True
+
     def failed(self, tag: str) -> None:
         """Note whose failure went upstream: an ACK with that tag acknowledges it and revives nothing."""
         self._failed_tag = tag
@@ -229,6 +244,7 @@ class Call:
     def try_again(self, now: float) -> None:
         """A new INVITE after a failure: who answered the old one is out."""
         self.trying = now
+        self.attempts.clear()
         for leg in self.legs:
             leg.ended = True
         self._attend(None)

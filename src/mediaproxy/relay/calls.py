@@ -252,10 +252,14 @@ class Calls:
 
     def _give_up(self, call: Call, side: Side, question: EndRequest, now: float) -> list[Effect]:
         """CANCEL or failure: of an answered call they mean nothing, they crossed the 2xx."""
-        if call.answered is not None:
+        last = call.gives_up(question.branch) if call.answered is None else None
+        if last is None:
             return []
+        tag = question.sender.tag if side is Side.CALLEE else question.receiver.tag
+        if not last:
+            return call.fail_branch("", tag, now)
         if question.cause is EndCause.FAILURE:
-            call.failed(question.sender.tag if side is Side.CALLEE else question.receiver.tag)
+            call.failed(tag)
         reason = EndReason.CANCEL if question.cause is EndCause.CANCEL else EndReason.FAILURE
         call.linger(reason, question.status, now)
         return []

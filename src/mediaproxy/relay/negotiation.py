@@ -10,10 +10,11 @@ import msgspec
 
 from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Party
 from mediaproxy.control import Stream as Sdp
-from mediaproxy.endpoint import Endpoint
+from mediaproxy.endpoint import Endpoint, same_prefix
 from mediaproxy.events import Side
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.effects import Effect
+from mediaproxy.relay.expectation import Voucher
 from mediaproxy.relay.leg import Leg
 from mediaproxy.relay.memory import Ports, callee_tag
 from mediaproxy.relay.offers import Change, Transaction
@@ -43,7 +44,7 @@ class Negotiation:
         self._now = now
         self._effects: list[Effect] = []
         self._invite = question.method == "INVITE"
-        self._locks = self._invite and 200 <= question.status <= 299
+        self._locks = (self._invite or call.adopted) and 200 <= question.status <= 299
 
     def run(self) -> tuple[MediaReply, list[Effect]]:
         """Answer. Refusal if that is not possible."""
@@ -54,6 +55,8 @@ class Negotiation:
         own = self._needs_own_streams(leg)
         known = None if own else call.memory.answer(question, self._sender)
         fresh = own or (known is None and not call.memory.stale(question, self._sender))
+        if leg is None and fresh:
+            self._refuse_others()
         lent = self._lend(leg, own) if fresh else {}
         change = self._change(leg, own, lent) if fresh else None
         if leg is not None and leg not in call.legs:
@@ -88,6 +91,18 @@ class Negotiation:
         # A request within a dialog that we do not know: its 2xx has passed by somewhere else.
         self._locks |= self._question.status == 0 and self._call.answered is not None
         return leg
+
+    def _refuse_others(self) -> None:
+        """An INVITE without To tag is the caller's, who tries (again), or comes by a second way. Once the call is
+        answered it cannot be that; nor can it come from elsewhere: who was rung once knows Call-ID and tag."""
+        call, settings = self._call, self._call.board.settings
+        if call.answered is not None:
+            raise Refusal("the call has been answered, and this INVITE is not part of it", 482)
+        party = Voucher().updated(self._question.phone, "", asymmetric=False)
+        known, now = call.caller.voucher.signalling, party.signalling
+        near = known is None or now is None or same_prefix(known, now, settings.v4_bits, settings.v6_bits)
+        if call.lingering is None and not near:
+            raise Refusal(f"an INVITE of this call from {now}, but the caller is at {known}", 482)
 
     def _needs_own_streams(self, leg: Leg | None) -> bool:
         """calls.md 9: a second 2xx gets new ports."""
@@ -207,8 +222,9 @@ class Negotiation:
             # The first INVITE, or the caller tries again, with credentials for example.
             self._effects += call.revive(self._now)
             call.try_again(self._now)
-        elif call.lingering is None:
-            return
+        if call.lingering is None:
+            if leg is None and question.branch and question.cseq >= call.memory.newest(self._sender):
+                call.attempts.add(question.branch)
         elif self._locks:
             self._effects += call.revive(self._now)
         elif question.method == "ACK" and fresh and leg is not None and call.revives(leg.tag):
