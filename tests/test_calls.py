@@ -101,6 +101,18 @@ def test_rtcp_has_its_own_ports_and_its_own_source() -> None:
     assert [event.rtcp for event in bench.seen(PeerLearned) if isinstance(event, PeerLearned)] == [True, True]
 
 
+def test_who_hops_to_and_fro_does_not_fill_the_log() -> None:
+    """The same stream from two ports in turn: every packet is followed (calls.md 6), not every one is told of."""
+    bench = Bench()
+    _, facing_bob = bench.talk()
+    for number in range(1000):
+        assert bench.packet(f"198.51.100.2:{32 + number % 2}", facing_bob, rtp(number))
+        bench.now += 0.02
+    assert len(bench.seen(PeerLearned)) == 9, "8 at once, then one each 10 s"
+    bench.tick()
+    assert bench.side(Side.CALLEE).packets == 1000
+
+
 def test_rtcp_mux_follows_the_rtp_flow() -> None:
     bench = Bench()
     mux = (stream("10.0.0.1:4000", rtcp_mux=True),)
@@ -109,6 +121,17 @@ def test_rtcp_mux_follows_the_rtp_flow() -> None:
     assert facing_bob and facing_alice
     assert bench.packet(BOB, facing_bob.rtp, RTCP)[0].local == facing_alice.rtp
     assert bench.packet(BOB, facing_bob.rtp)[0].local == facing_alice.rtp
+
+
+def test_loss_is_no_word_for_fax() -> None:
+    """Datagrams of udptl can look like RTP of any sequence number."""
+    bench = Bench()
+    fax = (stream("10.0.0.1:4000", kind="image", transport="udptl"),)
+    _, facing_bob = bench.talk(fax)
+    for number in (1, 9000, 20000):
+        bench.packet(BOB, facing_bob, rtp(number))
+    bench.tick()
+    assert (bench.side(Side.CALLEE).packets, bench.side(Side.CALLEE).lost) == (3, 0)
 
 
 def test_udptl_has_no_rtcp_and_latches_by_any_datagram() -> None:

@@ -294,6 +294,21 @@ def test_legs_are_limited() -> None:
     assert reply.status == 480 and "legs" in reply.error
 
 
+def test_what_is_kept_of_legs_is_bounded() -> None:
+    """Two parties who do it on purpose: forks without end, each of which fails."""
+    bench = Bench(max_legs=4)
+    (port,) = bench.invite().ports
+    assert port is not None
+    for number in range(200):
+        leg = Phone(f"leg{number}", "198.51.100.11", "10.0.0.1:4000", branch=f"z9hG4bK{number}")
+        assert ports_of(bench.answer(by=leg, status=183)) and bench.packet(DESK_MEDIA, port.rtp)
+        bench.end(EndCause.BRANCH, leg, bench.alice, status=486, branch=leg.branch)
+    (call,) = bench.calls._calls["call-1"]
+    assert len(call.legs) <= 16 and len(call.memory._last) <= 20 and len(call.memory._offers) <= 20
+    bench.answer()
+    assert bench.packet(BOB, port.rtp)
+
+
 def test_a_bye_of_an_early_leg_ends_only_it() -> None:
     """Also if a proxy further on forked, so that both legs came by one branch."""
     bench = Bench()

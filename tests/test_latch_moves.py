@@ -25,7 +25,7 @@ from tests.latchbench import (
     passes,
     refused,
 )
-from tests.relaybench import STUN, at, settings, stream
+from tests.relaybench import DTLS, STUN, at, settings, stream
 
 LEARNED: list[Step] = [Say(0), latches(1, RANK3)]
 TWICE: list[Step] = [Say(0), Say(1, ELSEWHERE)]
@@ -78,6 +78,7 @@ def test_fate_of_packets_after_a_change(steps: list[Step]) -> None:
 
 
 ICE = Say(0, stream(PRIVATE, ice=True))
+CHECKED: list[Step] = [Say(0, stream(SDP, ice=True)), passes(0, RANK3B, STUN), latches(1, RANK3)]
 ASYMMETRIC = Say(0, asymmetric=True)
 
 TARGETS: dict[str, tuple[list[Step], dict[float, str]]] = {
@@ -105,6 +106,18 @@ TARGETS: dict[str, tuple[list[Step], dict[float, str]]] = {
     "changed: the new SDP when it is silent": ([*LEARNED, Say(60, ELSEWHERE)], {60.9: RANK3, 61: ELSEWHERE}),
     "changed: back when it speaks again": ([*LEARNED, Say(60, ELSEWHERE), passes(65, RANK3)], {65.1: RANK3}),
     "a NATed phone's new port: the mapped one is the better guess": ([*NATED, Say(60, "10.0.0.1:5000")], {69: RANK3}),
+    "changed: to where the handshake comes from": (
+        [*LEARNED, Say(60, stream(ELSEWHERE, dtls=True)), passes(60.5, "198.51.100.200:77", DTLS)],
+        {60.9: RANK3, 61: "198.51.100.200:77"},
+    ),
+    "behind the same NAT: likewise": (
+        [*NATED, Say(60, stream("10.0.0.1:5000", ice=True)), passes(60.5, RANK3B, STUN)],
+        {60.9: RANK3, 61: RANK3B},
+    ),
+    "but not to where one came from before": (
+        [*CHECKED, Say(60, stream(ELSEWHERE, ice=True))],
+        {60.9: RANK3, 61: ELSEWHERE},
+    ),
     "a NATed phone that moved house": (
         [*NATED, Say(60, PRIVATE, NEW_SIGNALLING)],
         {60.5: RANK3, 69: "203.0.113.99:4000"},

@@ -98,6 +98,24 @@ def test_on_hold(how: Stream, holder: Side) -> None:
     assert [report.reason for report in bench.ended] == [EndReason.HOLD_EXPIRED]
 
 
+@pytest.mark.parametrize("by_answer", [True, False])
+def test_a_call_without_streams_is_like_one_on_hold(by_answer: bool) -> None:
+    """Port 0 for all of them: nothing can be heard of a call that third parties have parked."""
+    bench = Bench()
+    bench.talk(TWO)
+    off = (stream(None), stream(None, kind="video"))
+    bench.media(bench.alice, bench.bob, TWO if by_answer else off, cseq=2, sdp_hash="2")
+    if by_answer:
+        bench.answer(off, cseq=2)
+    bench.run(7199)
+    assert bench.ended == [] and bench.state() is CallState.HELD
+    bench.media(bench.alice, bench.bob, TWO, cseq=3)
+    bench.answer(TWO, cseq=3)
+    assert bench.state() is CallState.TALKING
+    bench.run(91)
+    assert [report.reason for report in bench.ended] == [EndReason.SILENT]
+
+
 def test_after_a_hold_the_silence_timer_starts_anew() -> None:
     bench = Bench()
     bench.talk()

@@ -75,10 +75,14 @@ class Call:
 
     @property
     def held(self) -> bool:
-        """The voice is on hold: all audio streams are, or any stream of a call without audio (calls.md 11)."""
-        live = [stream for stream in self.all_streams() if stream.enabled and not stream.caller.closed]
+        """The voice is on hold: all audio streams are, or any stream of a call without audio (calls.md 11). So is a
+        call whose streams SDP has all disabled: no media can say that it lives."""
+        standing = [stream for stream in self.all_streams() if not stream.caller.closed]
+        live = [stream for stream in standing if stream.enabled]
         audio = [stream for stream in live if stream.kind == "audio"]
-        return all(stream.held for stream in audio) if audio else any(stream.held for stream in live)
+        if audio:
+            return all(stream.held for stream in audio)
+        return any(stream.held for stream in live) or bool(standing and not live)
 
     def note_hold(self, now: float) -> None:
         """A hold began or ended, by whatever change: the silence timers start anew."""
@@ -122,11 +126,21 @@ class Call:
 
     def new_leg(self, named: Named, branch: str) -> Leg | None:
         """A leg that is not in ``legs`` yet; None: there are too many."""
-        if sum(not leg.ended for leg in self.legs) >= self.board.settings.max_legs:
+        most = self.board.settings.max_legs
+        if sum(not leg.ended for leg in self.legs) >= most:
             return None
+        if len(self.legs) >= 4 * most:
+            self._forget_one()
         leg = Leg(named, branch, self.board.settings)
         leg.party.uri = leg.party.uri or self.invited.uri
         return leg
+
+    def _forget_one(self) -> None:
+        """There is no end to legs that fail: the oldest is as if it had never been."""
+        oldest = next((leg for leg in self.legs if leg.ended and leg not in (self.locked, self.active)), None)
+        if oldest is not None:
+            self.legs.remove(oldest)
+            self.memory.forget_leg(oldest.tag)
 
     # -- what happens to it
 

@@ -163,7 +163,7 @@ class Latch:
         if expectation.asymmetric:  # calls.md 8
             return expectation.target
         if self.learned is not None:
-            return self._moved_target if self._deserted(now) else self.learned
+            return self._elsewhere() if self._deserted(now) else self.learned
         return self._provisional or self._beside_rtp() or expectation.target
 
     def _beside_rtp(self) -> Endpoint | None:
@@ -175,6 +175,11 @@ class Latch:
             return None
         return rtp.learned.with_port(expectation.target.port)
 
+    def _elsewhere(self) -> Endpoint | None:
+        """In MOVING: where the party may have gone. Checks and handshakes since the change say it best."""
+        heard = self._provisional is not None and self._provisional_at >= self._since
+        return self._provisional if heard else self._moved_target
+
     def _deserted(self, now: float) -> bool:
         """A change was announced that names another address, and the old source has fallen silent."""
         deserts_at = self.deserts_at()
@@ -182,7 +187,7 @@ class Latch:
 
     def deserts_at(self) -> float | None:
         """When the target may change by silence alone (see ``target``); None: never."""
-        if self.state is not State.MOVING or self._moved_target is None:
+        if self.state is not State.MOVING or self._elsewhere() is None:
             return None
         return max(self._last.at, self._since) + self._settings.rebind_silence
 

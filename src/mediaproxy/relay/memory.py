@@ -5,7 +5,7 @@ Questions come in; "the same as then", "older than what we know", "offer" or "an
 whose CSeq it is: both parties count from 1, and Alice may answer Bob's INVITE 2 with the SDP of her own INVITE 2.
 """
 
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass
 
 from mediaproxy.control import MediaPort, MediaRequest
@@ -60,7 +60,7 @@ class Memory:
     def __init__(self) -> None:
         self._answers: dict[_Key, Ports] = {}
         self._last: dict[_Counter, int] = {}
-        self._offers: defaultdict[tuple[Side, str], deque[int]] = defaultdict(lambda: deque(maxlen=8))
+        self._offers: dict[tuple[Side, str], deque[int]] = {}
         "(requester, callee's tag) -> CSeq of requests that had SDP."
         self._late: dict[tuple[Side, str], Transaction | None] = {}
         """(who offered in a response, callee's tag) -> the request that this hangs on, if that can still be refused.
@@ -82,6 +82,13 @@ class Memory:
         self._answers = {
             k: v for k, v in self._answers.items() if tag is not None and tag not in (k.sender, k.receiver)
         }
+
+    def forget_leg(self, tag: str) -> None:
+        """Forget everything about one leg."""
+        self.forget(tag)
+        self._last = {counter: cseq for counter, cseq in self._last.items() if counter.tag != tag}
+        self._offers = {whose: cseqs for whose, cseqs in self._offers.items() if whose[1] != tag}
+        self._late = {whose: by for whose, by in self._late.items() if whose[1] != tag}
 
     def stale(self, question: MediaRequest, sender: Side) -> bool:
         """Whether a question with a higher CSeq of the same count has been answered, or its request refused."""
@@ -105,8 +112,7 @@ class Memory:
         tag = callee_tag(question, sender)
         if question.status == 0:
             return (sender.other, tag) not in self._late
-        asked = [*self._offers[sender.other, tag], *self._offers[sender.other, ""]]
-        return question.cseq not in asked
+        return not any(question.cseq in self._offers.get((sender.other, name), ()) for name in (tag, ""))
 
     def late_offer(self, question: MediaRequest, sender: Side) -> Transaction | None:
         """What the offer hangs on that the question's SDP answers, if that can still be refused."""
@@ -127,7 +133,7 @@ class Memory:
         tag = callee_tag(question, sender)
         if question.status == 0:
             if self.offers(question, sender):
-                self._offers[sender, tag].append(question.cseq)
+                self._offers.setdefault((sender, tag), deque(maxlen=8)).append(question.cseq)
             self._late.pop((sender.other, tag), None)
         elif self.offers(question, sender):
             self._late[sender, tag] = by

@@ -83,7 +83,7 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         bytes=tally.octets,
         rtcp_packets=end.rtcp.tally.received,
         sent=other.rtp.tally.forwarded,
-        lost=tally.lost,
+        lost=tally.lost if stream.described.rtp else 0,
         first_packet=tally.first,
         last_packet=tally.last,
         refused=_worst(end),

@@ -22,6 +22,8 @@ from mediaproxy.relay.refusals import Refusals
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.tally import Tally
 
+_MOVES, _MOVE_EVERY = 8, 10.0
+"New sources of one port that are told at once; further ones at most so often, in seconds."
 _SPEAKS = (Direction.SENDRECV, Direction.SENDONLY)
 _LISTENS = (Direction.SENDRECV, Direction.RECVONLY)
 
@@ -48,6 +50,8 @@ class Port:
     __slots__ = (
         "call_id",
         "_end",
+        "_told",
+        "_told_at",
         "closed",
         "generation",
         "guests",
@@ -83,6 +87,15 @@ class Port:
         self.passed: float | None = None
         "When the last ICE or DTLS packet came that was forwarded without being media."
         self.closed = False
+        self._told = 0
+        self._told_at = 0.0
+
+    def tells(self, now: float) -> bool:
+        """Whether a new source should be told of; if so it counts. Who hops to and fro must not fill the log."""
+        if self._told >= _MOVES and now - self._told_at < _MOVE_EVERY:
+            return False
+        self._told, self._told_at = self._told + 1, now
+        return True
 
     @property
     def end(self) -> "End":

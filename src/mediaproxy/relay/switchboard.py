@@ -149,7 +149,7 @@ class Switchboard:
     def _accept(self, port: Port, came_to: Port, packet: Packet, verdict: Verdict, now: float) -> list[Effect]:
         """Forward a packet, and hand the stream to the plane if that packet has settled something."""
         effects = self._forward(port, packet, now)
-        if verdict.latched:
+        if verdict.latched and port.tells(now):
             stream = port.end.stream
             learned = PeerLearned(
                 at=now,
