@@ -189,6 +189,21 @@ def test_a_failed_branch_frees_only_itself() -> None:
     assert bench.packet(BOB, port.rtp)
 
 
+def test_a_2xx_that_crosses_the_end_of_our_patience() -> None:
+    """Its branch was given up after 32 s without an answer to CANCEL, all others failed; then it lifts all the same."""
+    bench = Bench()
+    (port,) = bench.invite().ports
+    assert port is not None
+    bench.answer(by=DESK, status=183)
+    bench.end(EndCause.BRANCH, NOBODY, bench.alice, status=408, branch=DESK.branch)
+    assert bench.answer(by=DESK, status=183).status == 481
+    bench.end(EndCause.FAILURE, MOBILE, bench.alice, status=486)
+    assert ports_of(bench.answer((stream("10.0.0.1:4002"),), by=DESK))
+    assert bench.state() is CallState.TALKING and bench.packet(DESK_MEDIA, port.rtp)
+    bench.bye(DESK, bench.alice)
+    assert len(bench.ended) == 1
+
+
 def invited_twice() -> tuple[Bench, Endpoint]:
     """A server before us has forked: the same INVITE comes by two ways, for two users of ours (RFC 3261 §8.2.2.2)."""
     bench = Bench()

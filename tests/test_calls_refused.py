@@ -342,6 +342,52 @@ def test_a_dialog_that_nobody_knows_is_forgotten_again() -> None:
     assert [report.reason for report in bench.ended] == [EndReason.BYE]
 
 
+def test_an_offer_to_one_of_two_early_legs_is_refused() -> None:
+    """They have the caller's streams in common. What was said in the other dialog since, stays."""
+    bench = Ringing()
+    bench.invite()
+    bench.answer(by=DESK, status=183)
+    bench.answer(status=183)
+    bench.media(bench.alice, DESK, MOVED, cseq=2, method="UPDATE")
+    bench.media(bench.alice, bench.bob, (stream(NEWER),), cseq=3, method="UPDATE")
+    bench.refuse(DESK, bench.alice, 2, 481)
+    assert bench.side(Side.CALLER).sdp == at(NEWER)
+    bench.refuse(bench.bob, bench.alice, 3, 500)
+    assert bench.side(Side.CALLER).sdp == at("10.0.0.1:4000"), "what the INVITE said"
+    bench.media(bench.alice, DESK, MOVED, cseq=4, method="UPDATE")
+    bench.answer()
+    bench.refuse(DESK, bench.alice, 4, 481)
+    assert bench.side(Side.CALLER).sdp == at("10.0.0.1:4000"), "nor does it bind in the dialog that was answered"
+
+
+def test_a_refusal_after_the_leg_has_ended() -> None:
+    """The first leg's BYE crosses its re-INVITE; the second one has inherited the ports."""
+    bench = Ringing()
+    bench.invite()
+    bench.answer(by=DESK, status=183)
+    bench.answer()
+    bench.confirm(DESK, bench.alice, status=200)
+    bench.media(bench.alice, bench.bob, HOLD, cseq=2)
+    bench.bye(bench.bob, bench.alice)
+    assert bench.report.callee.tag == "desk"
+    before = bench.report
+    bench.refuse(bench.bob, bench.alice, 2, 481)
+    assert bench.report == before
+
+
+def test_a_refusal_after_a_new_attempt() -> None:
+    """An UPDATE that times out when the INVITE has long failed, and was sent again."""
+    bench = Ringing()
+    bench.invite()
+    bench.answer(status=183)
+    bench.media(bench.alice, bench.bob, MOVED, cseq=2, method="UPDATE")
+    bench.end(EndCause.FAILURE, bench.bob, bench.alice, status=503)
+    bench.invite((stream(NEWER),), cseq=3)
+    before = bench.report
+    bench.refuse(bench.bob, bench.alice, 2, 408)
+    assert bench.report == before
+
+
 def test_rtcp_flows_on_too() -> None:
     bench = Talk()
     facing = bench.facing_bob.with_port(bench.facing_bob.port + 1)

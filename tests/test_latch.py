@@ -48,6 +48,11 @@ CANDIDATES: dict[str, list[Step]] = {
     "everybody else: never": [Say(0), *flood(20, 5, STRANGER)],
     "nobody before the SDP": [refused(0, RANK1)],
     "phone's address unknown: probation decides": [UNKNOWN, *let_in(0, STRANGER)],
+    "SIP by IPv6, private SDP of IPv4: unknown": [Say(0, PRIVATE, "2001:db8:1::5"), *let_in(0, STRANGER)],
+    "SIP by IPv6, public SDP of IPv4: known": [
+        *[Say(0, SDP, "2001:db8:1::5"), *flood(20, 5, STRANGER), latches(6, RANK2)],
+        *[Say(7, HELD, "2001:db8:1::5"), *flood(20, 60, STRANGER)],
+    ],
     "phone's address unknown: not even the SDP's ip:port": [UNKNOWN, refused(3, PRIVATE)],
 }
 
@@ -71,6 +76,10 @@ PROBATION: dict[str, list[Step]] = {
     "not while a ranked source sends what cannot latch now": [
         *[Say(0), latches(3, RANK1), refused(5.5, RANK3), *flood(50, 5.6, STRANGER)],
         latches(7.5, STRANGER, rtp(150, ssrc=9)),
+    ],
+    "whom it let in gives way to a ranked source, at any time": [
+        *[Say(0), *let_in(3, STRANGER), passes(60, STRANGER, rtp(200, ssrc=9)), latches(60.01, RANK3)],
+        refused(60.02, STRANGER, rtp(201, ssrc=9)),
     ],
     "a new ip of a rank by policy": [Say(0), latches(1, RANK3), *let_in(5, RANK1)],
     "what is no RTP proves nothing": [Say(0), *[refused(3 + i, STRANGER, RTCP) for i in range(20)]],

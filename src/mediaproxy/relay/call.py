@@ -259,15 +259,16 @@ class Call:
         """A new INVITE after a failure: who answered the old one is out."""
         self.trying = now
         self.attempts.clear()
+        self.offers.forget()
         for leg in self.legs:
-            leg.ended = True
+            leg.ended, leg.failed = True, False
         self._attend(None)
 
     def fail_branch(self, branch: str, tag: str, now: float) -> list[Effect]:
         """A branch of a fork failed: it frees only itself (calls.md 9)."""
         for leg in self.legs:
             if not leg.answered and ((branch and leg.branch == branch) or (tag and leg.tag == tag)):
-                leg.ended = True
+                leg.ended = leg.failed = True
         if self.locked is None and self.active is not None and self.active.ended:
             self._hear_next()
             self.expect(self.active, now)
@@ -354,6 +355,7 @@ class Call:
     def leave(self, leg: Leg, now: float) -> list[Effect] | None:
         """BYE of a leg. None: nobody is left, the call must end."""
         leg.ended = True
+        self.offers.forget(leg)
         left = [other for other in self.legs if not other.ended and (other.answered or self.answered is None)]
         if not left:
             return None

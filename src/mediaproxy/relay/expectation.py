@@ -164,7 +164,9 @@ class Ground:
         signalling = party.signalling
         named = tuple(dict.fromkeys(e.address for e in (place, stream.endpoint) if e is not None))
         nearby = tuple(a for a in named if self._reachable(a) and a not in self._own)
-        unknown = signalling is None and not nearby
+        # Signalling by IPv6 says nothing of media by IPv4, and the other way round.
+        silent = signalling is None or (usable is not None and (":" in signalling) != (usable.version == 6))
+        unknown = silent and not nearby
         target = self._target(place, signalling)
         lists = [s.payload_types for s in (stream, other) if s is not None]
         types = [t.number for payload_types in lists for t in payload_types] if all(lists) else []

@@ -322,8 +322,10 @@ class Latch:
 
     def _may_latch(self, source: Endpoint, rank: int, seen: Seen, now: float) -> bool:
         """calls.md 4 and 7: whether a ranked source may be the first, the better or the announced one now."""
-        if self.state in (State.EXPECTING, State.SETTLED):
-            return self.state is State.EXPECTING
+        if self.state is State.EXPECTING or (self.learned is not None and self.rank == PROBATION_RANK):
+            return True
+        if self.state is State.SETTLED:
+            return False
         near = self._near_learned(source)
         if self.state is State.MOVING:
             if rank == 1 or not near:

@@ -39,7 +39,7 @@ class Party:
 class Leg:
     """Mutable: one callee of a call."""
 
-    __slots__ = ("_latches", "_settings", "answered", "branch", "ended", "order", "party", "sdp", "streams")
+    __slots__ = ("_latches", "_settings", "answered", "branch", "ended", "failed", "order", "party", "sdp", "streams")
 
     def __init__(self, named: Named, branch: str, settings: RelaySettings) -> None:
         self._settings = settings
@@ -55,6 +55,8 @@ class Leg:
         "A 2xx or ACK was seen."
         self.ended = False
         "BYE, or its branch failed."
+        self.failed = False
+        "Its branch did: should a 2xx come all the same, it is in again."
         self.streams: list[Stream | None] | None = None
         "Streams of its own, if it is not the first that answered; None: those of the call."
 

@@ -51,7 +51,9 @@ class Negotiation:
         call, question = self._call, self._question
         leg = self._find_leg()
         if leg is not None and leg.ended:
-            raise Refusal("this leg of the call has ended", 481)
+            if not (self._locks and leg.failed):
+                raise Refusal("this leg of the call has ended", 481)
+            leg.ended = leg.failed = False  # its 2xx crossed our impatience
         own = self._needs_own_streams(leg)
         known = None if own else call.memory.answer(question, self._sender)
         fresh = own or (known is None and not call.memory.stale(question, self._sender))
@@ -196,6 +198,9 @@ class Negotiation:
             return memory.late_offer(question, self._sender)
         return Transaction(requester=self._sender, tag=leg.tag, cseq=question.cseq)
 
+    def _shared(self, leg: Leg) -> bool:
+        return self._sender is Side.CALLER and leg.streams is None
+
     def _change(self, leg: Leg | None, own: bool, lent: dict[int, Stream]) -> Change | None:
         """How to undo what is about to be done; None: nobody can refuse it."""
         by = self._hangs_on(leg) if leg is not None else None
@@ -209,6 +214,7 @@ class Negotiation:
             before=before,
             after=before.voucher,
             lent=tuple(lent.values()),
+            shared=self._shared(leg) and not own,
             own=own,
             founded=leg not in self._call.legs,
         )
@@ -239,7 +245,7 @@ class Negotiation:
         if change is not None:
             call.offers.note(replace(change, after=party.voucher))
         elif leg is not None:
-            call.offers.last(leg, side)
+            call.offers.last(leg, side, shared=self._shared(leg))
         call.dialog_id = question.dialog_id or call.dialog_id
         before = call.described()
         if side is Side.CALLEE and leg is not None and leg.streams is None:

@@ -55,14 +55,16 @@ class Change:
     "How its sender is vouched for since."
     lent: tuple[Stream, ...] = ()
     "Streams that got their ports because of it."
+    shared: bool = False
+    "It is the caller's on streams that all early legs have in common."
     own: bool = False
     "It gave the leg streams of its own."
     founded: bool = False
     "The leg was not known before."
 
     def follows(self, other: "Change") -> bool:
-        """Whether both are about the same party in the same dialog."""
-        return self.leg is other.leg and self.side is other.side
+        """Whether both are about the same party's SDP on the same streams."""
+        return self.side is other.side and (self.leg is other.leg or (self.shared and other.shared))
 
 
 class Offers:
@@ -80,9 +82,19 @@ class Offers:
                 return
         self._changes.append(change)
 
-    def last(self, leg: Leg, side: Side) -> None:
+    def last(self, leg: Leg, side: Side, *, shared: bool) -> None:
         """That party has said something lasting: what it said before cannot be restored any more."""
-        self._keep([change for change in self._changes if change.leg is not leg or change.side is not side])
+        self._keep(
+            [
+                change
+                for change in self._changes
+                if change.side is not side or (change.leg is not leg and not (shared and change.shared))
+            ]
+        )
+
+    def forget(self, leg: Leg | None = None) -> None:
+        """Nothing can be undone any more: of a leg that has ended, or of all in a new attempt."""
+        self._keep([change for change in self._changes if leg is not None and change.leg is not leg])
 
     def accepted(self, by: Transaction) -> None:
         """A 2xx: all that hangs on the request lasts, and what it has replaced is gone."""

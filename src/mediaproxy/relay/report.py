@@ -119,9 +119,10 @@ def _warnings(call: Call, stream: Stream, side: Side, now: float) -> Iterator[st
     end = stream.end(side)
     latch, expectation = end.rtp.latch, end.rtp.latch.expectation
     if expectation is not None and expectation.unknown:
+        why = "by another IP version than its media" if expectation.signalling else "by a trusted proxy that told none"
         yield (
-            f"the {side}'s address is unknown: its SIP comes through a trusted proxy that told none, and its SDP is "
-            f"private; policy latch_unknown = {call.board.settings.latch_unknown} decides"
+            f"the {side}'s address is unknown: its SIP comes {why}, and its SDP is private; "
+            f"policy latch_unknown = {call.board.settings.latch_unknown} decides"
         )
     yield from _silence_warnings(call, stream, side, now)
     worst = _worst(end)
