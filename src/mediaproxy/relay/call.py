@@ -84,6 +84,14 @@ class Call:
             return all(stream.held for stream in audio)
         return any(stream.held for stream in live) or bool(standing and not live)
 
+    @property
+    def bypassed(self) -> bool:
+        """Its media may well flow, but not by us: both parties have ICE on all streams, and nothing of any ever came."""
+        live = [stream for stream in self.all_streams() if stream.enabled and not stream.caller.closed]
+        if any(port.tally.last is not None for stream in live for port in stream.ports):
+            return False
+        return all(len(stream.sdp) == 2 and all(sdp.ice for sdp in stream.sdp.values()) for stream in live)
+
     def note_hold(self, now: float) -> None:
         """A hold began or ended, by whatever change: the silence timers start anew."""
         held = self.held
