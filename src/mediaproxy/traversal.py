@@ -64,7 +64,7 @@ class Policy:
     rtp_asymmetric: AgentList = field(default_factory=AgentList)
     nat_tests: int = 7
     "The tests of client_nat_test by which ``repair`` judges requests."
-    ice: IcePolicy = IcePolicy.REMOVE
+    ice: IcePolicy = IcePolicy.KEEP
     _networks: tuple[IPv4Network | IPv6Network, ...] = field(init=False, repr=False, compare=False)
     _domains: frozenset[str] = field(init=False, repr=False, compare=False)
 
@@ -132,7 +132,7 @@ class Plan:
     "What is wrong with the message, so that its media cannot be relayed; empty: nothing."
     status: int = 0
     "The SIP status that suits the error; 0 without one."
-    ice: IcePolicy = IcePolicy.REMOVE
+    ice: IcePolicy = IcePolicy.KEEP
     sdp: Sdp | None = field(default=None, repr=False)
     "The message's SDP if it has streams and the message may bring media."
     _part: SdpPart | None = field(default=None, repr=False)

@@ -282,6 +282,7 @@ def _policy(settings: EdgeSettings, *, known: bool) -> Policy:
         sip_asymmetric=settings.sip_asymmetric or AgentList(),
         rtp_asymmetric=settings.rtp_asymmetric or AgentList(),
         nat_tests=settings.nat_tests,
+        ice=settings.ice,
     )
 
 

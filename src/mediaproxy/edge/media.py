@@ -37,6 +37,7 @@ class Media:
             sip_asymmetric=settings.sip_asymmetric or AgentList(),
             rtp_asymmetric=settings.rtp_asymmetric or AgentList(),
             nat_tests=settings.nat_tests,
+            ice=settings.ice,
         )
 
     def update(self, hosts: frozenset[str], settings: EdgeSettings | None = None) -> None:

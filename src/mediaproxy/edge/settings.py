@@ -11,6 +11,7 @@ import msgspec
 
 from mediaproxy.agents import AgentList
 from mediaproxy.endpoint import Endpoint
+from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.digest import Account, Algorithm
 from mediaproxy.sip.transaction import Timers
 
@@ -150,6 +151,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     "Seconds that the media arm may take for an answer; then an INVITE is refused with 503."
     media: bool = True
     "Relay media. False: signalling help only, calls between NATs are silent; for the demo's contrast."
+    ice: IcePolicy = IcePolicy.KEEP
+    """What happens to the ICE lines of a relayed SDP: ``keep`` passes them through, and phones notice that the relay is
+    none of the candidates (RFC 8839 §4.2.5); ``remove`` is for phones that do not."""
     sip_asymmetric: AgentList | None = None
     "User agents that listen for SIP on another port than they send from; None: none."
     rtp_asymmetric: AgentList | None = None

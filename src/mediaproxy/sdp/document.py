@@ -87,7 +87,7 @@ class Sdp:
             return self.streams
         return _streams(session, sections, host)
 
-    def with_ports(self, ports: Sequence[MediaPort | None], *, ice: IcePolicy = IcePolicy.REMOVE) -> "Sdp":
+    def with_ports(self, ports: Sequence[MediaPort | None], *, ice: IcePolicy = IcePolicy.KEEP) -> "Sdp":
         """The same body with relay endpoints in it: one MediaPort per m= line; None leaves that stream as it is.
 
         - m=: the port, without ``/n``. A stream with port 0 stays rejected and is not touched at all.

@@ -16,10 +16,10 @@ from mediaproxy.sdp.section import CONNECTION, MEDIA, RTCP, Block, Connection, S
 class IcePolicy(StrEnum):
     """What happens to the ICE lines (RFC 8839) of relayed streams."""
 
-    REMOVE = "remove"
-    "They go, so both phones take the relay's address as plain RTP phones do."
     KEEP = "keep"
-    "They stay: phones may find a direct path; those that insist on RFC 8839 §4.2.5 see a mismatch and give ICE up."
+    "They stay. A phone sees that c= is none of the candidates, and gives ICE up for this stream (RFC 8839 §4.2.5)."
+    REMOVE = "remove"
+    "They go, so that phones that do not look for that mismatch use the relay as plain RTP phones do."
 
 
 _ICE = frozenset(("candidate", "remote-candidates", "end-of-candidates"))
