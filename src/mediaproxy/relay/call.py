@@ -14,7 +14,7 @@ from mediaproxy.relay.effects import Effect, Report
 from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.leg import Leg, Party
 from mediaproxy.relay.memory import Memory
-from mediaproxy.relay.offers import Change, Offers, Said, Transaction
+from mediaproxy.relay.offers import Offers
 from mediaproxy.relay.stream import Stream, disabled
 from mediaproxy.relay.switchboard import Switchboard
 
@@ -86,7 +86,7 @@ class Call:
 
     @property
     def bypassed(self) -> bool:
-        """Its media may well flow, but not by us: both parties have ICE on all streams, and nothing of any ever came."""
+        """Its media may well flow, but not by us: both parties have ICE on all streams, and nothing ever came."""
         live = [stream for stream in self.all_streams() if stream.enabled and not stream.caller.closed]
         if any(port.tally.last is not None for stream in live for port in stream.ports):
             return False
@@ -287,77 +287,6 @@ class Call:
         left = [leg for leg in self.legs if leg.order and not leg.ended]
         self._attend(max(left, key=lambda leg: leg.order, default=None))
 
-    # -- what was refused
-
-    def said(self, leg: Leg, side: Side) -> Said:
-        """What a party has said of itself in the dialog of a leg."""
-        party = self.party(leg, side)
-        if side is Side.CALLEE and leg.streams is None and self.active is not leg:
-            sdp = dict(enumerate(leg.sdp))
-        else:
-            streams = enumerate(self.streams_of(leg))
-            sdp = {index: stream.sdp[side] for index, stream in streams if stream is not None and side in stream.sdp}
-        return Said(sdp=sdp, whole=leg.sdp, voucher=party.voucher, phone=party.phone)
-
-    def take_back(self, by: Transaction, now: float) -> list[Effect]:
-        """A re-INVITE or UPDATE was refused: what it and its provisional answers changed is undone, as far as nothing
-        has come since that lasts (RFC 3261 §14.1)."""
-        changes = self.offers.refused(by)
-        self.memory.refuse(by)
-        if not changes:
-            return []
-        before = self.described()
-        for change in changes:
-            self._restore(change)
-        moved = [self.expect(leg, now) for leg in dict.fromkeys(change.leg for change in changes)]
-        if any(moved):
-            self.changed = now
-        effects = self.compare(before, now)
-        for change in changes:
-            effects += self._give_back(change, now)
-        return [*effects, *self.sync(now)]
-
-    def _restore(self, change: Change) -> None:
-        """What a party said before."""
-        leg, side, said = change.leg, change.side, change.before
-        party = self.party(leg, side)
-        if party.voucher == change.after:
-            party.voucher, party.phone = said.voucher, said.phone
-        if change.own:
-            return
-        streams = self.streams_of(leg)
-        if side is Side.CALLEE and leg.streams is None:
-            leg.sdp = said.whole
-            streams = streams if self.active is leg else []
-        for index, stream in enumerate(streams):
-            if stream is None:
-                continue
-            if index in said.sdp:
-                stream.sdp[side] = said.sdp[index]
-            else:
-                stream.sdp.pop(side, None)
-
-    def _give_back(self, change: Change, now: float) -> list[Effect]:
-        """The ports that a refused offer got, unless somebody else's SDP has the stream, too."""
-        leg = change.leg
-        if change.own:
-            effects = self._close_own(leg, now)
-            leg.streams = None
-            if change.founded:
-                self.legs.remove(leg)
-            return effects
-        effects = []
-        streams = self.streams_of(leg)
-        for index, stream in enumerate(streams):
-            if stream is None or stream not in change.lent:
-                continue
-            if any(sdp.endpoint for sdp in stream.sdp.values()):  # the other party has offered it, too
-                self.offers.hand_on(stream, leg)
-            else:
-                streams[index] = None
-                effects += [effect for end in stream.ends for effect in self.board.cool(end, now)]
-        return effects
-
     # -- the end
 
     def leave(self, leg: Leg, now: float) -> list[Effect] | None:
@@ -368,13 +297,13 @@ class Call:
         if not left:
             return None
         if leg.streams is not None:
-            return self._close_own(leg, now)
+            return self.close_own(leg, now)
         if self.answered is None:
             return self.fail_branch("", leg.tag, now)
         heirs = [other for other in left if other.streams is None]
         return self._close_first(self.locked if self.locked in heirs else next(iter(heirs), None), now)
 
-    def _close_own(self, leg: Leg, now: float) -> list[Effect]:
+    def close_own(self, leg: Leg, now: float) -> list[Effect]:
         """The ports of a further leg cool."""
         effects: list[Effect] = []
         for stream in leg.streams or ():

@@ -23,6 +23,7 @@ from mediaproxy.relay.flow import Packet, SlotCounters
 from mediaproxy.relay.negotiation import Negotiation, Refusal
 from mediaproxy.relay.offers import Transaction
 from mediaproxy.relay.report import call_report, party_report
+from mediaproxy.relay.retraction import take_back
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.switchboard import Switchboard
 
@@ -248,7 +249,7 @@ class Calls:
     def _refused(self, call: Call, side: Side, question: EndRequest, now: float) -> list[Effect]:
         """A re-INVITE or UPDATE of the other party failed."""
         tag = question.sender.tag if side is Side.CALLEE else question.receiver.tag
-        return call.take_back(Transaction(requester=side.other, tag=tag, cseq=question.cseq), now)
+        return take_back(call, Transaction(requester=side.other, tag=tag, cseq=question.cseq), now)
 
     def _give_up(self, call: Call, side: Side, question: EndRequest, now: float) -> list[Effect]:
         """CANCEL or failure: of an answered call they mean nothing, they crossed the 2xx."""

@@ -18,6 +18,7 @@ from mediaproxy.relay.expectation import Voucher
 from mediaproxy.relay.leg import Leg
 from mediaproxy.relay.memory import Ports, callee_tag
 from mediaproxy.relay.offers import Change, Transaction
+from mediaproxy.relay.retraction import said
 from mediaproxy.relay.stream import Stream, disabled
 
 
@@ -206,7 +207,7 @@ class Negotiation:
         by = self._hangs_on(leg) if leg is not None else None
         if leg is None or by is None:
             return None
-        before = self._call.said(leg, self._sender)
+        before = said(self._call, leg, self._sender)
         return Change(
             by=by,
             leg=leg,
