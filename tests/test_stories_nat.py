@@ -9,7 +9,7 @@ from mediaproxy.traversal import Policy
 from tests.vmedia import Voice
 from tests.vnet import FULL_CONE, KINDS, RESTRICTED, SYMMETRIC, Dependence, Firewall, Kind, Nat, Ports
 from tests.vphone import Phone
-from tests.vworld import LAN, RELAY, RELAY6, World
+from tests.vworld import LAN, RELAY, RELAY6, SERVER, SERVER6, World
 
 PAIRS = [pytest.param(one, other, id=f"{one}+{other}") for one in KINDS for other in KINDS]
 STUN = Endpoint("192.0.2.3", 3478)
@@ -280,6 +280,32 @@ def test_phone_moves_and_says_so() -> None:
     world.net.run(1)
     assert call.status == 200
     world.two_way(call, answer)
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+def test_phone_moves_to_ipv6(who: str) -> None:
+    """From IPv4 Wi-Fi to a mobile network that has IPv6 only, and back again."""
+    world = World(strict=True)
+    alice, bob = world.pair()
+    call, answer = world.connect(alice, bob)
+    world.net.run(2)
+    moving = call if who == "caller" else answer
+    old = moving.phone.host
+    six = Firewall(outer=world.net.public)
+    six.admit(old, "2001:db8:6::10")
+    for version, server in ((6, SERVER6), (4, SERVER), (6, SERVER6)):
+        moving.phone.version, moving.phone.server = version, server
+        moving.phone.register()
+        world.net.run(0.1)
+        moving.change()
+        moving.reinvite()
+        world.net.run(2)
+        assert moving.status == 200
+        world.two_way(call, answer)
+        assert {source.address for source in [moving.voice.heard[-1].source]} == {RELAY6 if version == 6 else RELAY}
+    call.hang_up()
+    world.net.run(60)
+    assert world.relay.ends == [EndReason.BYE] and not world.relay.plane.lent
 
 
 def test_phone_moves_without_a_word() -> None:

@@ -5,6 +5,7 @@ Each returns its effects. It must never lend a port that it does not give back, 
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 from mediaproxy.control import MediaRequest
 from mediaproxy.control import Party as Named
@@ -37,6 +38,8 @@ class Call:
         "Via branches of the INVITEs that are under way: a server before us may have forked one."
         self.adopted = question.status == 0 and bool(question.receiver.tag)
         "It began before we knew of it."
+        self.retiring: dict[Stream, Stream] = {}
+        "New stream -> the one it replaces, because a party changed its IP version; until nobody can refuse that."
         self.locked: Leg | None = None
         "The leg whose 2xx came first."
         self.active: Leg | None = None
@@ -77,7 +80,7 @@ class Call:
     def held(self) -> bool:
         """The voice is on hold: all audio streams are, or any stream of a call without audio (calls.md 11). So is a
         call whose streams SDP has all disabled: no media can say that it lives."""
-        standing = [stream for stream in self.all_streams() if not stream.caller.closed]
+        standing = [stream for stream in self.present() if not stream.caller.closed]
         live = [stream for stream in standing if stream.enabled]
         audio = [stream for stream in live if stream.kind == "audio"]
         if audio:
@@ -87,7 +90,7 @@ class Call:
     @property
     def bypassed(self) -> bool:
         """Its media may well flow, but not by us: both parties have ICE on all streams, and nothing ever came."""
-        live = [stream for stream in self.all_streams() if stream.enabled and not stream.caller.closed]
+        live = [stream for stream in self.present() if stream.enabled and not stream.caller.closed]
         if any(port.tally.last is not None for stream in live for port in stream.ports):
             return False
         return all(len(stream.sdp) == 2 and all(sdp.ice for sdp in stream.sdp.values()) for stream in live)
@@ -113,10 +116,14 @@ class Call:
         """The streams that carry a leg's media."""
         return leg.streams if leg is not None and leg.streams is not None else self.streams
 
-    def all_streams(self) -> Iterator[Stream]:
-        """The call's streams, then those of further legs."""
+    def present(self) -> Iterator[Stream]:
+        """The call's streams, then those of further legs, as SDP stands."""
         lists = [self.streams, *(leg.streams for leg in self.legs if leg.streams is not None)]
         return (stream for streams in lists for stream in streams if stream is not None)
+
+    def all_streams(self) -> Iterator[Stream]:
+        """Whatever has ports: these, and those that are about to be replaced."""
+        return chain(self.present(), self.retiring.values())
 
     @property
     def alive(self) -> float:
@@ -185,12 +192,12 @@ class Call:
 
     def described(self) -> dict[tuple[int, Side], Sdp]:
         """What SDP says of all streams now: for ``compare``."""
-        return {(id(stream), side): sdp for stream in self.all_streams() for side, sdp in stream.sdp.items()}
+        return {(id(stream), side): sdp for stream in self.present() for side, sdp in stream.sdp.items()}
 
     def compare(self, before: dict[tuple[int, Side], Sdp], now: float) -> list[Effect]:
         """Tell of each change of what is expected of a stream."""
         effects: list[Effect] = []
-        for stream in self.all_streams():
+        for stream in self.present():
             for side, after in stream.sdp.items():
                 known = before.get((id(stream), side))
                 if known is None or _expected(known) == _expected(after):
@@ -211,7 +218,20 @@ class Call:
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news."""
         tos = self.board.settings.tos
-        return [effect for stream in self.all_streams() for effect in stream.sync(now, tos)]
+        retired = self.retire(now)
+        return [*retired, *(effect for stream in self.all_streams() for effect in stream.sync(now, tos))]
+
+    def replace(self, streams: list[Stream | None], old: Stream, new: Stream) -> None:
+        """Another stream in the place of one, with ports of other IP versions. What is known of the parties stays."""
+        new.inherit(old)
+        streams[old.index] = new
+        self.retiring[new] = old
+
+    def retire(self, now: float) -> list[Effect]:
+        """The ports of replaced streams cool, if that can no more be refused."""
+        gone = [new for new in self.retiring if not self.offers.hang_on(new)] if self.retiring else []
+        old = [self.retiring.pop(new) for new in gone]
+        return [effect for stream in old for end in stream.ends for effect in self.board.cool(end, now)]
 
     def lock(self, leg: Leg, now: float) -> list[Effect]:
         """A 2xx or its ACK: the first locks its leg."""

@@ -132,7 +132,7 @@ class Calls:
         for call in self._calls[stream.call_id]:
             for streams in (call.streams, *(leg.streams for leg in call.legs if leg.streams is not None)):
                 if stream in streams:
-                    streams[streams.index(stream)] = None
+                    streams[streams.index(stream)] = call.retiring.pop(stream, None)
                     call.memory.forget()
                     self._plan(call, now)
         return self._board.withdraw(stream, local if busy else None)
@@ -211,7 +211,7 @@ class Calls:
             return MediaReply(error="unknown leg", status=481), []
         requester = side.other if question.status else side
         call.offers.accepted(Transaction(requester=requester, tag=leg.tag, cseq=question.cseq))
-        effects = [*call.revive(now), *call.lock(leg, now)]
+        effects = [*call.revive(now), *call.lock(leg, now), *call.retire(now)]
         self._plan(call, now)
         return MediaReply(), effects
 

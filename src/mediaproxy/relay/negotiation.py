@@ -10,7 +10,7 @@ import msgspec
 
 from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Party
 from mediaproxy.control import Stream as Sdp
-from mediaproxy.endpoint import Endpoint, same_prefix
+from mediaproxy.endpoint import Endpoint, Scope, same_prefix, scope
 from mediaproxy.events import Side
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.effects import Effect
@@ -70,6 +70,7 @@ class Negotiation:
             self._apply(leg, change)
         if question.status >= 200 and leg is not None:
             call.offers.accepted(Transaction(requester=self._sender.other, tag=leg.tag, cseq=question.cseq))
+            self._effects += call.retire(self._now)
         if self._locks and leg is not None:
             self._effects += call.lock(leg, self._now)
         ports = known if known is not None else self._ports(call.streams_of(leg))
@@ -122,7 +123,10 @@ class Negotiation:
         streams = [] if own else call.streams_of(leg)
         offers = call.memory.offers(self._question, self._sender)
         for index, sdp in enumerate(self._question.streams):
-            if sdp.endpoint is None or index in self._left_alone or _at(streams, index) is not None:
+            if sdp.endpoint is None or index in self._left_alone:
+                continue
+            known = _at(streams, index)
+            if known is not None and not (offers and self._outgrown(known, sdp.endpoint)):
                 continue
             further = own or (leg is not None and leg.streams is not None)
             if not offers and not (further and _at(call.streams, index) is not None):
@@ -139,6 +143,14 @@ class Negotiation:
                 raise Refusal("no ports left", 480, self._effects)
             lent[index] = stream
         return lent
+
+    def _outgrown(self, stream: Stream, place: Endpoint) -> bool:
+        """Whether a party that offers has changed its IP version: both will be told other ports."""
+        call, end = self._call, stream.end(self._sender)
+        if place.version == end.pair.rtp.version or call.board.settings.address(place.version) is None:
+            return False
+        alone = not any(port.shared or port.guests for port in stream.ports)
+        return alone and not call.retiring and not end.closed and scope(place.address) is not Scope.UNSPECIFIED
 
     def _undo(self, lent: dict[int, Stream]) -> None:
         for stream in lent.values():
@@ -171,6 +183,10 @@ class Negotiation:
         streams = self._call.streams_of(leg)
         streams += [None] * (len(self._question.streams) - len(streams))
         for index, stream in lent.items():
+            old = streams[index]
+            if old is not None:
+                self._call.replace(streams, old, stream)
+                continue
             streams[index] = stream
             first = _at(self._call.streams, index)
             if leg is not None and leg.streams is not None and first is not None:

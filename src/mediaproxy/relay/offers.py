@@ -124,6 +124,10 @@ class Offers:
         self._keep(kept)
         return undone
 
+    def hang_on(self, stream: Stream) -> bool:
+        """Whether a stream may be given back because of a refusal."""
+        return any(stream in change.lent for change in self._changes)
+
     def hand_on(self, stream: Stream, leg: Leg) -> None:
         """A stream of a refused offer lives on by another offer of the dialog, if there is one."""
         for number, change in enumerate(self._changes):

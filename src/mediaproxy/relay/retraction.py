@@ -76,9 +76,12 @@ def _give_back(call: Call, change: Change, now: float) -> list[Effect]:
     for index, stream in enumerate(streams):
         if stream is None or stream not in change.lent:
             continue
-        if any(sdp.endpoint for sdp in stream.sdp.values()):  # the other party has offered it, too
+        old = call.retiring.pop(stream, None)
+        if old is not None:
+            old.sdp = dict(stream.sdp)
+        elif any(sdp.endpoint for sdp in stream.sdp.values()):  # the other party has offered it, too
             call.offers.hand_on(stream, leg)
-        else:
-            streams[index] = None
-            effects += [effect for end in stream.ends for effect in call.board.cool(end, now)]
+            continue
+        streams[index] = old
+        effects += [effect for end in stream.ends for effect in call.board.cool(end, now)]
     return effects

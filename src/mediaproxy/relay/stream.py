@@ -259,6 +259,12 @@ class Stream:
         for one, other in zip(self.caller.ports, self.callee.ports, strict=True):
             one.peer, other.peer = other, one
 
+    def inherit(self, old: "Stream") -> None:
+        """Take the place of another stream: its SDP, and what its latches have learned."""
+        self.sdp, self.changed, self.one_way = dict(old.sdp), old.changed, dict(old.one_way)
+        for end, former in zip(self.ends, old.ends, strict=True):
+            end.attach(former.rtp.latch, former.rtcp.latch)
+
     @property
     def ends(self) -> tuple[End, End]:
         """Towards the caller and towards the callee."""

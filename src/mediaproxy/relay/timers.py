@@ -41,11 +41,11 @@ def next_look(call: Call, now: float) -> float | None:
     """When the call must be looked at for one-way audio; None: it has none to look for."""
     if call.answered is None or call.lingering is not None:
         return None
-    times = [_silent_at(call, stream, side) for stream in call.all_streams() for side in Side]
+    times = [_silent_at(call, stream, side) for stream in call.present() for side in Side]
     first = min((at for at in times if at is not None), default=None)
     if first is None:
         # All sides are silent by agreement, or have been told of: look whether one of those speaks again.
-        return now + _AGAIN if any(stream.one_way for stream in call.all_streams()) else None
+        return now + _AGAIN if any(stream.one_way for stream in call.present()) else None
     return first if first > now else now + _AGAIN
 
 
@@ -53,7 +53,7 @@ def look(call: Call, now: float) -> list[Effect]:
     """Tell of sides that have fallen silent while the other one is heard."""
     if call.answered is None or call.lingering is not None:
         return []
-    return [effect for stream in call.all_streams() for side in Side for effect in _one_way(call, stream, side, now)]
+    return [effect for stream in call.present() for side in Side for effect in _one_way(call, stream, side, now)]
 
 
 def _silent_since(call: Call, stream: Stream, side: Side) -> float:
