@@ -78,6 +78,9 @@ class World(Bench):
             streams,
             cseq=rng.randrange(1, 5),
             status=status,
+            method=rng.choice(
+                ["INVITE", "INVITE", "INVITE", "UPDATE", "PRACK"] if status else ["INVITE", "UPDATE", "ACK"]
+            ),
             call_id=f"call-{rng.randrange(3)}",
             receiver_version=rng.choice([0, 0, 0, 4, 6]),
         )
