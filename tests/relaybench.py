@@ -61,7 +61,7 @@ def stream(place: str | None, *, kind: str = "audio", types: tuple[int, ...] = (
     values: dict[str, object] = {"kind": kind, "transport": "RTP/AVP", "payload_types": payload_types, **more}
     if values["transport"] == "udptl":
         values["payload_types"] = ()
-    return Stream(endpoint=endpoint, **values)  # type: ignore[arg-type]
+    return Stream(endpoint=endpoint, **values)  # type: ignore[arg-type]  # named values
 
 
 TWO = (stream("10.0.0.1:4000"), stream("10.0.0.1:4002", kind="video", types=(96,)))
@@ -103,7 +103,7 @@ class Phone:
 def settings(**changed: object) -> RelaySettings:
     """Of a relay at 192.0.2.1 with few ports."""
     values: dict[str, object] = {"addresses": (RelayAddress(bind=V4),), "port_min": 20000, "port_max": 20198, **changed}
-    return RelaySettings(**values)  # type: ignore[arg-type]
+    return RelaySettings(**values)  # type: ignore[arg-type]  # named values
 
 
 class Bench:
@@ -147,7 +147,7 @@ class Bench:
             "streams": streams,
             **more,
         }
-        return self.ask(MediaRequest(**values))  # type: ignore[arg-type]
+        return self.ask(MediaRequest(**values))  # type: ignore[arg-type]  # named values
 
     def invite(self, streams: tuple[Stream, ...] | None = None, **more: object) -> MediaReply:
         """Alice's initial offer."""
@@ -186,7 +186,7 @@ class Bench:
             "cause": cause,
             **more,
         }
-        return self.ask(EndRequest(**values))  # type: ignore[arg-type]
+        return self.ask(EndRequest(**values))  # type: ignore[arg-type]  # named values
 
     def bye(self, sender: Phone | None = None, receiver: Phone | None = None) -> MediaReply:
         return self.end(EndCause.BYE, sender or self.alice, receiver or self.bob)

@@ -21,7 +21,7 @@ def pool(seed: int = 1, **changed: object) -> PortPool:
         "port_max": 20018,
         **changed,
     }
-    return PortPool(RelaySettings(**values), random.Random(seed))  # type: ignore[arg-type]
+    return PortPool(RelaySettings(**values), random.Random(seed))  # type: ignore[arg-type]  # named values
 
 
 def take_all(ports: PortPool, version: int = 4) -> list[Pair]:

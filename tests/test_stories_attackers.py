@@ -83,7 +83,7 @@ def test_sprayer_over_the_whole_range_before_and_during_the_call(strict: bool) -
 def test_attacker_who_knows_the_ports_and_speaks_first(kind: object, what: str) -> None:
     """He fires at exactly the call's ports, 2 000 packets a second, from ringing on; RTP and RTCP."""
     world = World()
-    alice, bob = world.pair(kind, kind)  # type: ignore[arg-type]
+    alice, bob = world.pair(kind, kind)  # type: ignore[arg-type]  # named values
     attacker = Attacker(world)
     call = alice.call("bob")
     world.net.run(0.5)
@@ -205,7 +205,7 @@ def test_neighbour_who_waits_for_a_re_invite(how: dict[str, object], what: str) 
     _, alice, bob, attacker = neighbours(world)
     call, answer = world.connect(alice, bob)
     attacker.spray(500, getattr(attacker, what), open_ports(world))
-    call.reinvite(**how)  # type: ignore[arg-type]
+    call.reinvite(**how)  # type: ignore[arg-type]  # named values
     world.net.run(0.5)
     call.reinvite("sendrecv")
     world.net.run(0.5)

@@ -64,7 +64,8 @@ class Story:
         self.world.net.run(0.4 + self.dice.random() * 2)
 
     def hold(self, side: int, call: Call) -> None:
-        call.reinvite(**self.dice.choice(HOLDS), method=self.dice.choice(["INVITE", "UPDATE"]))  # type: ignore[arg-type]
+        hold, method = self.dice.choice(HOLDS), self.dice.choice(["INVITE", "UPDATE"])
+        call.reinvite(**hold, method=method)  # type: ignore[arg-type]  # named values
 
     def refresh(self, side: int, call: Call) -> None:
         call.reinvite(zero=call.offer.zero)

@@ -160,7 +160,7 @@ def test_hold_and_resume(how: str, holder: str, method: str) -> None:
     world = World(strict=True)
     call, answer = world.connect(*world.pair())
     holding, held = (call, answer) if holder == "caller" else (answer, call)
-    holding.reinvite(**HOLDS[how], method=method)  # type: ignore[arg-type]
+    holding.reinvite(**HOLDS[how], method=method)  # type: ignore[arg-type]  # named values
     world.net.run(1)
     since = world.net.now
     world.net.run(5)
@@ -185,7 +185,7 @@ def test_a_hold_of_nearly_two_hours(how: str) -> None:
     without_rtcp(alice, bob)
     call, answer = world.connect(alice, bob)
     call.voice.muted = True  # no music
-    call.reinvite(**HOLDS[how])  # type: ignore[arg-type]
+    call.reinvite(**HOLDS[how])  # type: ignore[arg-type]  # named values
     world.net.run(2 * HOUR - 60)
     assert world.relay.ends == []
     call.voice.muted = False
@@ -253,7 +253,7 @@ def test_a_refused_offer_changes_nothing(status: int, method: str, how: str) -> 
     without_rtcp(alice, bob)
     call, answer = world.connect(alice, bob)
     bob.reinvite_status = status
-    call.reinvite(**HOLDS[how], method=method)  # type: ignore[arg-type]
+    call.reinvite(**HOLDS[how], method=method)  # type: ignore[arg-type]  # named values
     world.net.run(0.5)
     assert call.status == status and world.relay.standing == (False, CallState.TALKING)
     call.offer.direction, call.offer.zero = "sendrecv", False

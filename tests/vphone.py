@@ -5,6 +5,7 @@ until its ACK (RFC 3261 §17, §13.3.1.4), so that lossy links are no special ca
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from mediaproxy.endpoint import Endpoint
 from tests.vcall import Call
@@ -83,7 +84,8 @@ class Phone:
     def voice(self, kind: str = "audio") -> Voice:
         """A new stream on ports of its own."""
         port, self._media_port = self._media_port, self._media_port + 2
-        voice = Voice(host=self.host, tone=self.tone, port=port, kind=kind, **self.voice_options)  # type: ignore[arg-type]
+        options: dict[str, Any] = self.voice_options
+        voice = Voice(host=self.host, tone=self.tone, port=port, kind=kind, **options)
         voice.public = self.stun(voice) if self.stun else None
         return voice
 

@@ -101,7 +101,7 @@ class ReferencePlane:
         if len(data) >= 12 and data[0] >> 6 == 2 and not 192 <= data[1] <= 223:
             counters.payload_type, counters.sequence, counters.ssrc = struct.unpack_from("!xBH4xI", data)
             counters.payload_type &= 0x7F
-        peer = self.lent.get(flow.peer)[0] if flow.peer in self.lent else None  # type: ignore[index]
+        peer = self.lent.get(flow.peer)[0] if flow.peer in self.lent else None  # type: ignore[index]  # no None in it
         if peer is None or peer.generation != flow.peer_generation or peer.target is None:
             counters.undeliverable += 1
             return

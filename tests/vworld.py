@@ -29,7 +29,8 @@ class World:
         outside = OneToOne(outer=self.net.public, address=RELAY, inner=inner).inside if cloud else self.net.public
         host.attach(outside, inner)
         addresses = (RelayAddress(bind=inner, advertise=RELAY), RelayAddress(bind=RELAY6, advertise=RELAY6))
-        self.relay = Relay(host, RelaySettings(addresses=addresses, **settings), strict=strict, seed=seed)  # type: ignore[arg-type]
+        chosen = RelaySettings(addresses=addresses, **settings)  # type: ignore[arg-type]  # named values
+        self.relay = Relay(host, chosen, strict=strict, seed=seed)
         server = Host(self.net).attach(self.net.public, SERVER.address).attach(self.net.public, SERVER6.address)
         self.server = Server(server, self.relay if relayed else None)
         self._homes = 0
