@@ -80,6 +80,11 @@ def test_media_comes_to_where_phones_can_reach_it(addresses: list[str], chosen: 
     assert settings.port_min == 20000
 
 
+def test_loopback_of_both_versions_if_somebody_wants_it() -> None:
+    chosen = relay_settings(Relay(), listeners("127.0.0.1", "::1"), chosen=True).addresses
+    assert [address.bind for address in chosen] == ["127.0.0.1", "::1"]
+
+
 def test_a_cloud_host_advertises_its_public_address_for_media_too() -> None:
     mapped = Listener(
         transport=Transport.UDP, bind=Endpoint("10.0.0.5", 5060), advertise=Endpoint("198.51.100.7", 5060)

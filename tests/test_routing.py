@@ -461,12 +461,27 @@ def test_sips_goes_over_tls_or_nowhere(transport: str, expected: str) -> None:
         ("NOTIFY", "sip:example.com", [("Event", "keep-alive")], "200"),
         ("INVITE", "sip:example.com", [], "404"),
         ("OPTIONS", "sip:bob@example.com", [], "OPTIONS"),
+        ("OPTIONS", "sip:example.com", [("Require", "path, 100rel")], "420"),
+        ("OPTIONS", "sip:bob@example.com", [("Require", "100rel")], "OPTIONS"),
+        ("REGISTER", "sip:example.com", [("Route", f"<sip:{BOB};lr>"), ("Max-Forwards", "0")], "483"),
     ],
-    ids=["options", "options-by-number", "keep-alive", "invite", "options-of-a-user"],
+    ids=[
+        "options",
+        "options-by-number",
+        "keep-alive",
+        "invite",
+        "options-of-a-user",
+        "requires-too-much",
+        "requires-it-of-the-user",
+        "register-elsewhere-ends-here",
+    ],
 )
 def test_requests_to_the_server(method: str, uri: str, headers: list[tuple[str, str]], expected: str) -> None:
     world = World(EdgeSettings(listeners=SETTINGS.listeners, domains=("example.com",), open=True))
     world.bind("bob", BOB)
-    world.receive(request(method, uri, headers=headers), ALICE)
+    sent = request(method, uri)
+    for name, value in headers:
+        sent = sent.remove(name).append(name, value)
+    world.receive(sent, ALICE)
     assert [said.split()[0] for said in world.sent()] == [expected]
     assert expected.isalpha() or world.proxy.transactions.served == 0, "no state for what costs nothing"

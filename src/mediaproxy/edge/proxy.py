@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterable
 from typing import Protocol
 
-from mediaproxy.edge import fork
+from mediaproxy.edge import fork, registrar
 from mediaproxy.edge.acknowledgement import Acknowledgement
 from mediaproxy.edge.alarms import Alarms
 from mediaproxy.edge.binding import Binding
@@ -22,7 +22,6 @@ from mediaproxy.edge.farewell import WHY, Parting
 from mediaproxy.edge.gate import Gate, Pass
 from mediaproxy.edge.hop import Hop, Inbound, Network
 from mediaproxy.edge.media import Media
-from mediaproxy.edge.registrar import Outcome
 from mediaproxy.edge.routing import (
     DIALOG_FORMING,
     Marks,
@@ -31,6 +30,7 @@ from mediaproxy.edge.routing import (
     Routes,
     endpoint_of,
     judge,
+    lacking,
     next_hop,
     reply_hop,
     rule_for,
@@ -60,7 +60,7 @@ class Directory(Protocol):
     def lookup(self, aor: str, now: float) -> tuple[Binding, ...]:
         """The contacts of a user."""
 
-    def register(self, request: Request, inbound: Inbound, now: float) -> Outcome:
+    def register(self, request: Request, inbound: Inbound, now: float) -> registrar.Outcome:
         """Judge a REGISTER of an own domain by an identified user, and keep what it says. SipError if it is broken."""
 
     def natted(self, inbound: Inbound) -> bool:
@@ -132,16 +132,19 @@ class Proxy:
 
     def _is_for_us(self, request: Request) -> bool:
         if request.max_forwards == 0:
-            return True  # only OPTIONS comes so far (RFC 3261 §11)
+            return True  # only OPTIONS, and a REGISTER for somebody else, come so far (RFC 3261 §11)
         return not request.routes and not request.uri.user and self.domains.owns(request.uri)
 
     def _answer_ourselves(self, request: Request, inbound: Inbound) -> list[Effect]:
         """A request to the server itself: keep-alives of phones, mostly."""
+        refusal = lacking(request, "Require", registrar.EXTENSIONS)
+        if refusal is not None:
+            return self._refuse(request, inbound, refusal)
         keepalive = request.method == "NOTIFY" and (request.header("Event") or "").lower() == "keep-alive"
         if request.method == "OPTIONS" or keepalive:
-            headers = (("Allow", METHODS), ("Accept", "*/*"), ("Supported", "path, outbound"))
-            return [self._reply(request, inbound, self.answer(request, 200, headers))]
-        return self._refuse(request, inbound, Refusal(status=404))
+            can = (("Allow", METHODS), ("Accept", "*/*"), ("Supported", ", ".join(registrar.EXTENSIONS)))
+            return [self._reply(request, inbound, self.answer(request, 200, can))]
+        return self._refuse(request, inbound, Refusal(status=483 if request.max_forwards == 0 else 404))
 
     def _forward(self, arrived: Request, routed: Routed, inbound: Inbound, now: float) -> list[Effect]:
         passed = self._gate.judge(routed.request, inbound, self._may_follow(routed, inbound), now)
@@ -227,7 +230,7 @@ class Proxy:
         try:
             outcome = self._directory.register(arrived, inbound, now)
         except SipError as error:
-            outcome = Outcome(status=error.status, reason=REASONS.get(error.status, ""))
+            outcome = registrar.Outcome(status=error.status, reason=REASONS.get(error.status, ""))
         if outcome.save and self.domains.learn(arrived.to.uri.host):
             self.media.update(self.domains.hosts)
         headers = (*outcome.headers, *self._signature())
@@ -383,10 +386,8 @@ class Proxy:
 
     def _refuse(self, request: Request, inbound: Inbound, refusal: Refusal) -> list[Effect]:
         """Without state (RFC 3261 §8.2.7): a flood costs nothing, and no answer is repeated to a forged source."""
-        headers: Iterable[tuple[str, str]] = (*refusal.headers, *self._signature())
-        response = response_to(
-            request, refusal.status, refusal.reason, to_tag=self._marks.tag(request), headers=headers
-        )
+        headers, tag = (*refusal.headers, *self._signature()), self._marks.tag(request)
+        response = response_to(request, refusal.status, refusal.reason, to_tag=tag, headers=headers)
         effects: list[Effect] = [self._reply(request, inbound, response)]
         if refusal.why:
             effects.append(Refused(inbound.source, f"{request.method} refused with {refusal.status}: {refusal.why}"))

@@ -130,10 +130,13 @@ def judge(request: Request, marks: Marks) -> Refusal | None:
     loops = [loop for via in request.vias if (loop := marks.loop_of(via)) is not None]
     if loops and (len(loops) >= PASSES or marks.loop_hash(request) in loops):
         return Refusal(status=482)
-    unknown = [tag for tag in request.values("Proxy-Require") if tag.lower() not in EXTENSIONS]
-    if unknown and request.method != "ACK":
-        return Refusal(status=420, headers=(("Unsupported", ", ".join(unknown)),))
-    return None
+    return None if request.method == "ACK" else lacking(request, "Proxy-Require", EXTENSIONS)
+
+
+def lacking(request: Request, header: str, known: Iterable[str]) -> Refusal | None:
+    """What a request requires that nobody here can (RFC 3261 §8.2.2.3, §16.3 step 5)."""
+    unknown = [tag for tag in request.values(header) if tag.lower() not in known]
+    return Refusal(status=420, headers=(("Unsupported", ", ".join(unknown)),)) if unknown else None
 
 
 def reply_hop(request: Request, inbound: Inbound) -> Hop:

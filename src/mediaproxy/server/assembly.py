@@ -124,7 +124,9 @@ class Server:
         return location
 
     async def _start_relay(self, stack: AsyncExitStack) -> RelayService:
-        self._relay_settings = relay_settings(self.config.relay, listeners_of(self.config.edge))
+        self._relay_settings = relay_settings(
+            self.config.relay, listeners_of(self.config.edge), chosen=bool(self.config.edge.listeners)
+        )
         relay = RelayService(self._relay_settings, UserPlane(), self._rng, self._happened, name=RELAY)
         advice = "set relay.addresses to addresses of this host"
         if not self.config.relay.addresses:

@@ -62,22 +62,23 @@ _PREFERENCE = (Scope.PUBLIC, Scope.SHARED, Scope.PRIVATE, Scope.ULA, Scope.LOOPB
 "Which address media comes to if SIP listens on several: the one that most phones can reach."
 
 
-def relay_settings(settings: RelaySettings, listeners: Iterable[Listener]) -> RelaySettings:
-    """The settings with addresses: those configured, else of each IP version one that SIP listens on.
+def relay_settings(settings: RelaySettings, listeners: Iterable[Listener], *, chosen: bool = False) -> RelaySettings:
+    """The settings with addresses: those configured, else of each IP version one that SIP listens on. ``chosen``: the
+    operator named these listeners.
 
     Of several private ones the first: the kernel's order, in which that of the first interface stands before others.
     """
     fields = asdict(settings)
     if not settings.addresses:
-        fields["addresses"] = tuple(_choice(listeners))
+        fields["addresses"] = tuple(_choice(listeners, chosen))
     return RelaySettings(**fields)
 
 
-def _choice(listeners: Iterable[Listener]) -> Iterable[RelayAddress]:
+def _choice(listeners: Iterable[Listener], chosen: bool) -> Iterable[RelayAddress]:
     listeners = tuple(listeners)
     by_version = {version: [one for one in listeners if one.bind.version == version] for version in (4, 6)}
-    if by_version[4]:
-        # ::1 alone is no reason to offer IPv6: no phone comes from there.
+    if by_version[4] and not chosen:
+        # ::1 alone is no reason to offer IPv6: no phone comes from there, unless somebody wants it to.
         by_version[6] = [one for one in by_version[6] if scope(one.bind.address) is not Scope.LOOPBACK]
     for mine in by_version.values():
         if mine:
