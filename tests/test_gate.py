@@ -205,6 +205,23 @@ def test_foreign_target_with_password() -> None:
     assert world.sent() == [f"MESSAGE > {C}"]
 
 
+def test_what_was_heard_before_a_restart_is_of_no_use_after_it() -> None:
+    world = World(CLOSED)
+    first = register()
+    heard = authorised(first, challenged(world, first))
+    world.receive(heard, ALICE)
+    assert world.sent() == [f"200 > {A}"]
+    restarted = World(CLOSED)
+    restarted.now += 10
+    restarted.receive(heard, ALICE)
+    answer = restarted.outbox.pop().response
+    assert answer.status == 401
+    assert "stale=true" in (answer.header("WWW-Authenticate") or "")
+    again = authorised(first, answer.headers("WWW-Authenticate")[0])
+    restarted.receive(again, ALICE)
+    assert restarted.sent() == [f"200 > {A}"], "the phone need not ask its user"
+
+
 def test_gateway_for_a_caller_who_hides() -> None:
     """RFC 3323 §4.1: From says nothing, the password does."""
     world = World(CLOSED)

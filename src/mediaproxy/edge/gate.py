@@ -49,7 +49,7 @@ class Gate:
         """``key``: of the digest nonces."""
         self._domains = domains
         self._rng = rng
-        self._replays = Replays()
+        self._replays: Replays | None = None
         self._prefixes = tuple(ipaddress.ip_network(text, strict=False) for text in settings.trusted_proxies)
         self._trusted = lru_cache(maxsize=4096)(lambda source: trusted(source, self._prefixes))
         self._accounts = {(account.username, account.domain.lower()) for account in settings.accounts}
@@ -112,8 +112,9 @@ class Gate:
 
     def _authenticate(self, request: Request, realm: Realm, header: str, identity: Uri, now: float) -> Pass | Refusal:
         ours = header == "Authorization" or self._from_us(request)
+        replays = self._used(now)
         outcome = verify(
-            request.headers(header), request.method, realm, self._replays, now, lambda one: _is(one, identity, ours)
+            request.headers(header), request.method, realm, replays, now, lambda one: _is(one, identity, ours)
         )
         if outcome.verdict is not Verdict.GRANTED:
             denied = outcome.why if outcome.verdict is Verdict.DENIED else ""
@@ -127,8 +128,14 @@ class Gate:
         request = _without_credentials(request, header, realm)
         return Pass(request=request, privileged=True, account=account)
 
+    def _used(self, now: float) -> Replays:
+        """What was used of nonces. Those of an earlier run, which had the same key, may have been used there."""
+        if self._replays is None:
+            self._replays = Replays(since=now - 0.002)  # nonces say when they were made in whole milliseconds
+        return self._replays
+
     def _challenge(self, realm: Realm, header: str, stale: bool, why: str, now: float) -> Refusal:
-        self._replays.expire(now - realm.lifetime)
+        self._used(now).expire(now - realm.lifetime)
         status, name = (401, "WWW-Authenticate") if header == "Authorization" else (407, "Proxy-Authenticate")
         salt = f"{self._rng.getrandbits(64):016x}"
         headers = tuple((name, value) for value in realm.challenges(now, salt, stale))

@@ -237,10 +237,11 @@ class Replays:
     WINDOW = 64
     "Counts may come out of order by as many (parallel requests over UDP)."
 
-    def __init__(self, limit: int = 100_000) -> None:
+    def __init__(self, limit: int = 100_000, since: float = 0.0) -> None:
+        """``since``: nonces issued up to then count as stale, because nobody knows which of their counts were used."""
         self._limit = limit
         self._seen: dict[str, tuple[float, int, int]] = {}
-        self._forgotten = 0.0
+        self._forgotten = since
 
     def accept(self, nonce: str, issued: float, count: int) -> bool:
         """Whether ``count`` is new for the nonce; if so it is used up from now on."""
