@@ -119,6 +119,14 @@ async def test_no_server(tmp_path: Path, prepare: Any, error: str) -> None:
         await asked(tmp_path / SOCKET, "add")
 
 
+async def test_too_many_clients(server: AdminServer) -> None:
+    others = [await asyncio.open_unix_connection(server.path) for _ in range(40)]
+    with pytest.raises(AdminError, match="closed the connection"):
+        await asked(server.path, "later")
+    for _, writer in others:
+        writer.close()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 async def test_no_permission(server: AdminServer, tmp_path: Path) -> None:
     child = os.fork()

@@ -25,7 +25,7 @@ from mediaproxy.events import (
     SourceRefused,
     StreamChanged,
 )
-from mediaproxy.logs import describe, log_event, readable, set_up
+from mediaproxy.logs import describe, log_call, log_event, readable, set_up
 
 SOURCE = Endpoint("203.0.113.66", 4000)
 ENDED = CallReport(
@@ -139,6 +139,15 @@ def test_details_for_machines() -> None:
         "before": None,
     }
     assert details[7] == {"reason": "bye", "status": 0, "duration": 10.0}
+
+
+def test_other_lines_about_a_call_have_its_id_for_machines_too() -> None:
+    stream = io.StringIO()
+    set_up("json", "info", stream)
+    log_call(logging.getLogger("x"), "c\xc3\xa9\n", "media: gone\x1b", logging.WARNING)
+    line = json.loads(stream.getvalue())
+    assert (line["level"], line["call_id"]) == ("warning", "cé\\x0a")
+    assert line["message"] == "call cé\\x0a: media: gone\\x1b"
 
 
 def test_a_traceback_cannot_forge_a_line() -> None:

@@ -187,6 +187,15 @@ async def test_registrations_and_status(server: Server, places: Places) -> None:
         assert status.records == str(places.records)
 
 
+async def test_a_password_in_a_uri_is_shown_to_nobody(server: Server) -> None:
+    async with phones(server) as (alice, bob):
+        alice.user = "alice:secret"
+        alice.request("INVITE", bob.aor, tag="a", contact=f"sip:alice@{alice.source}", body=sdp())
+        await bob.receive("INVITE")
+        (report,) = (await asked(server, "calls", Calls)).calls
+        assert report.caller.uri == "sip:alice:***@example.com"
+
+
 async def test_an_operator_ends_a_call(server: Server, places: Places) -> None:
     async with phones(server) as (alice, bob), media("127.0.0.2") as hers, media("127.0.0.3") as his:
         got, ok = await call(alice, bob, hers, his, call_id="caf\xe9-1")

@@ -166,8 +166,8 @@ def _record(report: CallReport, notes: _Open, at: float) -> Record:
     return Record(
         date=datetime.fromtimestamp(report.started, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         call_id=report.call_id,
-        caller=_party(report.caller),
-        callee=_party(report.callee),
+        caller=discreet(report.caller),
+        callee=discreet(report.callee),
         started=report.started,
         answered=answered,
         ended=at if report.ended is None else report.ended,
@@ -185,7 +185,8 @@ def _record(report: CallReport, notes: _Open, at: float) -> Record:
     )
 
 
-def _party(party: PartyReport) -> PartyReport:
+def discreet(party: PartyReport) -> PartyReport:
+    """The party as it may be shown and kept: a password in its URI is starred."""
     return msgspec.structs.replace(party, uri=without_password(party.uri))
 
 

@@ -148,6 +148,8 @@ def _unreachable(path: Path, error: OSError) -> str:
         case FileNotFoundError() | ConnectionRefusedError():
             why = "no server is running here"
             what = "start one (mediaproxy run), or say where it is (--socket, --config)"
+        case BrokenPipeError() | ConnectionResetError():
+            why, what = "the server closed the connection", "it is ending, or has too many clients: ask again"
         case PermissionError():
             why, what = "no permission", "ask as the server's user, or let your group in (admin.mode, admin.group)"
         case TimeoutError():

@@ -93,6 +93,12 @@ def set_up(log_format: str = "text", level: str = "info", stream: TextIO | None 
     root.setLevel(level.upper())
 
 
+def log_call(where: logging.Logger, call_id: str, text: str, level: int = logging.INFO) -> None:
+    """A line about a call that is no event of the media arm, with the Call-ID where machines look for it, too."""
+    call_id = readable(call_id)
+    where.log(level, "call %s: %s", call_id, readable(text), extra={"call_id": call_id})
+
+
 def log_event(event: Event) -> None:
     """One line per event of a call."""
     level = logging.WARNING if isinstance(event, OneWay | SourceRefused) else logging.INFO

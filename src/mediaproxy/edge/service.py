@@ -34,7 +34,7 @@ from mediaproxy.edge.transport import Sockets
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded
 from mediaproxy.link import Link, ask_in_time
-from mediaproxy.logs import readable
+from mediaproxy.logs import log_call, readable
 from mediaproxy.nat import is_keep_alive, note_source
 from mediaproxy.sip.check import check
 from mediaproxy.sip.grammar import SipError
@@ -169,7 +169,7 @@ class Edge:
         if parting is None:
             return Farewell()
         done = parting.outcome
-        log.info("call %s: media ended (%s); %s", readable(event.call_id), event.report.reason, readable(str(done)))
+        log_call(log, event.call_id, f"media ended ({event.report.reason}); {done}")
         return done
 
     # -- what comes in
@@ -250,7 +250,7 @@ class Edge:
                 case Refused(source, text):
                     self._complain(source, text)
                 case Remark(call_id, text):
-                    log.info("call %s: %s", readable(call_id), readable(text))
+                    log_call(log, call_id, text)
                 case _:
                     assert_never(effect)
         self._arm()
@@ -266,7 +266,7 @@ class Edge:
         reply = await ask_in_time(self._link, effect.question, self._settings.question_timeout)
         if reply.error:
             level = logging.WARNING if effect.then is not None else logging.DEBUG
-            log.log(level, "call %s: media: %s", effect.question.call_id, reply.error)
+            log_call(log, effect.question.call_id, f"media: {reply.error}", level)
         if effect.then is not None and self._proxy is not None:
             self._perform(effect.then(reply, clock.now()))
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from msgspec.structs import replace
+
 from mediaproxy import __version__, clock
-from mediaproxy.accounting import Ledger
+from mediaproxy.accounting import Ledger, discreet
 from mediaproxy.admin import SOCKET, AdminError, AdminServer, AlreadyRunning, Command
 from mediaproxy.config import Config
 from mediaproxy.control import EndCause, EndRequest, Party
@@ -192,7 +194,9 @@ class Server:
 
     def calls(self, _: Command) -> Calls:
         """All calls."""
-        return Calls(calls=self._parts.relay.reports(), now=clock.now())
+        reports = self._parts.relay.reports()
+        shown = (replace(one, caller=discreet(one.caller), callee=discreet(one.callee)) for one in reports)
+        return Calls(calls=tuple(shown), now=clock.now())
 
     async def end(self, command: Command) -> Ended:
         """End a call: its media, and the dialogs of its phones. AdminError if there is none of that Call-ID."""
