@@ -33,6 +33,21 @@ def test_a_bye_counts_only_if_both_tags_match(sender: str, receiver: str, status
         assert bench.report == before
 
 
+@pytest.mark.parametrize(
+    ("cause", "reason", "status"),
+    [(EndCause.CANCEL, EndReason.CANCEL, 487), (EndCause.FAILURE, EndReason.FAILURE, 486)],
+)
+def test_who_gave_up_before_the_relay_stopped(cause: EndCause, reason: EndReason, status: int) -> None:
+    bench = Bench()
+    bench.invite()
+    sender, receiver = (bench.alice, NOBODY) if cause is EndCause.CANCEL else (bench.bob, bench.alice)
+    bench.end(cause, sender, receiver, status=status)
+    assert bench.side(Side.CALLER).warnings == (), "nobody misses audio any more"
+    bench.do(bench.calls.shutdown(bench.now))
+    (report,) = bench.ended
+    assert (report.reason, report.status) == (reason, status)
+
+
 def test_a_bye_of_an_unknown_call() -> None:
     bench = Bench()
     bench.talk()

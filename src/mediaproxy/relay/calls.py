@@ -112,9 +112,12 @@ class Calls:
         return [effect for call in calls for effect in self._finish(call, EndReason.ADMIN, now)]
 
     def shutdown(self, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
-        """The relay stops: all calls end, all ports go back at once. ``counters`` as with ``ask``."""
+        """The relay stops: all calls end, all ports go back at once. Those that were over already keep their reason.
+        ``counters`` as with ``ask``."""
         self._note(counters)
-        effects = [effect for call in list(self._all()) for effect in self._finish(call, EndReason.SHUTDOWN, now)]
+        effects: list[Effect] = []
+        for call in list(self._all()):
+            effects += self._finish(call, call.lingering or EndReason.SHUTDOWN, now)
         return [*effects, *self._board.drain()]
 
     def ports_of(self, call_id: str) -> list[Endpoint]:

@@ -88,7 +88,7 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         last_packet=tally.last,
         refused=_worst(end),
         refused_packets=sum(port.refusals.packets - port.refusals.excused(_welcome(port)) for port in end.ports),
-        warnings=tuple(_warnings(call, stream, side, now)) if call.reason is None else (),
+        warnings=() if call.reason or call.lingering else tuple(_warnings(call, stream, side, now)),
     )
 
 
