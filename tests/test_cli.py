@@ -116,6 +116,9 @@ def test_explain_reads_standard_input_and_a_configuration(tmp_path: Path, messag
     [
         pytest.param(b"hello\r\n\r\n", "192.0.2.1:5060", "not a SIP message: ", id="no SIP"),
         pytest.param(b"\xff\x00\r\n\r\n", "192.0.2.1:5060", "not a SIP message: ", id="garbage"),
+        pytest.param(
+            b"OPTIONS sip:x SIP/2.0\r\nX: " + b"y" * 1_048_577, "192.0.2.1:5060", "expected one message", id="endless"
+        ),
         pytest.param(b"", "192.0.2.1", "'192.0.2.1' is not ADDRESS:PORT", id="no port"),
         pytest.param(b"", "a.example:1", "'a.example' is not an IP address", id="a name"),
         pytest.param(None, "192.0.2.1:5060", "cannot be read: No such file or directory", id="no file"),

@@ -46,6 +46,8 @@ app = typer.Typer(
 )
 
 T = TypeVar("T")
+_LONGEST = 1_048_576
+"Bytes of a message that is explained: as many as `limits.message` may allow."
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The server's configuration file (TOML).")]
 SocketOption = Annotated[Path | None, typer.Option("--socket", help="The server's control socket.")]
@@ -260,8 +262,7 @@ def explain_(
     """Say what the server would think of one captured message, and do about it."""
     try:
         arrival = Arrival(Endpoint.parse(source), transport.value, Endpoint.parse(local))
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        message = parse(data)
+        message = parse(_captured(file))
     except OSError as error:
         _fail(f"{file}: cannot be read: {error.strerror}")
     except SipError as error:
@@ -273,6 +274,15 @@ def explain_(
         _print_json(_explained(told))
     else:
         typer.echo(str(told), nl=False)
+
+
+def _captured(file: Path) -> bytes:
+    """The file's bytes, or those of standard input. SipError if they are more than one message can have."""
+    with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream:
+        data = stream.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise SipError(f"longer than {_LONGEST} bytes; expected one message")
+    return data
 
 
 def _policy(settings: EdgeSettings, *, known: bool) -> Policy:
