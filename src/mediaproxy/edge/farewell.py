@@ -44,10 +44,9 @@ WHY = {
     EndReason.UNANSWERED: Why(status=408, cause=102, text="not answered for too long"),
     EndReason.SILENT: Why(status=480, cause=102, text="no media for too long"),
     EndReason.HOLD_EXPIRED: Why(status=480, cause=102, text="on hold for too long"),
-    EndReason.SHUTDOWN: Why(status=503, cause=41, text="the server stops"),
 }
-"""The media arm's own decisions, of which the phones know nothing. Q.850: 31 is "normal, unspecified", 41 "temporary
-failure", 102 "recovery on timer expiry"."""
+"""The media arm's own decisions, of which the phones know nothing. Q.850: 31 is "normal, unspecified", 102 "recovery on
+timer expiry"."""
 
 
 class Farewell(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ A configuration comes in; running parts, and answers for the control socket, go 
 which they need each other and stopped in the reverse one. Nothing about calls is decided here.
 """
 
-import asyncio
 import errno
 import os
 import random
@@ -39,10 +38,6 @@ from mediaproxy.server.places import Places, relay_settings
 
 RELAY = "local"
 "Name of the relay of this process."
-
-
-LAST_WORDS = 0.1
-"Seconds for what is under way to phones when the server stops: what is sent over TCP is not sent at once."
 
 
 class StartError(Exception):
@@ -88,11 +83,7 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End all calls, tell their phones, write the records, close everything."""
-        if self._running is not None and self._running.relay.reports():
-            # Before the edge goes, so that it can hang up; answers are not waited for.
-            await self._running.relay.stop()
-            await asyncio.sleep(LAST_WORDS)
+        """End all calls, write their records, close everything."""
         await self._stack.aclose()
         self._running = None
 
