@@ -177,6 +177,7 @@ async def test_wrong_name_is_not_talked_to(authority: Authority) -> None:
     async with bench(TLS, tls=authority.settings) as one, bench(TLS, tls=authority.settings) as other:
         one.send(Hop(TLS, other.at(TLS), name="evil.test"))
         assert await get(one.failed) == MESSAGE
+        assert "cannot connect over tls: " in (why := await get(one.refused)) and "evil.test" in why
         one.send(Hop(TLS, other.at(TLS)))
         assert (await get(other.received))[0] == MESSAGE, "by number: the certificate has the address"
 
@@ -199,6 +200,7 @@ async def test_refused_connection_fails_everything_that_waits() -> None:
         one.send(Hop(TCP, closed), b"1")
         one.send(Hop(TCP, closed), b"2")
         assert [await get(one.failed), await get(one.failed)] == [b"1", b"2"]
+        assert "cannot connect over tcp: " in await get(one.refused)
 
 
 async def test_where_no_connection_may_be_opened_sending_fails_at_once() -> None:

@@ -154,7 +154,8 @@ class Streams:
         closed: Callable[[str], None],
         refused: Callable[[Endpoint, str], None],
     ) -> None:
-        """``closed`` is told the name of a connection that has gone, ``refused`` why a peer's one was closed."""
+        """``closed`` is told the name of a connection that has gone, ``refused`` why a peer's one was closed or could
+        not be opened."""
         self.limits = settings.limits
         self._tls = settings.tls
         self.receive = receive
@@ -300,9 +301,11 @@ class Streams:
         try:
             async with asyncio.timeout(self.limits.connect):
                 await self._open(hop, connection)
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError) as error:
             if inbound.connection not in self._by_name:
                 self._leave(hop.remote)
+            why = f"no answer in {self.limits.connect:g} s" if isinstance(error, TimeoutError) else error
+            self.refused(hop.remote, f"cannot connect over {hop.transport}: {why}")
         finally:
             del self._opening[hop.transport, hop.remote, hop.name]
         for data, failed in opening.waiting:
