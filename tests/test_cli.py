@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from mediaproxy import __version__
 from mediaproxy.admin import AdminError, Command, ask
+from mediaproxy.cli.app import _fitted
 from mediaproxy.config import Config, default_text, loads
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.server.answers import Status
@@ -338,3 +341,12 @@ def test_a_second_server_is_told_so(tmp_path: Path) -> None:
         assert "another mediaproxy is running with this runtime_dir" in done.stderr
         assert server.asked("calls") == []
         server.end()
+
+
+def test_a_narrow_terminal_cuts_nothing() -> None:
+    line = Text("  audio 1  caller  never  unheard: SDP 192.168.1.11:4000, ours 203.0.113.1:20000")
+    narrow = Console(width=40, force_terminal=True)
+    shown = [one.plain for one in _fitted([line, Text("short")], narrow)]
+    assert all(len(one) <= 40 for one in shown) and shown[-1] == "short"
+    assert "".join(shown[:-1]).split() == line.plain.split()
+    assert list(_fitted([line], Console(width=40, force_terminal=False))) == [line], "a pipe gets whole lines"

@@ -45,6 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_INDENT = "      "
 T = TypeVar("T")
 _LONGEST = 1_048_576
 "Bytes of a message that is explained: as many as `limits.message` may allow."
@@ -66,14 +67,26 @@ def _fail(text: str) -> NoReturn:
 
 
 def _console() -> Console:
-    # A pipe or a file gets no colours; and lines are never cut or wrapped, there or on a terminal.
+    # A pipe or a file gets no colours, and whole lines.
     return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def _print(lines: Iterable[Text]) -> None:
     console = _console()
-    for line in lines:
+    for line in _fitted(lines, console):
         console.print(line)
+
+
+def _fitted(lines: Iterable[Text], console: Console) -> Iterable[Text]:
+    """The lines as a terminal shows them: what is longer than it is wide goes on in the next line, set in, so that
+    nothing is cut and columns stay readable."""
+    for line in lines:
+        if not console.is_terminal or line.cell_len <= console.width:
+            yield line
+            continue
+        first, *rest = line.wrap(console, max(20, console.width - len(_INDENT)))
+        yield first
+        yield from (Text.assemble(_INDENT, piece) for piece in rest)
 
 
 def _print_json(value: Any) -> None:
@@ -161,10 +174,11 @@ def calls_(
 
 
 def _watch(page: Callable[[], list[Text]]) -> None:
-    with Live(console=_console(), auto_refresh=False, vertical_overflow="visible") as live:
+    console = _console()
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         try:
             while True:
-                live.update(Group(*page()), refresh=True)
+                live.update(Group(*_fitted(page(), console)), refresh=True)
                 time.sleep(1.0)
         except KeyboardInterrupt:
             return
