@@ -20,13 +20,13 @@ from rich.text import Text
 from mediaproxy import __version__
 from mediaproxy.accounting import Filter
 from mediaproxy.admin import SOCKET, AdminError, Command, ask
-from mediaproxy.agents import AgentList
 from mediaproxy.cli import show
 from mediaproxy.cli.words import plain, shown
 from mediaproxy.config import Config, ConfigError, LogFormat, default_text, load
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.interfaces import listeners_of
-from mediaproxy.edge.settings import EdgeSettings, Transport
+from mediaproxy.edge.media import policy_of
+from mediaproxy.edge.settings import Transport
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.explain import Explanation, explain
 from mediaproxy.nat import Arrival
@@ -35,7 +35,6 @@ from mediaproxy.server.answers import Calls, Ended, Registrations, Status
 from mediaproxy.server.places import Places
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import parse
-from mediaproxy.traversal import Policy
 
 app = typer.Typer(
     help="Far-end NAT traversal for SIP: phones behind NAT hear each other.",
@@ -283,7 +282,8 @@ def explain_(
         _fail(f"{file}: not a SIP message: {shown(str(error))}")
     except ValueError as error:
         _fail(str(error))
-    told = explain(message, arrival, _policy(_config(config).edge, known=config is not None))
+    edge = _config(config).edge
+    told = explain(message, arrival, policy_of(edge, frozenset(edge.domains) if config is not None else None))
     if as_json:
         _print_json(_explained(told))
     else:
@@ -297,17 +297,6 @@ def _captured(file: Path) -> bytes:
     if len(data) > _LONGEST:
         raise SipError(f"longer than {_LONGEST} bytes; expected one message")
     return data
-
-
-def _policy(settings: EdgeSettings, *, known: bool) -> Policy:
-    return Policy(
-        trusted_proxies=settings.trusted_proxies,
-        local_domains=frozenset(settings.domains) if known else None,
-        sip_asymmetric=settings.sip_asymmetric or AgentList(),
-        rtp_asymmetric=settings.rtp_asymmetric or AgentList(),
-        nat_tests=settings.nat_tests,
-        ice=settings.ice,
-    )
 
 
 def _explained(told: Explanation) -> dict[str, Any]:

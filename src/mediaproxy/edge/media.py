@@ -22,28 +22,29 @@ def arrival_of(inbound: Inbound) -> Arrival:
     return Arrival(inbound.source, inbound.transport.value, inbound.local)
 
 
+def policy_of(settings: EdgeSettings, hosts: frozenset[str] | None) -> Policy:
+    """What the operator decided, in the words of ``traversal``. ``hosts`` are ours; None: that is not known."""
+    return Policy(
+        trusted_proxies=settings.trusted_proxies,
+        local_domains=hosts,
+        sip_asymmetric=settings.sip_asymmetric or AgentList(),
+        rtp_asymmetric=settings.rtp_asymmetric or AgentList(),
+        nat_tests=settings.nat_tests,
+        ice=settings.ice,
+    )
+
+
 class Media:
     """Plans and repairs by the operator's policy."""
 
     def __init__(self, settings: EdgeSettings, hosts: frozenset[str]) -> None:
         self._settings = settings
-        self._policy = self._policy_for(settings, hosts)
-
-    @staticmethod
-    def _policy_for(settings: EdgeSettings, hosts: frozenset[str]) -> Policy:
-        return Policy(
-            trusted_proxies=settings.trusted_proxies,
-            local_domains=hosts,
-            sip_asymmetric=settings.sip_asymmetric or AgentList(),
-            rtp_asymmetric=settings.rtp_asymmetric or AgentList(),
-            nat_tests=settings.nat_tests,
-            ice=settings.ice,
-        )
+        self._policy = policy_of(settings, hosts)
 
     def update(self, hosts: frozenset[str], settings: EdgeSettings | None = None) -> None:
         """Other hosts are ours from now on, or other settings count."""
         self._settings = settings or self._settings
-        self._policy = self._policy_for(self._settings, hosts)
+        self._policy = policy_of(self._settings, hosts)
 
     def repair_request(self, request: Request, inbound: Inbound) -> tuple[Request, bool]:
         """The request with its source noted and its Contact repaired, and whether its sender is behind a NAT."""
