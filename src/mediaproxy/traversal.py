@@ -7,8 +7,8 @@ repair, since it tells the relay the Contact as the phone sent it; ``complete`` 
 need not be the same.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TypeVar, overload
 
@@ -60,6 +60,8 @@ class Policy:
     "Addresses or prefixes of SIP servers before us, whose Via ``received`` is believed (calls.md 1)."
     local_domains: frozenset[str] | None = None
     "Domains and addresses whose users are ours, in any case of letters; None: the door does not know (calls.md 20)."
+    is_local_domain: Callable[[str], bool] | None = None
+    "Asked about a domain if the SIP server knows better than any list (Kamailio's domain module); None: it does not."
     sip_asymmetric: AgentList = field(default_factory=AgentList)
     rtp_asymmetric: AgentList = field(default_factory=AgentList)
     nat_tests: int = 7
@@ -73,6 +75,10 @@ class Policy:
         object.__setattr__(self, "_networks", networks)
         object.__setattr__(self, "_domains", frozenset(_domain(name) for name in self.local_domains or ()))
 
+    def with_ice(self, ice: IcePolicy) -> "Policy":
+        """The same with another treatment of ICE."""
+        return self if ice is self.ice else replace(self, ice=ice)
+
     def trusts(self, address: str) -> bool:
         """Whether a trusted proxy has this address."""
         if not self._networks:
@@ -82,6 +88,8 @@ class Policy:
 
     def is_local(self, domain: str) -> bool | None:
         """Whether a domain is ours; None if that is not known."""
+        if self.is_local_domain is not None:
+            return self.is_local_domain(domain)
         return None if self.local_domains is None else _domain(domain) in self._domains
 
 
