@@ -353,9 +353,10 @@ def test_any_body_takes_ports(raw: bytes, data: st.DataObject) -> None:
         data.draw(relays) if stream.endpoint is not None and data.draw(st.booleans()) else None
         for stream in sdp.streams
     ]
-    written = sdp.with_ports(ports)
+    ice = data.draw(st.sampled_from((IcePolicy.KEEP, IcePolicy.LOW_PRIORITY, IcePolicy.HIGH_PRIORITY)))
+    written = sdp.with_ports(ports, ice=ice)
     again = Sdp.parse(bytes(written))
-    assert again.with_ports(ports) == written
+    assert again.with_ports(ports, ice=ice) == written
     assert _others(bytes(written)) == _others(raw)
     for before, section, after, port in zip(sdp.streams, sdp.sections, again.streams, ports, strict=True):
         if port is None:

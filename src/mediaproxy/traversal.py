@@ -37,7 +37,7 @@ from mediaproxy.nat import (
     force_rport,
     note_source,
 )
-from mediaproxy.sdp import IcePolicy, Sdp, SdpError, SdpPart, find_sdp
+from mediaproxy.sdp import IcePolicy, Sdp, SdpError, SdpPart, find_sdp, relayed
 from mediaproxy.sip.grammar import SipError, number
 from mediaproxy.sip.header import NameAddr, Via
 from mediaproxy.sip.message import Message, Request, Response
@@ -178,8 +178,12 @@ class Plan:
         message = self.message if message is None else message
         if self.sdp is None or self._part is None or reply is None or self.failure(reply) or not any(reply.ports):
             return message
-        sdp = bytes(self.sdp.with_ports(reply.ports, ice=self.ice))
-        return message if sdp == self._part.sdp else message.with_body(self._part.with_sdp(sdp))
+        body = relayed(self._part, self.sdp, reply.ports, self.ice)
+        if body is None:
+            return message
+        written = message.with_body(body)
+        # Over UDP none is needed (RFC 3261 §18.3), and whoever sends over a stream adds it (Message.delimited).
+        return written if message.count("content-length") else written.remove("content-length")
 
 
 def plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts = _NO_FACTS) -> Plan:

@@ -153,7 +153,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     "Relay media. False: signalling help only, calls between NATs are silent; for the demo's contrast."
     ice: IcePolicy = IcePolicy.KEEP
     """What happens to the ICE lines of a relayed SDP: ``keep`` passes them through, and phones notice that the relay is
-    none of the candidates (RFC 8839 §4.2.5); ``remove`` is for phones that do not."""
+    none of the candidates (RFC 8839 §4.2.5); ``remove`` is for phones that do not. ``low-priority`` and
+    ``high-priority`` make the relay one of the candidates: the last choice, or the first."""
     sip_asymmetric: AgentList | None = None
     "User agents that listen for SIP on another port than they send from; None: none."
     rtp_asymmetric: AgentList | None = None

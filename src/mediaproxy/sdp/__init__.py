@@ -2,7 +2,19 @@
 
 from mediaproxy.sdp.body import SdpPart, find_sdp
 from mediaproxy.sdp.document import Sdp
-from mediaproxy.sdp.rewrite import IcePolicy
+from mediaproxy.sdp.ice import IcePolicy
+from mediaproxy.sdp.relayed import relayed
 from mediaproxy.sdp.section import Attribute, Block, Connection, SdpError, Section
 
-__all__ = ["Attribute", "Block", "Connection", "IcePolicy", "Sdp", "SdpError", "SdpPart", "Section", "find_sdp"]
+__all__ = [
+    "Attribute",
+    "Block",
+    "Connection",
+    "IcePolicy",
+    "Sdp",
+    "SdpError",
+    "SdpPart",
+    "Section",
+    "find_sdp",
+    "relayed",
+]

@@ -1,13 +1,14 @@
 """Finding the SDP in a message body, which may be a multipart (RFC 2046), and putting another in its place.
 
 Content-Type and body come in; the bytes of the SDP, and after an edit the whole body again, go out. Every byte outside
-the SDP stays, but for a Content-Length that the part, or a multipart around it, declares about itself. A body in which
+the SDPs stays, but for a Content-Length that the part, or a multipart around it, declares about itself. A body in which
 no SDP can be read (another type, compressed, a broken multipart) is simply one without SDP; nothing is raised.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from mediaproxy.sip.grammar import WS, Params, canonical, unfold, unquote
 
@@ -28,30 +29,56 @@ class _Length:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where an SDP is."""
+
+    start: int
+    "Index of its first byte in the body."
+    end: int
+    "Index behind its last byte."
+    lengths: tuple[_Length, ...]
+    "What the parts around it declare about themselves."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SdpPart:
-    """Where in a body the SDP is."""
+    """The SDP of a body, and where it is."""
 
     body: bytes
     "All of it."
-    start: int
-    "Index of the SDP's first byte in ``body``."
-    end: int
-    "Index behind its last byte."
-    lengths: tuple[_Length, ...] = ()
-    "What parts around the SDP declare about themselves."
+    places: tuple[_Place, ...]
+    "The SDP, then those that may be taken in its stead."
 
     @property
     def sdp(self) -> bytes:
         """The SDP."""
-        return self.body[self.start : self.end]
+        return self._at(self.places[0])
 
-    def with_sdp(self, sdp: bytes) -> bytes:
-        """The body with another SDP in this place."""
-        body = self.body[: self.start] + sdp + self.body[self.end :]
-        grown = len(sdp) - (self.end - self.start)
-        for length in sorted(self.lengths, key=lambda one: one.start, reverse=True):  # all stand before the SDP
-            body = body[: length.start] + str(length.length + grown).encode() + body[length.end :]
-        return body
+    @property
+    def alternatives(self) -> tuple[bytes, ...]:
+        """Other SDPs of the same multipart/alternative (RFC 2046 §5.1.4), best first: whoever reads the body takes one
+        of them if the SDP is beyond him."""
+        return tuple(self._at(place) for place in self.places[1:])
+
+    def _at(self, place: _Place) -> bytes:
+        return self.body[place.start : place.end]
+
+    def with_sdp(self, sdp: bytes, alternatives: Sequence[bytes] | None = None) -> bytes:
+        """The body with another SDP in this place, and other alternatives. ValueError if there are more or fewer of
+        these than there were."""
+        written = (sdp, *(self.alternatives if alternatives is None else alternatives))
+        edits = {place.start: (place.end, text) for place, text in zip(self.places, written, strict=True)}
+        grown: dict[_Length, int] = {}
+        for place, text in zip(self.places, written, strict=True):
+            for length in place.lengths:
+                grown[length] = grown.get(length, 0) + len(text) - (place.end - place.start)
+        for length, more in grown.items():
+            edits[length.start] = (length.end, str(length.length + more).encode())
+        pieces, done = [], 0
+        for start, (end, text) in sorted(edits.items()):
+            pieces += [self.body[done:start], text]
+            done = end
+        return b"".join((*pieces, self.body[done:]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,29 +96,35 @@ class _Entity:
 def find_sdp(body: bytes, content_type: str | None, content_encoding: str = "") -> SdpPart | None:
     """The SDP of a body, or None. Both header values as in the message; ``content_type`` None if it has none.
 
-    ``application/sdp`` is the SDP; of a ``multipart/...`` its first such part. Without a Content-Type a body counts
-    that starts with ``v=``. Whatever is compressed or otherwise encoded is not looked into.
+    ``application/sdp`` is the SDP; of a ``multipart/alternative`` its last such part, which counts before the others
+    (RFC 2046 §5.1.4); of any other ``multipart/...`` its first. A part with Content-Disposition early-session (RFC
+    3959) does not count: it is about another session. Without a Content-Type a body counts that starts with ``v=``.
+    Whatever is compressed or otherwise encoded is not looked into.
     """
     if content_type is None:
         content_type = "application/sdp" if body.startswith(b"v=") else ""
     whole = _Entity(content_type=content_type, encoded=_encoded(content_encoding), start=0, end=len(body), lengths=())
-    return _find(body, whole, 0)
+    places = _find(body, whole, 0)
+    return SdpPart(body=body, places=places) if places else None
 
 
-def _find(body: bytes, entity: _Entity, depth: int) -> SdpPart | None:
+def _find(body: bytes, entity: _Entity, depth: int) -> tuple[_Place, ...]:
+    """The SDP of an entity and its alternatives, best first."""
     if entity.start == entity.end or entity.encoded:
-        return None
+        return ()
     kind, semicolon, rest = entity.content_type.partition(";")
     kind = "/".join(part.strip(WS) for part in kind.lower().split("/"))  # RFC 3261 §25.1 SLASH
     if kind == "application/sdp":
-        return SdpPart(body=body, start=entity.start, end=entity.end, lengths=entity.lengths)
+        return (_Place(start=entity.start, end=entity.end, lengths=entity.lengths),)
     if not kind.startswith("multipart/") or depth >= _DEEPEST:
-        return None
+        return ()
     boundary = unquote(Params(semicolon + rest).get("boundary", ""))
     if not boundary:
-        return None
-    parts = _parts(body, entity, boundary.encode("latin-1"))
-    return next((found for part in parts if (found := _find(body, part, depth + 1))), None)
+        return ()
+    found = (_find(body, part, depth + 1) for part in _parts(body, entity, boundary.encode("latin-1")))
+    if kind == "multipart/alternative":
+        return tuple(chain.from_iterable(reversed(list(found))))
+    return next(filter(None, found), ())
 
 
 def _parts(body: bytes, entity: _Entity, boundary: bytes) -> Iterator[_Entity]:
@@ -125,6 +158,8 @@ def _part(body: bytes, start: int, end: int, lengths: tuple[_Length, ...]) -> _E
             at = match.start(2) + digits.start()
             lengths = (*lengths, _Length(start=at, end=at + len(digits[0]), length=end - content))
     encoded = _encoded(fields.get("content-encoding", "")) or _encoded(fields.get("content-transfer-encoding", ""))
+    if fields.get("content-disposition", "").partition(";")[0].strip(WS).lower() == "early-session":
+        fields["content-type"] = ""
     return _Entity(content_type=fields["content-type"], encoded=encoded, start=content, end=end, lengths=lengths)
 
 

@@ -9,10 +9,11 @@ import re
 from collections.abc import Sequence
 
 from mediaproxy.control import Direction, MediaPort, Stream
-from mediaproxy.endpoint import Endpoint, ip_address
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.sdp.ice import IcePolicy, uses_ice
 from mediaproxy.sdp.payloads import payload_types
-from mediaproxy.sdp.rewrite import IcePolicy, rewrite, uses_ice
-from mediaproxy.sdp.section import RTCP, Block, Connection, Section, blocks, split
+from mediaproxy.sdp.rewrite import rewrite
+from mediaproxy.sdp.section import Block, Connection, Section, blocks, split
 
 _STREAM = re.compile(rb"(?:\A|[\r\n])m=")
 _NOWHERE = Connection(line=0, addrtype="", text="", address=None)
@@ -96,7 +97,8 @@ class Sdp:
           a c= line of their own: with the old address if they are left alone.
         - a=rtcp: rewritten where it stands (the address only if it had one or needs one); added if the relay's RTCP
           port is not RTP + 1.
-        - ICE lines of relayed streams, and of the session, as ``ice`` says.
+        - ICE lines of relayed streams, and of the session, as ``ice`` says (IcePolicy). The relay becomes a candidate
+          of streams that have ice-ufrag and ice-pwd, for RTCP too if the phone has a candidate for it.
 
         o= and everything else stay byte for byte. ValueError if the numbers of ports and streams differ.
         """
@@ -137,16 +139,10 @@ def _endpoint(session: Block, section: Section, host: str) -> Endpoint | None:
 
 
 def _rtcp(section: Section, endpoint: Endpoint | None) -> Endpoint | None:
-    if endpoint is None or not section.rtp or section.has("rtcp-mux-only"):
+    if endpoint is None:
         return None
-    for value in section.values("rtcp"):
-        match = RTCP.match(f"a=rtcp:{value}")
-        if match is not None and int(match[1]) <= 65535:
-            address = ip_address(match[4]) if match[4] and "%" not in match[4] else None
-            port = int(match[1])
-            return Endpoint(endpoint.address if address is None else str(address), port) if port else None
-    # RFC 3550 §11: the next higher port.
-    return endpoint.with_port(endpoint.port + 1) if endpoint.port < 65535 else None
+    port, named = section.rtcp
+    return Endpoint(named or endpoint.address, port) if port else None
 
 
 def _direction(block: Block) -> Direction | None:

@@ -1,39 +1,18 @@
 """Writing relay ports into the lines of an SDP body.
 
 The lines of a body, its parts and one MediaPort per stream come in, the lines of the new body go out. Only c=, the
-port of m=, a=rtcp and, if asked, the ICE lines of relayed streams change; every other byte stays, line ends included.
-A stream without a MediaPort keeps its address, its port and its lines, whatever happens to lines shared with others.
+port of m=, a=rtcp and, if asked, the ICE lines (ice.py) of relayed streams change; every other byte stays, line ends
+included. A stream without a MediaPort keeps its address, its port and its lines, whatever happens to lines shared with
+others.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 from mediaproxy.control import DISCARD_PORT, MediaPort
 from mediaproxy.endpoint import Endpoint
+from mediaproxy.sdp.edit import Edit
+from mediaproxy.sdp.ice import IcePolicy, apply_ice, uses_ice
 from mediaproxy.sdp.section import CONNECTION, MEDIA, RTCP, Block, Connection, Section
-
-
-class IcePolicy(StrEnum):
-    """What happens to the ICE lines (RFC 8839) of relayed streams."""
-
-    KEEP = "keep"
-    "They stay. A phone sees that c= is none of the candidates, and gives ICE up for this stream (RFC 8839 §4.2.5)."
-    REMOVE = "remove"
-    "They go, so that phones that do not look for that mismatch use the relay as plain RTP phones do."
-
-
-_ICE = frozenset(("candidate", "remote-candidates", "end-of-candidates"))
-
-
-def is_ice(name: str) -> bool:
-    """Whether an attribute of that name belongs to ICE: RFC 8839 §5, RFC 8840 (end-of-candidates), RFC 5245
-    (ice-mismatch…)."""
-    return name in _ICE or name.startswith("ice-")
-
-
-def uses_ice(*blocks: Block) -> bool:
-    """Whether ICE is offered in one of the parts: a=ice-ufrag or a=candidate."""
-    return any(block.has("ice-ufrag", "candidate") for block in blocks)
 
 
 def rewrite(
@@ -50,45 +29,14 @@ def rewrite(
         raise ValueError(f"{len(ports)} ports for {len(sections)} streams")
     relayed = [(section, port) for section, port in zip(sections, ports, strict=True) if port and section.port]
     left = [section for section, port in zip(sections, ports, strict=True) if not port and section.port]
-    edit = _Edit(lines)
+    edit = Edit(lines)
     if relayed:
         _connections(edit, session, relayed, left)
         for section, port in relayed:
             _media(edit, section, port.rtp.port)
             _rtcp(edit, section, port)
-        if ice is IcePolicy.REMOVE:
-            _remove_ice(edit, session, [section for section, _ in relayed], left)
+        apply_ice(edit, ice, session, relayed, left)
     return edit.lines
-
-
-class _Edit:
-    """A copy of the lines that can be changed, dropped and added to without moving their numbers."""
-
-    def __init__(self, lines: Sequence[bytes]) -> None:
-        self.original = lines
-        self.lines = list(lines)
-        self.line_end = next((_line_end(line) for line in lines), b"") or b"\r\n"
-
-    def text(self, number: int) -> str:
-        return self.lines[number].decode("latin-1")
-
-    def change(self, number: int, start: int, end: int, text: str) -> None:
-        """Replace the characters from ``start`` to ``end`` of a line."""
-        line = self.lines[number]
-        self.lines[number] = line[:start] + text.encode("latin-1") + line[end:]
-
-    def drop(self, number: int) -> None:
-        self.lines[number] = b""
-
-    def add(self, number: int, text: str) -> None:
-        """A new line after line ``number``, after those added there before. A body without final line end keeps so."""
-        ended = bool(_line_end(self.original[number]))
-        before = self.line_end if self.lines[number] and not ended else b""
-        self.lines[number] += before + text.encode("latin-1") + (self.line_end if ended else b"")
-
-
-def _line_end(line: bytes) -> bytes:
-    return line[len(line.rstrip(b"\r\n")) :]
 
 
 class _Target:
@@ -116,7 +64,7 @@ def _held(connection: Connection | None, section: Section, session: Block) -> bo
 
 
 def _connections(
-    edit: _Edit, session: Block, relayed: Sequence[tuple[Section, MediaPort]], left: Sequence[Section]
+    edit: Edit, session: Block, relayed: Sequence[tuple[Section, MediaPort]], left: Sequence[Section]
 ) -> None:
     heirs: list[tuple[Section, _Target]] = []
     for section, port in relayed:
@@ -140,7 +88,7 @@ def _connections(
             edit.add(_title_line(edit, section), str(target))
 
 
-def _connect(edit: _Edit, connection: Connection, target: _Target) -> None:
+def _connect(edit: Edit, connection: Connection, target: _Target) -> None:
     line = connection.line
     match = CONNECTION.match(edit.text(line))
     assert match is not None  # it was read by the same expression
@@ -152,20 +100,20 @@ def _connect(edit: _Edit, connection: Connection, target: _Target) -> None:
         edit.change(line, match.start(1), match.end(1), "IN")
 
 
-def _title_line(edit: _Edit, section: Section) -> int:
+def _title_line(edit: Edit, section: Section) -> int:
     """The line after which a c= line belongs: m=, or i= behind it (RFC 8866 §5)."""
     following = section.first + 1
     return following if following < section.end and edit.original[following].startswith(b"i=") else section.first
 
 
-def _media(edit: _Edit, section: Section, port: int) -> None:
+def _media(edit: Edit, section: Section, port: int) -> None:
     match = MEDIA.match(edit.text(section.first))
     assert match is not None  # it was read by the same expression
     # The number of ports goes, too: a relay gives one pair per stream.
     edit.change(section.first, match.start(2), match.end(3) if match[3] else match.end(2), str(port))
 
 
-def _rtcp(edit: _Edit, section: Section, port: MediaPort) -> None:
+def _rtcp(edit: Edit, section: Section, port: MediaPort) -> None:
     rtcp = port.rtcp or port.rtp
     found = False
     for attribute in section.attributes:
@@ -181,7 +129,7 @@ def _rtcp(edit: _Edit, section: Section, port: MediaPort) -> None:
         edit.add(_before_attributes(edit, section), f"a=rtcp:{_rtcp_value(port.rtcp, port.rtp)}")
 
 
-def _rewrite_rtcp(edit: _Edit, line: int, rtcp: Endpoint, rtp: Endpoint) -> None:
+def _rewrite_rtcp(edit: Edit, line: int, rtcp: Endpoint, rtp: Endpoint) -> None:
     match = RTCP.match(edit.text(line))
     assert match is not None
     if match[4]:
@@ -196,22 +144,8 @@ def _rtcp_value(rtcp: Endpoint, rtp: Endpoint) -> str:
     return str(rtcp.port) if rtcp.address == rtp.address else f"{rtcp.port} IN IP{rtcp.version} {rtcp.address}"
 
 
-def _before_attributes(edit: _Edit, section: Section) -> int:
+def _before_attributes(edit: Edit, section: Section) -> int:
     """The last line of a section before its a= lines; its last line with text if it has none."""
     if section.attributes:
         return section.attributes[0].line - 1
-    last = section.end - 1
-    while last > section.first and not edit.original[last].strip():
-        last -= 1
-    return last
-
-
-def _remove_ice(edit: _Edit, session: Block, relayed: Sequence[Section], left: Sequence[Section]) -> None:
-    concerned: list[Block] = list(relayed)
-    if not any(section.has("candidate") for section in left):
-        concerned.append(session)
-    for block in concerned:
-        gone = set(filter(is_ice, block.names))
-        for attribute in block.attributes if gone else ():
-            if attribute.name in gone:
-                edit.drop(attribute.line)
+    return edit.last_line(section)

@@ -103,6 +103,19 @@ class Section(Block, frozen=True, kw_only=True):
         """Whether it is RTP, so that RTCP belongs to it."""
         return "RTP/" in self.transport.upper()
 
+    @property
+    def rtcp(self) -> tuple[int, str]:
+        """The port for RTCP, 0 if there is none, and its address if a=rtcp names one that can be read, else ""."""
+        if not self.port or not self.rtp or self.has("rtcp-mux-only"):
+            return 0, ""
+        for value in self.values("rtcp"):
+            match = RTCP.match(f"a=rtcp:{value}")
+            if match is not None and int(match[1]) <= 65535:
+                named = match[4] or ""
+                return int(match[1]), "" if "%" in named else address_text(named) or ""
+        # RFC 3550 §11: the next higher port.
+        return (self.port + 1, "") if self.port < 65535 else (0, "")
+
 
 def split(body: bytes) -> tuple[bytes, ...]:
     """The lines of a body, each with its line end: CRLF, LF or CR (RFC 8866 §5 asks for CRLF and tolerance for LF)."""
