@@ -1,0 +1,33 @@
+"""What carries control questions to a media arm and the replies back: in memory, or as JSON lines (control.py) over a
+UNIX socket, TLS, or TCP within the host.
+
+``asking`` is what all links have in common; ``server`` answers and ``client`` asks over a connection; ``address`` is
+how operators name one. A connection's replies come in the order of its questions, so a client may ask on before it has
+been answered. No peer can make a link wait or remember without bound.
+"""
+
+from mediaproxy.link.address import Address, Kind
+from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, LocalLink, Prompt, ask_in_time
+from mediaproxy.link.client import StreamLink, UnixLink
+from mediaproxy.link.listener import UnixListener
+from mediaproxy.link.server import MAX_CONNECTIONS, FileRights, LineServer, UnixServer
+from mediaproxy.link.socketfile import bind_unix
+
+__all__ = [
+    "ASK_TIMEOUT",
+    "MAX_CONNECTIONS",
+    "MAX_LINE",
+    "Address",
+    "FileRights",
+    "Kind",
+    "LineServer",
+    "Link",
+    "LocalLink",
+    "Prompt",
+    "StreamLink",
+    "UnixLink",
+    "UnixListener",
+    "UnixServer",
+    "ask_in_time",
+    "bind_unix",
+]

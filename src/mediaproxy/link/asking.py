@@ -1,0 +1,51 @@
+"""[shell] Asking somebody who answers control questions, wherever that is.
+
+A Question comes in, a MediaReply goes out, always: whatever breaks on the way becomes a reply with ``error`` and a
+status. Nothing here decides which relay is asked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, runtime_checkable
+
+from mediaproxy.control import MediaReply, Question
+
+MAX_LINE = 262_144
+"Bytes of one control line: a SIP message of 64 KiB, each byte doubled by UTF-8, and room to spare."
+ASK_TIMEOUT = 5.0
+"Seconds that a question may take before the asker is told that there is no answer."
+
+
+class Link(Protocol):
+    """Somebody who answers control questions: a relay, a dispatcher, or a connection to one."""
+
+    async def ask(self, question: Question) -> MediaReply:
+        """The answer. Never raises for what a peer or the network did; ``error`` says what went wrong."""
+
+
+@runtime_checkable
+class Prompt(Protocol):
+    """A Link that may know the answer without waiting for anything, which saves a task and a timer per question."""
+
+    def answer(self, question: Question) -> MediaReply | None:
+        """The answer; None: it takes time, ``ask``."""
+
+
+class LocalLink:
+    """A Link within this process: any coroutine function that answers questions."""
+
+    def __init__(self, answer: Callable[[Question], Awaitable[MediaReply]]) -> None:
+        self._answer = answer
+
+    async def ask(self, question: Question) -> MediaReply:
+        """The answer."""
+        return await self._answer(question)
+
+
+async def ask_in_time(link: Link, question: Question, seconds: float) -> MediaReply:
+    """Ask; after ``seconds`` without an answer the reply is an error with status 503."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await link.ask(question)
+    except TimeoutError:
+        return MediaReply(error=f"no answer within {seconds:g} s", status=503)
