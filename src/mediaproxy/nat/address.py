@@ -17,11 +17,12 @@ def is_rfc1918(host: str) -> bool:
 
 def scope_of(host: str) -> Scope | None:
     """The kind of network that a host is in, spelled in any way that inet_aton(3) takes; None for a name."""
-    address = address_text(host) or _inet_aton(host)
+    address = address_text(host) or inet_aton(host)
     return None if address is None else scope(address)
 
 
-def _inet_aton(host: str) -> str | None:
+def inet_aton(host: str) -> str | None:
+    """The IPv4 address that inet_aton(3) reads, in its usual spelling; None if it reads none."""
     parts = host.split(".")
     if len(parts) > 4 or not all(_NUMBER.fullmatch(part) for part in parts):
         return None

@@ -19,10 +19,10 @@ class Arrival(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What one test says."""
 
-    test: int
-    "Its number in client_nat_test: 1, 2 or 4. 0: it is none of these."
+    name: str
+    "Its name in nat_test."
+    test: int = 0
+    "Its number in client_nat_test: 1, 2 or 4. 0: it has none."
     fired: bool
     reason: str
     "In words, for people."
-    name: str
-    "Its name in nat_test."
