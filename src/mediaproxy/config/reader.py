@@ -6,7 +6,7 @@ found. It must never start anything or fall back to a default for something that
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -16,8 +16,11 @@ from msgspec.structs import replace
 from mediaproxy.agents import AgentList
 from mediaproxy.config.check import Checker, Problem, check_prefix
 from mediaproxy.config.lines import line_numbers, line_of
+from mediaproxy.config.relays import judge as judge_relays
 from mediaproxy.config.schema import Config
+from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings, Tls
+from mediaproxy.link.address import Kind
 from mediaproxy.sip.digest import Account
 
 
@@ -81,7 +84,34 @@ def _anchored(config: Config, directory: Path) -> Config:
         state_dir=path(config.state_dir),
         records=replace(config.records, path=path(config.records.path)),
         edge=replace(config.edge, tls=files),
+        relay=replace(config.relay, listen=_listen(config.relay.listen, path)),
+        dispatcher=_dispatcher(config.dispatcher, path),
     )
+
+
+def _listen(listen: ListenSettings, path: Callable[[str], str]) -> ListenSettings:
+    return replace(
+        listen,
+        address=_socket(listen.address, path),
+        certificate=path(listen.certificate),
+        key=path(listen.key),
+        authorities=path(listen.authorities),
+    )
+
+
+def _dispatcher(settings: DispatcherSettings, path: Callable[[str], str]) -> DispatcherSettings:
+    tls = settings.tls
+    return replace(
+        settings,
+        mediaproxy_socket=path(settings.mediaproxy_socket),
+        relays=tuple(replace(one, address=_socket(one.address, path)) for one in settings.relays),
+        tls=replace(tls, certificate=path(tls.certificate), key=path(tls.key), authorities=path(tls.authorities)),
+    )
+
+
+def _socket(address: str, path: Callable[[str], str]) -> str:
+    kind, colon, file = address.partition(":")
+    return f"{kind}:{path(file)}" if colon and kind == Kind.UNIX else address
 
 
 def _read_agents(directory: Path, file: str) -> AgentList:
@@ -118,7 +148,7 @@ def _from_msgspec(error: msgspec.ValidationError) -> Problem:
 
 
 def _judge(config: Config) -> list[Problem]:
-    return [*_accounts(config), *_prefixes(config), *_expiry(config)]
+    return [*_accounts(config), *_prefixes(config), *_expiry(config), *judge_relays(config)]
 
 
 def _accounts(config: Config) -> Iterable[Problem]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 
@@ -59,9 +60,13 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Relay(RelaySettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The media relay of this process."""
 
+    name: str = ""
+    "Its name in records and logs. Empty: ``local``, and with ``mediaproxy relay`` the name of the host."
     addresses: Annotated[tuple[RelayAddress, ...], msgspec.Meta(max_length=2)] = ()
     """Where media comes to: one address per IP version. Empty: chosen at start among the addresses that SIP listens on,
-    one that phones can reach before a loopback one."""
+    or without SIP among those of the host: one that phones can reach before a loopback one."""
+    listen: ListenSettings = ListenSettings()
+    "Where ``mediaproxy relay`` takes the questions of dispatchers; ``mediaproxy run`` has no use for it."
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,3 +83,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     admin: Admin = Admin()
     edge: EdgeSettings = EdgeSettings()
     relay: Relay = Relay()
+    dispatcher: DispatcherSettings = DispatcherSettings()

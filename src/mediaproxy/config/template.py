@@ -38,6 +38,11 @@ _EXAMPLES: dict[str, Any] = {
     "relay.addresses.bind": "192.0.2.1",
     "relay.addresses.advertise": "203.0.113.1",
     "relay.tos": 184,
+    "dispatcher.relays.name": "berlin",
+    "dispatcher.relays.address": "unix:/run/mediaproxy/relay.sock",
+    "dispatcher.relays.weight": 1.0,
+    "dispatcher.relays.tier": 0,
+    "dispatcher.relays.domains": ["example.com"],
 }
 "Values for keys that have no default."
 

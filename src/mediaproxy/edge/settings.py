@@ -18,6 +18,8 @@ from mediaproxy.sip.transaction import Timers
 Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86400.0)]
 SecondsOrOff = Annotated[float, msgspec.Meta(ge=0.0, le=86400.0)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+Flag = Annotated[int, msgspec.Meta(ge=0, le=31)]
+"Number of a flag that a routing script sets with ``setflag``."
 
 
 class Transport(StrEnum):
@@ -126,6 +128,9 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole edge."""
 
+    enabled: bool = True
+    """Serve SIP. False: no SIP socket is opened and nobody registers here; for a server beside Kamailio, which asks for
+    relays over ``dispatcher.mediaproxy_socket``."""
     listeners: tuple[Listener, ...] = ()
     "Empty: UDP and TCP, port 5060, on every loopback and private address of the host (calls.md 19)."
     domains: tuple[str, ...] = ()
@@ -147,6 +152,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     "Seconds between two keep-alives to one NATed contact; 0: none. Most NATs forget UDP after 30 to 180 s."
     nat_tests: Annotated[int, msgspec.Meta(ge=0, le=7)] = 7
     "Bits of client_nat_test for requests: 1 private Contact, 2 source differs from Via, 4 private Via."
+    nat_flag: Flag = 6
+    "The flag by which a routing script says that a registered contact is behind NAT: it gets keep-alives."
     question_timeout: Seconds = 2.0
     "Seconds that the media arm may take for an answer; then an INVITE is refused with 503."
     media: bool = True

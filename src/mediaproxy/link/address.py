@@ -2,7 +2,7 @@
 ``tcp://HOST:PORT``.
 
 Text comes in, a comparable value goes out. Plain TCP never leaves the host: whoever can speak on a link can have calls
-relayed and ended, so what crosses a network must be TLS.
+relayed and ended, so what crosses a network must be TLS, with certificates on both sides.
 """
 
 import re
@@ -63,6 +63,17 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         if self.kind is Kind.UNIX:
             return f"unix:{self.path}"
         return f"{self.kind}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificates of control links, as paths of PEM files."""
+
+    certificate: str = ""
+    "Certificate chain that we show to the other end."
+    key: str = ""
+    "Its private key; empty: in the same file."
+    authorities: str = ""
+    "The one authority whose certificates may ask and answer here. Use it for nothing else: whoever has one is let in."
 
 
 def host_text(host: str) -> str:

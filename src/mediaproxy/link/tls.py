@@ -10,24 +10,13 @@ import ssl
 from collections.abc import Callable
 from typing import TypeAlias
 
-import msgspec
+from mediaproxy.link.address import TlsFiles
 
 log = logging.getLogger("mediaproxy.link")
 
 Context: TypeAlias = Callable[[], ssl.SSLContext]
 "Gives the context for the next connection."
 _State: TypeAlias = tuple[tuple[int, int, int], ...]
-
-
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Certificates of control links, as paths of PEM files."""
-
-    certificate: str = ""
-    "Certificate chain that we show to the other end."
-    key: str = ""
-    "Its private key; empty: in the same file."
-    authorities: str = ""
-    "The one authority whose certificates may ask and answer here. Use it for nothing else: whoever has one is let in."
 
 
 def server_side(files: TlsFiles) -> Context:
