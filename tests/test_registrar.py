@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from mediaproxy.agents import AgentList
 from mediaproxy.edge.binding import Binding
-from mediaproxy.edge.registrar import Outcome, register
+from mediaproxy.edge.media import policy_of
+from mediaproxy.edge.registrar import Outcome, Registering, register
 from mediaproxy.edge.settings import EdgeSettings, Expiry, Limits
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.nat import Arrival
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Request, parse
+from mediaproxy.traversal import repair
 
 NOW = 1_700_000_000.0
 HOME = Endpoint("203.0.113.7", 40000)
@@ -41,6 +43,14 @@ def request(*contacts: str, via: str = "SIP/2.0/UDP 192.168.1.10:5060;branch=z9h
     return Request.build("REGISTER", "sip:example.com", lines)
 
 
+def scripted(message: Request, arrival: Arrival, settings: EdgeSettings) -> Registering:
+    """What a routing script makes of it: Contact fixed and flag set behind a NAT."""
+    found = repair(message, arrival, policy_of(settings, None))
+    assert isinstance(found.message, Request)
+    flags = frozenset({settings.nat_flag} if found.nat else ())
+    return Registering(request=found.message, arrived=message, flags=flags)
+
+
 class Phones:
     """A registrar with a table: what happens over several requests."""
 
@@ -56,9 +66,9 @@ class Phones:
         transport: str = "udp",
         connection: str = "",
     ) -> Outcome:
-        outcome = register(
-            message, Arrival(source, transport, LOCAL), self.table.values(), self.settings, NOW + at, connection
-        )
+        arrival = Arrival(source, transport, LOCAL)
+        asked = scripted(message, arrival, self.settings)
+        outcome = register(asked, arrival, self.table.values(), self.settings, NOW + at, connection)
         for binding in outcome.remove:
             del self.table[binding.key]
         self.table |= {b.key: b for b in outcome.save}

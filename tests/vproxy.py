@@ -59,10 +59,10 @@ class FakeDirectory:
     def lookup(self, aor: str, now: float) -> tuple[Binding, ...]:
         return self.bindings.get(aor, ())
 
-    def register(self, request: Request, inbound: Inbound, now: float) -> registrar.Outcome:
-        aor = registrar.aor_of(request)
+    def register(self, asked: registrar.Registering, inbound: Inbound, now: float) -> registrar.Outcome:
+        aor = registrar.aor_of(asked.arrived)
         old = self.bindings.get(aor, ())
-        outcome = registrar.register(request, arrival_of(inbound), old, self.settings, now, inbound.connection)
+        outcome = registrar.register(asked, arrival_of(inbound), old, self.settings, now, inbound.connection)
         gone = {binding.key for binding in (*outcome.remove, *outcome.save)}
         self.bindings[aor] = (*(b for b in old if b.key not in gone), *outcome.save)
         return outcome

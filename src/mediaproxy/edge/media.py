@@ -50,7 +50,8 @@ class Media:
         """The request with its source noted and its Contact repaired, and whether its sender is behind a NAT."""
         found = repair(request, arrival_of(inbound), self._policy)
         assert isinstance(found.message, Request)
-        return (_bound(found.message, inbound) if found.nat else found.message), found.nat
+        bound = found.nat and request.method != "REGISTER"  # the registrar remembers the connection
+        return (_bound(found.message, inbound) if bound else found.message), found.nat
 
     def repair_response(self, response: Response, inbound: Inbound, natted: bool) -> Response:
         """The same for a response. ``natted``: it is known that only a NAT is between us and the phone that sent it."""

@@ -60,7 +60,7 @@ class Directory(Protocol):
     def lookup(self, aor: str, now: float) -> tuple[Binding, ...]:
         """The contacts of a user."""
 
-    def register(self, request: Request, inbound: Inbound, now: float) -> registrar.Outcome:
+    def register(self, asked: registrar.Registering, inbound: Inbound, now: float) -> registrar.Outcome:
         """Judge a REGISTER of an own domain by an identified user, and keep what it says. SipError if it is broken."""
 
     def natted(self, inbound: Inbound) -> bool:
@@ -115,7 +115,7 @@ class Proxy:
                 return []
         if request.method == "ACK":
             return self._acknowledge(request, inbound, now)
-        noted, _ = self.media.repair_request(request, inbound)
+        noted, natted = self.media.repair_request(request, inbound)
         if request.method == "CANCEL":
             return self._cancel(noted, inbound, now)
         if self.transactions.served >= self._settings.limits.transactions:
@@ -125,7 +125,8 @@ class Proxy:
             return self._refuse(noted, inbound, refusal)
         routed = self._routes.strip(noted)
         if request.method == "REGISTER" and not routed.request.routes:
-            return self._register(request, noted, inbound, now)
+            flags = frozenset({self._settings.nat_flag} if natted else ())
+            return self._register(registrar.Registering(request=noted, arrived=request, flags=flags), inbound, now)
         if self._is_for_us(routed.request):
             return self._answer_ourselves(noted, inbound)
         return self._forward(request, routed, inbound, now)
@@ -222,13 +223,14 @@ class Proxy:
                 return bindings
         return ()
 
-    def _register(self, arrived: Request, noted: Request, inbound: Inbound, now: float) -> list[Effect]:
+    def _register(self, asked: registrar.Registering, inbound: Inbound, now: float) -> list[Effect]:
+        arrived, noted = asked.arrived, asked.request
         passed = self._gate.judge_register(arrived, inbound, now)
         if isinstance(passed, Refusal):
             return self._refuse(noted, inbound, passed)
         served = self.transactions.serve(server_key(arrived), arrived, reply_hop(noted, inbound))
         try:
-            outcome = self._directory.register(arrived, inbound, now)
+            outcome = self._directory.register(asked, inbound, now)
         except SipError as error:
             outcome = registrar.Outcome(status=error.status, reason=REASONS.get(error.status, ""))
         if outcome.save and self.domains.learn(arrived.to.uri.host):

@@ -1,8 +1,9 @@
 """What a REGISTER does (RFC 3261 §10.3, with Path of RFC 3327 and outbound of RFC 5626).
 
-A request, where it came from and the user's bindings come in; the answer and the changes to make come out. All of a
-request's contacts are taken or none. It must never touch the table itself, ask a clock, or decide who the user is: the
-edge has checked domain and password before.
+A request as the routing script leaves it, where it came from and the user's bindings come in; the answer and the changes
+to make come out. All of a request's contacts are taken or none. It must never touch the table itself, ask a clock, or
+decide who the user is: the edge has checked domain and password before. Nor does it judge whether there is a NAT: the
+script has fixed the contacts and set flags.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,13 +12,25 @@ from email.utils import formatdate
 
 from mediaproxy.edge.binding import Binding, canonical_aor, same_uri
 from mediaproxy.edge.settings import EdgeSettings
-from mediaproxy.nat import Arrival, client_nat_test, fix_contact
+from mediaproxy.nat import Arrival
 from mediaproxy.sip.grammar import SipError, seconds, unfold, unquote
 from mediaproxy.sip.header import NameAddr, Uri
 from mediaproxy.sip.message import Request
 
 EXTENSIONS = ("path", "outbound")
 "Option tags that the registrar understands in Require and Supported."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registering:
+    """A REGISTER as the routing script leaves it."""
+
+    request: Request
+    "With the Contacts that requests are to be sent to: fixed, if there is a NAT between."
+    arrived: Request
+    "As it came, with the Contacts as the phone wrote them: answers list these."
+    flags: frozenset[int] = frozenset()
+    "What the script has set: see ``EdgeSettings.nat_flag`` and its like."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +52,7 @@ class _Wish:
 
     sent: NameAddr
     uri: Uri
-    "The URI to send to: repaired if there is a NAT between."
+    "The URI to send to."
     expires: int
     q: float
     instance: str
@@ -59,6 +72,10 @@ class _Registration:
     """A REGISTER with all that is known about it."""
 
     request: Request
+    "As it came."
+    fixed: Request
+    "With the Contacts to send to."
+    flags: frozenset[int]
     arrival: Arrival
     settings: EdgeSettings
     now: float
@@ -70,7 +87,7 @@ class _Registration:
 
 
 def register(
-    request: Request,
+    asked: Registering,
     arrival: Arrival,
     bindings: Iterable[Binding],
     settings: EdgeSettings,
@@ -79,14 +96,17 @@ def register(
 ) -> Outcome:
     """Judge a REGISTER.
 
-    ``bindings`` are those of ``aor_of(request)`` at present; ``connection`` names the TCP or TLS connection it came
+    ``bindings`` are those of ``aor_of(asked.arrived)`` at present; ``connection`` names the TCP or TLS connection it came
     over. SipError if the request is broken; its status is the answer.
     """
+    request = asked.arrived
     current = tuple(b for b in bindings if b.expires > now)
     try:
         _check_required(request)
         registration = _Registration(
             request,
+            asked.request,
+            asked.flags,
             arrival,
             settings,
             now,
@@ -201,7 +221,7 @@ def _wishes(registration: _Registration) -> list[_Wish]:
     header = request.expires
     contacts = request.contacts
     wishes: list[_Wish] = []
-    for contact, uri in zip(contacts, _repaired(registration), strict=True):
+    for contact, uri in zip(contacts, _targets(registration), strict=True):
         _check_contact(contact)
         own = seconds(contact.params.get("expires"))
         instance = unquote(contact.params.get("+sip.instance", ""))
@@ -249,32 +269,10 @@ def _preference(text: str | None) -> float:
     return value if 0.0 <= value <= 1.0 else 1.0
 
 
-def _direct(registration: _Registration) -> bool:
-    """The phone itself sent it to us; what a proxy forwarded says nothing about the phone's NAT."""
-    return len(registration.request.vias) == 1
-
-
-def _natted(registration: _Registration) -> bool:
-    settings, request = registration.settings, registration.request
-    return _direct(registration) and client_nat_test(
-        request, registration.arrival, settings.nat_tests, _sip_asymmetric(registration)
-    )
-
-
-def _sip_asymmetric(registration: _Registration) -> bool:
-    agents = registration.settings.sip_asymmetric
-    return agents is not None and agents.matches(registration.request.user_agent)
-
-
-def _repaired(registration: _Registration) -> list[Uri]:
+def _targets(registration: _Registration) -> list[Uri]:
     """The URIs to send to, one per Contact."""
-    request = registration.request
-    fixed = None
-    if _natted(registration):
-        fixed = fix_contact(request, registration.arrival, _sip_asymmetric(registration))
-    contacts = request.contacts if fixed is None else fixed.contacts
     # RFC 3261 §19.1.1: headers of a URI have no place in a Request-URI
-    return [Uri.parse(c.uri.text[: c.uri.headers_at]) for c in contacts]
+    return [Uri.parse(c.uri.text[: c.uri.headers_at]) for c in registration.fixed.contacts]
 
 
 def _binding(registration: _Registration, wish: _Wish) -> Binding:
@@ -295,7 +293,7 @@ def _binding(registration: _Registration, wish: _Wish) -> Binding:
         instance=wish.instance,
         reg_id=wish.reg_id,
         connection=registration.connection if arrival.transport != "udp" else "",
-        nat=_natted(registration),
+        nat=registration.settings.nat_flag in registration.flags,
     )
 
 

@@ -351,10 +351,10 @@ class Edge:
         """Whether a registered phone is there."""
         return self.location.knows(place)
 
-    def register(self, request: Request, inbound: Inbound, now: float) -> registrar.Outcome:
+    def register(self, asked: registrar.Registering, inbound: Inbound, now: float) -> registrar.Outcome:
         """Judge a REGISTER and keep what it says."""
-        before = self.location.lookup(registrar.aor_of(request), now)
-        outcome = registrar.register(request, arrival_of(inbound), before, self._settings, now, inbound.connection)
+        before = self.location.lookup(registrar.aor_of(asked.arrived), now)
+        outcome = registrar.register(asked, arrival_of(inbound), before, self._settings, now, inbound.connection)
         if not outcome.save and not outcome.remove:
             return outcome
         added = len(outcome.save) - len({b.key for b in before} & {b.key for b in (*outcome.save, *outcome.remove)})
