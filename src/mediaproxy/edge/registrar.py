@@ -1,7 +1,7 @@
 """What a REGISTER does (RFC 3261 §10.3, with Path of RFC 3327 and outbound of RFC 5626).
 
-A request as the routing script leaves it, where it came from and the user's bindings come in; the answer and the changes
-to make come out. All of a request's contacts are taken or none. It must never touch the table itself, ask a clock, or
+A request as the routing script leaves it, its source and the user's bindings come in; the answer and the changes to
+make come out. All of a request's contacts are taken or none. It must never touch the table itself, ask a clock, or
 decide who the user is: the edge has checked domain and password before. Nor does it judge whether there is a NAT: the
 script has fixed the contacts and set flags.
 """
@@ -96,8 +96,8 @@ def register(
 ) -> Outcome:
     """Judge a REGISTER.
 
-    ``bindings`` are those of ``aor_of(asked.arrived)`` at present; ``connection`` names the TCP or TLS connection it came
-    over. SipError if the request is broken; its status is the answer.
+    ``bindings`` are those of ``aor_of(asked.arrived)`` at present; ``connection`` names the TCP or TLS connection that
+    it came over. SipError if the request is broken; its status is the answer.
     """
     request = asked.arrived
     current = tuple(b for b in bindings if b.expires > now)
