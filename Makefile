@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Debian packages: what each target needs beyond Python and make.
 DEMO_PACKAGES := baresip-core iproute2 nftables procps tcpdump
-TEST_PACKAGES := $(DEMO_PACKAGES) sip-tester openssl
+TEST_PACKAGES := $(DEMO_PACKAGES) sip-tester openssl coturn
 BENCH_PACKAGES := kamailio rtpengine-daemon sip-tester
 
 .PHONY: help install dev demo test lint types layers docs unit e2e bench format clean

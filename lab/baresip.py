@@ -52,7 +52,7 @@ ctrl_tcp_listen         127.0.0.1:{control}
 
 _ACCOUNT = (
     '<sip:{user}@{domain};transport={transport}>;auth_pass={password};outbound="sip:{proxy};transport={transport}"'
-    ";regint={expires};answermode=auto;audio_codecs=PCMU;ptime=20\n"
+    ";regint={expires};answermode=auto;audio_codecs=PCMU;ptime=20{more}\n"
 )
 
 
@@ -61,6 +61,8 @@ def write_profile(folder: Path, address: str, account: Account, tone: int, *modu
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
     tones.write_wav(folder / "tone.wav", tones.samples(tone, 60))
     tls = f"sip_cafile              {account.ca_file}\n" if account.ca_file else ""
+    if account.stun_server:
+        modules += ("stun.so",)
     more = "".join(f"module                  {module}\n" for module in modules)
     (folder / "config").write_text(
         _CONFIG.format(address=address, folder=folder, tls=tls, modules=MODULES, control=_CONTROL_PORT) + more
@@ -73,6 +75,7 @@ def write_profile(folder: Path, address: str, account: Account, tone: int, *modu
             proxy=account.proxy,
             expires=account.expires,
             password=account.password,
+            more=f";medianat=stun;stunserver=stun:{account.stun_server}" if account.stun_server else "",
         )
     )
     (folder / "contacts").write_text("")

@@ -16,6 +16,9 @@ SERVER = "203.0.113.10"
 GATEWAY = "203.0.113.1"
 ATTACKER = "203.0.113.66"
 TESTER = "203.0.113.67"
+STUN = "203.0.113.11"
+NOBODY = "203.0.113.200"
+"An address of the public network that nobody has."
 
 
 class NatKind(StrEnum):
@@ -120,6 +123,7 @@ class Internet:
             "link add br0 type bridge",
             f"addr add {SERVER}/24 dev br0",
             f"addr add {GATEWAY}/24 dev br0",
+            f"addr add {STUN}/24 dev br0",
             "link set br0 up",
             "link add elsewhere type veth peer name nowhere",
             "link set nowhere up",

@@ -26,6 +26,13 @@ class Account:
     expires: int = 600
     "Seconds; the phone registers again shortly before."
     password: str = "x"
+    stun_server: str = ""
+    """HOST:PORT that the phone asks for its public address, to write that one into SDP, and into Contact and Via if it
+    can (PJSIP can, baresip cannot); empty: nobody."""
+    public_address: str = ""
+    "What PJSIP was told its public address to be, right or wrong; empty: nothing, it tells its private one."
+    learns: bool = False
+    "PJSIP takes the public address that answers to REGISTER show it (Via's received and rport) for its own."
 
     @property
     def uri(self) -> str:

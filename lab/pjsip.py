@@ -44,8 +44,11 @@ class Pjsip:
             "domain": account.domain,
             "proxy": account.proxy,
             "expires": account.expires,
-            "address": address,
+            # PJSIP asks STUN only for what it has not been told.
+            "address": account.public_address or ("" if account.stun_server else address),
             "bind": bind or address,
+            "stun": account.stun_server,
+            "learns": account.learns,
             "port": 5060,
             "rtp_port": 40000,
             "tone": str(folder / "tone.wav"),

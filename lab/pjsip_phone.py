@@ -87,7 +87,7 @@ class PjsipPhone:
         "Calls that are over: when to tell it, the call, its last status and reason."
         self._endpoint = pj.Endpoint()
         self._endpoint.libCreate()
-        self._endpoint.libInit(_endpoint_config())
+        self._endpoint.libInit(_endpoint_config(settings))
         transport = pj.TransportConfig()
         transport.port = settings["port"]
         transport.boundAddress = settings["bind"]
@@ -118,8 +118,11 @@ class PjsipPhone:
                     return
 
 
-def _endpoint_config() -> Any:
+def _endpoint_config(settings: dict[str, Any]) -> Any:
     config = pj.EpConfig()
+    if settings["stun"]:
+        config.uaConfig.stunServer.append(settings["stun"])
+        config.uaConfig.stunIgnoreFailure = False
     config.uaConfig.threadCnt = 0
     config.uaConfig.mainThreadOnly = True
     config.logConfig.level = 4
@@ -141,10 +144,10 @@ def _account_config(settings: dict[str, Any]) -> Any:
     config.sipConfig.proxies.append(f"sip:{settings['proxy']};lr")
     credential = pj.AuthCredInfo("digest", "*", settings["user"], 0, settings["password"])
     config.sipConfig.authCreds.append(credential)
-    # PJSIP would find out about its NAT by itself; here the server must do all the work.
-    config.natConfig.viaRewriteUse = 0
-    config.natConfig.contactRewriteUse = 0
-    config.natConfig.sdpNatRewriteUse = 0
+    # PJSIP would find out about its NAT by itself; unless that is wanted, the server must do all the work.
+    config.natConfig.viaRewriteUse = int(settings["learns"])
+    config.natConfig.contactRewriteUse = int(settings["learns"])
+    config.natConfig.sdpNatRewriteUse = int(settings["learns"])
     config.natConfig.sipOutboundUse = 0
     config.natConfig.udpKaIntervalSec = 0
     config.mediaConfig.transportConfig.port = settings["rtp_port"]

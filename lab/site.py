@@ -5,6 +5,7 @@ Both kinds of site offer what a call needs: start a server, put phones into the 
 
 import os
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 from types import TracebackType
@@ -13,11 +14,12 @@ from typing import Any, Protocol
 from lab import tones
 from lab.baresip import Baresip
 from lab.capture import Capture, Wire, inspect, read
-from lab.homes import SERVER, Internet, NatKind
+from lab.homes import SERVER, STUN, Internet, NatKind
 from lab.netns import LabError, environment
 from lab.phone import Account, Phone
 from lab.pjsip import Pjsip
 from lab.server import Server, Settings, merge
+from lab.stun import StunServer
 from lab.usernat import UserNats
 
 USERS = {"a": ("alice", tones.CALLER), "b": ("bob", tones.CALLEE)}
@@ -76,6 +78,7 @@ class Site:
         self.server: Server | None = None
         self._phones: list[Phone] = []
         self._started = 0
+        self._stun: StunServer | None = None
 
     def start_server(self, changes: Settings = _NOTHING) -> Server:
         """Start the server on 203.0.113.10, with changes to the usual settings."""
@@ -87,28 +90,33 @@ class Site:
         self.server = Server(self.internet.public, folder, settings, (SERVER, 5060))
         return self.server
 
-    def account(self, home: str, transport: str = "udp", ca_file: Path | None = None) -> Account:
-        """The account of the user who lives there."""
-        port = 5061 if transport == "tls" else 5060
-        return Account(user=USERS[home][0], proxy=f"{SERVER}:{port}", transport=transport, ca_file=ca_file)
+    def account(self, home: str, **changes: Any) -> Account:
+        """The account of the user who lives there, with changes to its fields."""
+        port = 5061 if changes.get("transport") == "tls" else 5060
+        return replace(Account(user=USERS[home][0], proxy=f"{SERVER}:{port}"), **changes)
 
-    def baresip(self, home: str, transport: str = "udp", ca_file: Path | None = None) -> Baresip:
-        """Put a baresip into a home and start it."""
+    def baresip(self, home: str, **changes: Any) -> Baresip:
+        """Put a baresip into a home and start it; ``changes`` are fields of its account."""
         place = self.internet.homes[home]
-        account = self.account(home, transport, ca_file)
+        account = self.account(home, **changes)
         phone = Baresip(place.phone, place.address, account, USERS[home][1], self._folder(home))
         self._phones.append(phone)
         return phone
 
-    def pjsip(self, home: str) -> Pjsip:
-        """Put a PJSIP phone into a home and start it."""
+    def pjsip(self, home: str, **changes: Any) -> Pjsip:
+        """Put a PJSIP phone into a home and start it; ``changes`` are fields of its account."""
         place = self.internet.homes[home]
         runner = place.phone.argv
-        phone = Pjsip(
-            lambda argv: runner(*argv), self.account(home), USERS[home][1], self._folder(home), address=place.address
-        )
+        account = self.account(home, **changes)
+        phone = Pjsip(lambda argv: runner(*argv), account, USERS[home][1], self._folder(home), address=place.address)
         self._phones.append(phone)
         return phone
+
+    def stun_server(self) -> str:
+        """Start a STUN server on the public network if there is none yet; its HOST:PORT."""
+        if self._stun is None:
+            self._stun = StunServer(self.internet.public, STUN, self.folder / "stun")
+        return self._stun.place
 
     def phone(self, home: str) -> Phone:
         """Put a phone into a home and start it: baresip if it is installed, else PJSIP."""

@@ -53,7 +53,7 @@ def test_an_operator_ends_a_call_and_both_phones_hang_up(symmetric: Shared) -> N
 def test_a_tcp_phone_and_one_over_udp_hang_up_after_too_long_a_hold(tmp_path: Path) -> None:
     with Site(NATS, tmp_path) as site:
         server = site.start_server({"relay": {"hold": 1.0}})
-        alice, bob = site.baresip("a", "tcp"), site.baresip("b")
+        alice, bob = site.baresip("a", transport="tcp"), site.baresip("b")
         register(alice, bob)
         alice.dial(bob.account.uri)
         alice.wait_established()

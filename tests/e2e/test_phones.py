@@ -73,7 +73,7 @@ def test_a_phone_over_a_connection_and_one_over_udp_call_each_other(transport: s
     listeners = [{"transport": name, "bind": f"{SERVER}:{port}"} for name, port in ports.items()]
     with Site(NATS, tmp_path) as site:
         site.start_server({"edge": {"listeners": listeners, "tls": tls}})
-        connected = site.baresip("a", transport, ca_file if transport == "tls" else None)
+        connected = site.baresip("a", transport=transport, ca_file=ca_file if transport == "tls" else None)
         plain = site.baresip("b")
         register(connected, plain)
         for caller, callee in ((connected, plain), (plain, connected)):
@@ -85,7 +85,7 @@ def test_a_phone_over_a_connection_and_one_over_udp_call_each_other(transport: s
 def test_two_tcp_phones_call_each_other(tmp_path: Path) -> None:
     with Site(NATS, tmp_path) as site:
         site.start_server()
-        shared = Shared(site, site.baresip("a", "tcp"), site.baresip("b", "tcp"))
+        shared = Shared(site, site.baresip("a", transport="tcp"), site.baresip("b", transport="tcp"))
         register(shared.alice, shared.bob)
         call, wire = shared.talk(3.0)
         assert call.share >= 0.95, call
