@@ -98,9 +98,8 @@ def test_explain(tmp_path: Path, message: Path) -> None:
     assert "client_nat_test(7): 1, behind a NAT" in done.stdout
     assert "sip:alice@192.168.1.10:5060 becomes sip:alice@203.0.113.7:40000" in done.stdout
     told = json.loads(cli("explain", str(message), "--source", "203.0.113.7:40000", "--json", home=tmp_path).stdout)
-    assert told["behind_nat"] is True
-    assert [test["fired"] for test in told["tests"]] == [True, True, True]
-    assert told["contacts"] == ["<sip:alice@203.0.113.7:40000>"]
+    assert (told["client_nat_test"], [told["tests"][test] for test in "124"]) == (1, [True, True, True])
+    assert told["fix_contact"] == {"result": 1, "contacts": ["<sip:alice@203.0.113.7:40000>"]}
     assert told["phone"]["endpoint"] == {"address": "203.0.113.7", "port": 40000}
     assert told["question"]["streams"][0]["endpoint"] == {"address": "192.168.1.10", "port": 4000}
 
@@ -110,7 +109,7 @@ def test_explain_reads_standard_input_and_a_configuration(tmp_path: Path, messag
     file.write_text("edge.nat_tests = 0\nedge.domains = ['sip.test']\n")
     options = ["--source", "203.0.113.7:40000", "--config", str(file), "--json"]
     told = json.loads(cli("explain", "-", *options, home=tmp_path, stdin=message.read_bytes()).stdout)
-    assert told["behind_nat"] is False
+    assert told["client_nat_test"] == -1
     assert told["question"]["sender"]["local"] is True
 
 

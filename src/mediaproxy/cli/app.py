@@ -4,13 +4,11 @@ Arguments come in; text for people (or JSON) goes to standard output, errors as 
 status 1. It must never show a traceback for what a user or a machine did, and decides nothing about calls.
 """
 
-import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console, Group
@@ -21,20 +19,15 @@ from mediaproxy import __version__
 from mediaproxy.accounting import Filter
 from mediaproxy.admin import SOCKET, AdminError, Command, ask
 from mediaproxy.cli import show
-from mediaproxy.cli.words import plain, shown
-from mediaproxy.config import Config, ConfigError, LogFormat, default_text, load
+from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
+from mediaproxy.cli.explain import explain_command
+from mediaproxy.cli.words import shown
+from mediaproxy.config import LogFormat, default_text
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.interfaces import listeners_of
-from mediaproxy.edge.media import policy_of
-from mediaproxy.edge.settings import Transport
-from mediaproxy.endpoint import Endpoint
-from mediaproxy.explain import Explanation, explain
-from mediaproxy.nat import Arrival
 from mediaproxy.records import RecordReader
 from mediaproxy.server.answers import Calls, Ended, Registrations, Status
 from mediaproxy.server.places import Places
-from mediaproxy.sip.grammar import SipError
-from mediaproxy.sip.message import parse
 
 app = typer.Typer(
     help="Far-end NAT traversal for SIP: phones behind NAT hear each other.",
@@ -46,23 +39,13 @@ app = typer.Typer(
 
 _INDENT = "      "
 T = TypeVar("T")
-_LONGEST = 1_048_576
-"Bytes of a message that is explained: as many as `limits.message` may allow."
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="The server's configuration file (TOML).")]
 SocketOption = Annotated[Path | None, typer.Option("--socket", help="The server's control socket.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON for other programs.")]
 
 
 def main() -> None:
     """The console script."""
     app()
-
-
-def _fail(text: str) -> NoReturn:
-    for line in text.split("\n"):
-        sys.stderr.write(f"mediaproxy: {line}\n")
-    raise typer.Exit(1)
 
 
 def _console() -> Console:
@@ -88,31 +71,18 @@ def _fitted(lines: Iterable[Text], console: Console) -> Iterable[Text]:
         yield from (Text.assemble(_INDENT, piece) for piece in rest)
 
 
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
-
-
-def _config(path: Path | None) -> Config:
-    if path is None:
-        return Config()
-    try:
-        return load(path)
-    except ConfigError as error:
-        _fail(str(error))
-
-
 def _ask(command: Command, result: type[T], socket: Path | None, config: Path | None) -> T:
     try:
         return ask(_socket(socket, config), command, result)
     except AdminError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _socket(socket: Path | None, config: Path | None) -> Path:
     """The control socket: as told, else as the configuration says, else where this user's server or root's has it."""
     if socket is not None:
         return socket
-    own = Places.of(_config(config)).runtime_dir / SOCKET
+    own = Places.of(config_of(config)).runtime_dir / SOCKET
     system = Places.SYSTEM_RUNTIME / SOCKET
     return system if config is None and not own.exists() and system.exists() else own
 
@@ -145,9 +115,9 @@ def run(
     from mediaproxy.server.process import StartError, serve
 
     try:
-        status = serve(_config(config), open_server=open_, log_format=log_format)
+        status = serve(config_of(config), open_server=open_, log_format=log_format)
     except StartError as error:
-        _fail(str(error))
+        fail(str(error))
     raise typer.Exit(status)
 
 
@@ -164,7 +134,7 @@ def calls_(
         return _ask(Command(command="calls"), Calls, socket, config)
 
     if as_json:
-        _print_json(current().calls)
+        print_json(current().calls)
     elif watch:
         _watch(lambda: show.calls((now := current()).calls, now.now))
     else:
@@ -193,7 +163,7 @@ def end(
     """End a call: its media stops, its record is written, its phones are told to hang up."""
     done = _ask(Command(command="end", call_id=_latin1(call_id)), Ended, socket, config)
     if as_json:
-        _print_json(done)
+        print_json(done)
     else:
         typer.echo(f"ended {shown(done.ended)}: media ended; {shown(str(done.phones))}")
 
@@ -208,7 +178,7 @@ def registrations(as_json: JsonOption = False, socket: SocketOption = None, conf
     """Show who is registered, and how each phone can be reached."""
     answer = _ask(Command(command="registrations"), Registrations, socket, config)
     if as_json:
-        _print_json(answer.registrations)
+        print_json(answer.registrations)
     else:
         _print(show.registrations(answer.registrations, answer.now))
 
@@ -226,9 +196,9 @@ def records_(
     try:
         found = list(RecordReader(path).read(Filter(call_id=_latin1(call_id)), last=last or None))
     except OSError as error:
-        _fail(f"{path}: cannot be read: {error.strerror}; is that where the server writes them (--config, --socket)?")
+        fail(f"{path}: cannot be read: {error.strerror}; is that where the server writes them (--config, --socket)?")
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _print(show.records(found))
 
@@ -240,8 +210,8 @@ def _records(socket: Path | None, config: Path | None) -> Path:
             return Path(ask(_socket(socket, None), Command(command="status"), Status).records)
         except AdminError as error:
             if socket is not None:
-                _fail(str(error))
-    return Places.of(_config(config)).records
+                fail(str(error))
+    return Places.of(config_of(config)).records
 
 
 @app.command("config")
@@ -254,58 +224,11 @@ def config_(
     if check is None:
         typer.echo(default_text(), nl=False)
         return
-    settings = _config(check).edge
+    settings = config_of(check).edge
     dangers = refusals(settings, listeners_of(settings))
     if dangers:
-        _fail("\n".join(f"{check}: {danger}" for danger in dangers))
+        fail("\n".join(f"{check}: {danger}" for danger in dangers))
     typer.echo(f"{check}: good")
 
 
-@app.command("explain")
-def explain_(
-    file: Annotated[Path, typer.Argument(help="One SIP message, as captured; - reads standard input.")],
-    source: Annotated[str, typer.Option(metavar="IP:PORT", help="Where it came from.")],
-    transport: Annotated[Transport, typer.Option(help="How it came.")] = Transport.UDP,
-    local: Annotated[
-        str, typer.Option(metavar="IP:PORT", help="The server's socket that it came to.")
-    ] = "0.0.0.0:5060",
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-) -> None:
-    """Say what the server would think of one captured message, and do about it."""
-    try:
-        arrival = Arrival(Endpoint.parse(source), transport.value, Endpoint.parse(local))
-        message = parse(_captured(file))
-    except OSError as error:
-        _fail(f"{file}: cannot be read: {error.strerror}")
-    except SipError as error:
-        _fail(f"{file}: not a SIP message: {shown(str(error))}")
-    except ValueError as error:
-        _fail(str(error))
-    edge = _config(config).edge
-    told = explain(message, arrival, policy_of(edge, frozenset(edge.domains) if config is not None else None))
-    if as_json:
-        _print_json(_explained(told))
-    else:
-        typer.echo(str(told), nl=False)
-
-
-def _captured(file: Path) -> bytes:
-    """The file's bytes, or those of standard input. SipError if they are more than one message can have."""
-    with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream:
-        data = stream.read(_LONGEST + 1)
-    if len(data) > _LONGEST:
-        raise SipError(f"longer than {_LONGEST} bytes; expected one message")
-    return data
-
-
-def _explained(told: Explanation) -> dict[str, Any]:
-    return {
-        "behind_nat": told.behind_nat,
-        "tests": told.tests,
-        "contacts": None if told.fixed is None else told.fixed.values("contact"),
-        "phone": told.phone,
-        "question": told.plan.request,
-        "warnings": told.warnings,
-        "chapters": {chapter.title: chapter.lines for chapter in told.chapters},
-    }
+app.command("explain")(explain_command)

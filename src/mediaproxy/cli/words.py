@@ -11,11 +11,9 @@ from typing import Any
 
 import msgspec
 
+from mediaproxy.explain.text import shown
 
-def shown(text: str) -> str:
-    """A peer's Latin-1 text for display."""
-    decoded = text.encode("latin-1", "replace").decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in decoded)
+__all__ = ["count", "duration", "moment", "plain", "several", "shown"]
 
 
 def duration(seconds: float) -> str:
