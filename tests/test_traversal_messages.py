@@ -28,6 +28,7 @@ MESSAGES = Path(__file__).parent / "messages"
         ("multipart-isup", PHONE, relay(60000), IcePolicy.REMOVE),
         ("latin-1-everywhere", PHONE, relay(60000), IcePolicy.REMOVE),
         ("lf-only-no-content-length", PHONE, relay(60000), IcePolicy.REMOVE),
+        ("length-left-by-an-alg", PHONE, relay(60000), IcePolicy.REMOVE),
         ("ipv6-offer", "[2001:db8::7]:5060", relay(60000, address="2001:db8::5"), IcePolicy.REMOVE),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from mediaproxy.sip.grammar import WS, SipError, canonical, element_spans, number, seconds, unfold
 from mediaproxy.sip.header import CSeq, NameAddr, Uri, Via
+from mediaproxy.sip.length import goes_on
 from mediaproxy.sip.lines import Lines, encode, split
 from mediaproxy.sip.reason import REASONS
 
@@ -174,14 +175,17 @@ class Message(Lines):
 
     @property
     def body(self) -> bytes:
-        """The body as long as Content-Length declares it; all there is if it declares nothing readable.
+        """The body as long as Content-Length declares it; all there is if it declares nothing readable, or plainly too
+        little (length.py).
 
         Octets behind it (UDP, RFC 3261 §18.3) stay in ``bytes(message)``; see delimited(). It is shorter than declared
         if the datagram was: check() refuses that.
         """
         octets = self.octets
         length = self.content_length
-        return octets if length is None else octets[:length]
+        if length is None or length >= len(octets) or goes_on(octets, length, self.header("content-type")):
+            return octets
+        return octets[:length]
 
     def with_body(self, body: bytes, content_type: str | None = None) -> Self:
         """Another body. Content-Length follows in place (added if missing), and Content-Type if given; octets behind
