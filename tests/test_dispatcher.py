@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mediaproxy.control import ConfirmRequest, EndCause, EndRequest, MediaReply, MediaRequest, Party, Question
 from mediaproxy.dispatcher.pool import Pool, Relay
-from mediaproxy.dispatcher.service import Dispatcher
+from mediaproxy.dispatcher.service import Dispatcher, Timing
 from mediaproxy.events import CallEnded, CallReport, CallState, PartyReport
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -200,7 +200,7 @@ async def test_a_call_stays_with_its_relay() -> None:
 @pytest.mark.parametrize("broken", [None, DOWN, FULL], ids=["silent", "down", "full"])
 async def test_another_relay_takes_over(broken: MediaReply | None) -> None:
     arms = {name: Arm(OK) for name in "abc"}
-    dispatcher = Dispatcher(arms, timeout=0.02)
+    dispatcher = Dispatcher(arms, timing=Timing(last=0.02, hurry=0.02))
     first, second, _ = dispatcher.pool.candidates(offer(), 0)
     arms[first].reply = broken
     assert await dispatcher.ask(offer()) == MediaReply(relay=second)
@@ -222,7 +222,7 @@ async def test_calls_of_before_a_restart_are_found() -> None:
 
 async def test_no_relay_at_all() -> None:
     assert await Dispatcher({}).ask(offer()) == MediaReply(error="no relay", status=503)
-    silent = await Dispatcher({"only": Arm(None)}, timeout=0.01).ask(offer())
+    silent = await Dispatcher({"only": Arm(None)}, timing=Timing(last=0.01)).ask(offer())
     assert (silent.status, silent.relay) == (503, "only")
 
 

@@ -1,15 +1,16 @@
-"""Which relay is asked: the one that has the call; else by Call-ID, weight and health.
+"""Which relay is asked: the one that has the call; else by group, health, tier and Call-ID.
 
-Questions and what became of them come in, relays in the order of trying go out. A call stays where it is for its whole
-life. Of the live relays a new call goes to the one with the highest score of (Call-ID, relay), so that several
-dispatchers agree without talking, and a relay that joins or leaves moves only its own share. Only what differs from
-that, or could after a change of the relays, is remembered: call -> relay, bounded.
+Questions, the relays that may serve them and what became of them come in, relays in the order of trying go out. A call
+stays where it is for its whole life. Of the live relays of a tier a new call goes to the one with the highest score of
+(Call-ID, relay), so that several dispatchers agree without talking, and a relay that joins or leaves moves only its own
+share. Which relay a call went to is remembered: call -> relay, bounded.
 """
 
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -30,11 +31,15 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     "Relays of a higher tier get new calls only if none of a lower one can take them (DNS SRV priority, RFC 2782)."
 
 
+Groups: TypeAlias = Sequence[Sequence[Relay]]
+"Relays that may serve a question; those of a group only if none of the groups before it can."
+
+
 class Pool:
     """Mutable: relays, their health, and which call is where."""
 
     def __init__(self, relays: Iterable[Relay], *, retry_after: float = 10.0, remembered: int = 200_000) -> None:
-        """``retry_after``: seconds for which a relay that did not answer is the last resort.
+        """``retry_after``: seconds for which a relay that did not answer is the last resort, or until it is ``up``.
         ``remembered``: calls whose relay is known; beyond it those not heard of longest are forgotten."""
         self._relays = {relay.name: relay for relay in relays}
         self._retry_after = retry_after
@@ -63,39 +68,57 @@ class Pool:
         """Whether the relay did not answer lately."""
         return self._down.get(name, 0.0) > now
 
+    def down(self, name: str, now: float) -> bool:
+        """The relay does not answer. Whether that is news."""
+        news = not self.is_down(name, now)
+        self._down[name] = now + self._retry_after
+        return news
+
+    def up(self, name: str) -> bool:
+        """The relay answers. Whether that is news."""
+        return self._down.pop(name, None) is not None
+
     # -- one question
 
-    def candidates(self, question: Question, now: float) -> tuple[str, ...]:
-        """Whom to ask, in order. The next one only if ``another`` says so."""
-        ranked = self._ranked(question, now)
-        home = self._where.get(question.call_id)
-        if home is None or home not in self._relays:
-            return ranked
-        if self._stays(question) or not self.is_down(home, now):
-            return (home,) if self._stays(question) else (home, *(name for name in ranked if name != home))
+    def home(self, call_id: str) -> str | None:
+        """The relay that has the call; None: not known."""
+        name = self._where.get(call_id)
+        return name if name in self._relays else None
+
+    def candidates(self, question: Question, now: float, groups: Groups | None = None) -> tuple[str, ...]:
+        """Whom to ask, in order. The next one only if ``another`` says so. ``groups``: None: one of all relays."""
+        home = self.home(question.call_id)
+        if home is None:
+            return self._ranked(question, now, groups)
+        if belongs(question):
+            return (home,)
+        others = tuple(name for name in self._ranked(question, now, groups) if name != home)
         # A new offer of a call whose relay is lost: both parties are told new ports, so it can move.
-        return (*(name for name in ranked if name != home), home)
+        return (*others, home) if self.is_down(home, now) else (home, *others)
 
     def another(self, question: Question, reply: MediaReply) -> bool:
         """Whether the next candidate should be asked after this reply."""
         if reply.status == NO_RELAY:
             return True
         if isinstance(question, MediaRequest):
-            return reply.status == NO_PORTS and not self._stays(question)
+            return reply.status == NO_PORTS and not belongs(question)
         return reply.status == UNKNOWN_CALL
 
     def answered(self, question: Question, name: str, reply: MediaReply, now: float) -> None:
         """Take note of a relay's reply."""
         if reply.status == NO_RELAY:
-            self._down[name] = now + self._retry_after
+            self.down(name, now)
             return
-        self._down.pop(name, None)
+        self.up(name)
         if reply.status == UNKNOWN_CALL and self._where.get(question.call_id) == name:
             del self._where[question.call_id]
-        if reply.error or isinstance(question, EndRequest):
-            return
-        self._where[question.call_id] = name
-        self._where.move_to_end(question.call_id)
+        if not reply.error and not isinstance(question, EndRequest):
+            self.found(question.call_id, name)
+
+    def found(self, call_id: str, name: str) -> None:
+        """The relay has the call."""
+        self._where[call_id] = name
+        self._where.move_to_end(call_id)
         if len(self._where) > self._remembered:
             self._where.popitem(last=False)
 
@@ -109,25 +132,25 @@ class Pool:
 
     # -- order
 
-    @staticmethod
-    def _stays(question: Question) -> bool:
-        """Whether only the relay that has the call can do this: an answer belongs to its offer."""
-        return not isinstance(question, MediaRequest) or question.status != 0
-
-    def _ranked(self, question: Question, now: float) -> tuple[str, ...]:
-        wish = question.relay_wish if isinstance(question, MediaRequest) else ""
+    def _ranked(self, question: Question, now: float, groups: Groups | None) -> tuple[str, ...]:
         new = isinstance(question, MediaRequest)
+        wish = self._relays.get(question.relay_wish) if isinstance(question, MediaRequest) else None
+        groups = groups if groups is not None else [self.relays]
+        wanted = [*groups, () if new else self.relays]  # a call of before may be anywhere
+        ranked: dict[str, tuple[bool, int, int, float]] = {}
+        for number, group in enumerate(wanted):
+            for relay in group:
+                if relay.name not in ranked and relay.name in self._relays and (relay.weight > 0 or not new):
+                    score = _score(question.call_id, relay, drained=not new)
+                    ranked[relay.name] = (self.is_down(relay.name, now), number, relay.tier, -score)
+        if wish is not None:
+            ranked[wish.name] = (self.is_down(wish.name, now), -1, 0, 0.0)
+        return tuple(sorted(ranked, key=ranked.__getitem__))
 
-        def key(relay: Relay) -> tuple[bool, bool, int, float]:
-            return (
-                relay.name != wish,
-                self.is_down(relay.name, now),
-                relay.tier,
-                -_score(question.call_id, relay, drained=not new),
-            )
 
-        eligible = [relay for relay in self._relays.values() if relay.weight > 0 or not new or relay.name == wish]
-        return tuple(relay.name for relay in sorted(eligible, key=key))
+def belongs(question: Question) -> bool:
+    """Whether only the relay that has the call can do this: an answer belongs to its offer."""
+    return not isinstance(question, MediaRequest) or question.status != 0
 
 
 def _score(call_id: str, relay: Relay, *, drained: bool) -> float:

@@ -19,6 +19,7 @@ import dns.resolver
 from mediaproxy.edge.hop import Hop
 from mediaproxy.edge.settings import Transport
 from mediaproxy.endpoint import Endpoint, ip_address
+from mediaproxy.nameservers import system_resolver
 from mediaproxy.sip.header import Uri
 
 LIFETIME = 4.0
@@ -47,7 +48,7 @@ class Resolver:
         self._rng = rng
         self._transports = tuple(one for one in Transport if one in transports)
         self._versions = versions
-        self._dns = dns_resolver if dns_resolver is not None else _system_resolver()
+        self._dns = dns_resolver if dns_resolver is not None else system_resolver()
         self._dns.cache = dns.resolver.LRUCache(10_000)
         if hosts is None:
             file = Path("/etc/hosts")
@@ -180,12 +181,3 @@ def parse_hosts(text: str) -> dict[str, list[str]]:
         for name in names:
             found.setdefault(name.lower().rstrip("."), []).append(str(ip_address(address)))
     return found
-
-
-def _system_resolver() -> dns.asyncresolver.Resolver:
-    try:
-        return dns.asyncresolver.Resolver()
-    except (dns.resolver.NoResolverConfiguration, OSError):
-        resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = []
-        return resolver

@@ -86,6 +86,10 @@ class RelayService:
 
     async def ask(self, question: Question) -> MediaReply:
         """Answer a question of the SIP side. Never raises: what cannot be done is an error with a status."""
+        return self.answer(question)
+
+    def answer(self, question: Question) -> MediaReply:
+        """The same without waiting: nothing here takes time (link.Prompt)."""
         if self._sweep is None:
             return MediaReply(error="the relay is not running", status=503)
         now = self._now()
