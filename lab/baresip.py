@@ -16,16 +16,15 @@ from typing import Any
 
 from lab import tones
 from lab.netns import LabError, Namespace, stop, wait_until
-from lab.phone import Account
+from lab.phone import Account, Seat
 
 MODULES = Path("/usr/lib/baresip/modules")
-_CONTROL_PORT = 4444
 
 _CONFIG = """\
 poll_method             epoll
 call_local_timeout      120
 call_max_calls          4
-sip_listen              {address}:5060
+sip_listen              {seat.address}:{seat.sip}
 {tls}audio_source            aufile,{folder}/tone.wav
 audio_player            aubridge,sink
 audio_alert             aubridge,alert
@@ -34,7 +33,7 @@ auplay_srate            8000
 ausrc_channels          1
 auplay_channels         1
 audio_level             no
-rtp_ports               40000-40100
+rtp_ports               {seat.rtp.start}-{seat.rtp.stop}
 rtp_stats               yes
 rtp_timeout             0
 jitter_buffer_delay     2-5
@@ -47,7 +46,7 @@ module                  ctrl_tcp.so
 module_tmp              account.so
 module_app              menu.so
 snd_path                {folder}/recordings
-ctrl_tcp_listen         127.0.0.1:{control}
+ctrl_tcp_listen         127.0.0.1:{seat.control}
 """
 
 _ACCOUNT = (
@@ -56,7 +55,7 @@ _ACCOUNT = (
 )
 
 
-def write_profile(folder: Path, address: str, account: Account, tone: int, *modules: str) -> None:
+def write_profile(folder: Path, seat: Seat, account: Account, tone: int, *modules: str) -> None:
     """Write the profile of a phone into a folder, for ``baresip -f FOLDER``. ``modules`` are loaded in addition."""
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
     tones.write_wav(folder / "tone.wav", tones.samples(tone, 60))
@@ -64,9 +63,7 @@ def write_profile(folder: Path, address: str, account: Account, tone: int, *modu
     if account.stun_server:
         modules += ("stun.so",)
     more = "".join(f"module                  {module}\n" for module in modules)
-    (folder / "config").write_text(
-        _CONFIG.format(address=address, folder=folder, tls=tls, modules=MODULES, control=_CONTROL_PORT) + more
-    )
+    (folder / "config").write_text(_CONFIG.format(seat=seat, folder=folder, tls=tls, modules=MODULES) + more)
     (folder / "accounts").write_text(
         _ACCOUNT.format(
             user=account.user,
@@ -84,17 +81,17 @@ def write_profile(folder: Path, address: str, account: Account, tone: int, *modu
 class Baresip:
     """A running baresip."""
 
-    def __init__(self, namespace: Namespace, address: str, account: Account, tone: int, folder: Path) -> None:
+    def __init__(self, namespace: Namespace, seat: Seat, account: Account, tone: int, folder: Path) -> None:
         """Start the phone; it registers by itself, ``wait_registered`` waits for it."""
         self.account = account
         self.tone = tone
-        self.address = address
         self._folder = folder
         self._namespace = namespace
         self._events: list[dict[str, Any]] = []
         self._buffer = b""
         self._socket: socket.socket | None = None
-        write_profile(folder, address, account, tone)
+        self._seat = seat
+        write_profile(folder, seat, account, tone)
         self._process: subprocess.Popen[bytes] = namespace.start(["baresip", "-f", str(folder)], folder / "log")
 
     def _connect(self) -> socket.socket:
@@ -108,7 +105,7 @@ class Baresip:
             raise LabError(f"baresip of {self.account.user} ended: {self.log[-500:]}")
         attempt = self._namespace.socket(socket.SOCK_STREAM)
         try:
-            attempt.connect(("127.0.0.1", _CONTROL_PORT))
+            attempt.connect(("127.0.0.1", self._seat.control))
         except OSError:
             attempt.close()
             return False

@@ -1,12 +1,12 @@
-"""The laboratory's Internet: a public network, two homes behind their routers, an attacker.
+"""The laboratory's Internet: a public network, homes behind their routers, an attacker.
 
-The public bridge is 203.0.113.0/24 with the server on .10 and the attacker on .66. Home A (router .101) has the phone
-192.168.1.10, home B (router .102) has 10.8.0.10, or 192.168.1.10 again if both homes use the same addresses. Routers
-are Linux with nftables; what a packet meets here is what it meets in a real home. Private addresses lead nowhere on
-the public network, as on the real one.
+The public bridge is 203.0.113.0/24 with the server on .10 and the attacker on .66. Home A (router .101) has the phones
+at 192.168.1.10, home B (router .102) at 10.8.0.10, or 192.168.1.10 again if all homes use the same addresses; home C
+at 172.16.5.10. Routers are Linux with nftables; what a packet meets here is what it meets in a real home. Private
+addresses lead nowhere on the public network, as on the real one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import TracebackType
 
@@ -24,6 +24,8 @@ NOBODY = "203.0.113.200"
 class NatKind(StrEnum):
     """What a home router does with UDP (RFC 4787 names in the comments)."""
 
+    NONE = "none"
+    "No router: the phones have a public address of their own."
     RESTRICTED = "restricted"
     "Endpoint-independent mapping (port kept), address and port dependent filtering: Linux' default masquerade."
     SYMMETRIC = "symmetric"
@@ -34,6 +36,8 @@ class NatKind(StrEnum):
     "Restricted, plus Linux' SIP ALG, which rewrites SIP and SDP on its own account."
 
 
+_LANS = {"a": "192.168.1", "b": "10.8.0", "c": "172.16.5"}
+"Of each home: the first three bytes of its network."
 _MASQUERADE = {kind: "masquerade" for kind in NatKind} | {NatKind.SYMMETRIC: "masquerade random,fully-random"}
 
 _ALG_RULES = """
@@ -50,13 +54,11 @@ def _rules(kind: NatKind, lan: str) -> str:
     Unsolicited packets must be dropped on input: a packet that the router itself answers (ICMP port unreachable)
     leaves a conntrack entry behind, and the phone's next flow to that peer is then moved to another port.
     """
-    full = kind is NatKind.FULLCONE
-    forward_in = f'iifname "wan" udp dport 1024-65535 dnat to {lan}.10;' if full else ""
-    accept_in = 'iifname "wan" ct status dnat accept' if full else ""
+    everything = f'iifname "wan" udp dport 1024-65535 dnat to {lan}.10;' if kind is NatKind.FULLCONE else ""
     return f"""
 table ip nat {{
   chain out {{ type nat hook postrouting priority 100; oifname "wan" {_MASQUERADE[kind]}; }}
-  chain in {{ type nat hook prerouting priority -100; {forward_in} }}
+  chain in {{ type nat hook prerouting priority -100; {everything} }}
 }}
 table ip filter {{
   chain to_router {{
@@ -68,24 +70,31 @@ table ip filter {{
     type filter hook forward priority 0; policy drop;
     ct state established,related accept
     iifname "lan" oifname "wan" ip saddr {lan}.0/24 accept
-    {accept_in}
+    iifname "wan" ct status dnat accept
   }}
 }}
 {_ALG_RULES if kind is NatKind.ALG else ""}"""
 
 
 class Home:
-    """A home: its router and the network behind it, where the phone lives."""
+    """A home: its router and the network behind it, where the phones live."""
 
     def __init__(self, kind: NatKind, router: Namespace, phone: Namespace, wan: str, address: str) -> None:
         self.kind = kind
         self.router = router
+        "Without a router the same namespace as the phones'."
         self.phone = phone
-        "The namespace of the phone."
+        "The namespace of the phones."
         self.wan = wan
-        "The router's public address."
+        "The home's public address."
         self.address = address
-        "The phone's private address."
+        "The phones' own address: private, or without a router the public one."
+
+    def forward(self, *ports: int) -> None:
+        """Have the router let everybody in at these UDP ports and pass it on to the phones, port by port."""
+        numbers = ", ".join(map(str, ports))
+        rule = f'add rule ip nat in iifname "wan" udp dport {{ {numbers} }} dnat to {self.address}'
+        self.router.run("nft", rule)
 
 
 class Internet:
@@ -93,27 +102,29 @@ class Internet:
 
     def __init__(
         self,
-        kinds: tuple[NatKind, NatKind],
+        kinds: Sequence[NatKind],
         *,
         same_lan: bool = False,
         udp_timeout: tuple[int, int] = (30, 120),
         namespaces: Namespaces | None = None,
     ) -> None:
-        """``udp_timeout``: seconds a router remembers a UDP flow, unanswered and answered both ways."""
+        """``kinds``: one per home, at most three. ``udp_timeout``: seconds a router remembers a UDP flow that was
+        answered not yet, and both ways."""
         sweep()
         self._namespaces = namespaces or Namespaces()
+        homes: dict[str, Home] = {}
+        self.homes: Mapping[str, Home] = homes
+        "By name: a, b, c."
         try:
             self.public = self._namespaces.add("pub")
             self.attacker = self._namespaces.add("x")
             self._wire_public()
-            second = "192.168.1" if same_lan else "10.8.0"
-            self.homes: Mapping[str, Home] = {
-                name: self._home(name, kind, wan, lan, udp_timeout)
-                for name, kind, wan, lan in (
-                    ("a", kinds[0], "203.0.113.101", "192.168.1"),
-                    ("b", kinds[1], "203.0.113.102", second),
-                )
-            }
+            for number, (name, kind) in enumerate(zip(_LANS, kinds, strict=False), 101):
+                wan = f"203.0.113.{number}"
+                if kind is NatKind.NONE:
+                    homes[name] = self._public_home(name, wan)
+                else:
+                    homes[name] = self._home(name, kind, wan, _LANS["a" if same_lan else name], udp_timeout)
         except BaseException:
             self.close()
             raise
@@ -138,6 +149,15 @@ class Internet:
             "link set eth0 up",
             f"route add default via {GATEWAY}",
         )
+
+    def _public_home(self, name: str, wan: str) -> Home:
+        phone = self._namespaces.add(name)
+        self.public.ip(
+            f"link add veth-{name} type veth peer name eth0 netns {phone.name}",
+            f"link set veth-{name} master br0 up",
+        )
+        phone.ip(f"addr add {wan}/24 dev eth0", "link set eth0 up", f"route add default via {GATEWAY}")
+        return Home(NatKind.NONE, phone, phone, wan, wan)
 
     def _home(self, name: str, kind: NatKind, wan: str, lan: str, udp_timeout: tuple[int, int]) -> Home:
         router = self._namespaces.add(f"r{name}")

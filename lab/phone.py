@@ -40,6 +40,33 @@ class Account:
         return f"sip:{self.user}@{self.domain}"
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a phone is: its address, and ports that no other phone there has."""
+
+    address: str
+    "What it believes its own to be."
+    number: int = 0
+    "Which of the phones of its home it is, from 0 to 100."
+    bind: str = ""
+    "Where it really listens; empty: at ``address``."
+
+    @property
+    def sip(self) -> int:
+        """Where it listens for SIP; baresip takes the port above it as well."""
+        return 5060 + 4 * self.number
+
+    @property
+    def rtp(self) -> range:
+        """Its ports for RTP and RTCP."""
+        return range(40000 + 200 * self.number, 40100 + 200 * self.number)
+
+    @property
+    def control(self) -> int:
+        """The TCP port by which baresip is controlled."""
+        return 4444 + self.number
+
+
 class Phone(Protocol):
     """A phone that answers every call at once, sends its tone and records what it hears."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from lab import tones
 from lab.netns import LabError, environment, stop
-from lab.phone import Account
+from lab.phone import Account, Seat
 
 Runner = Callable[[list[str]], list[str]]
 "Turns a command line into one that runs in the right place (a namespace, or just here)."
@@ -25,10 +25,8 @@ Runner = Callable[[list[str]], list[str]]
 class Pjsip:
     """A running PJSIP phone."""
 
-    def __init__(
-        self, run_in: Runner, account: Account, tone: int, folder: Path, *, address: str, bind: str = ""
-    ) -> None:
-        """Start the phone. ``address``: what it believes its own to be; ``bind``: where it really listens."""
+    def __init__(self, run_in: Runner, seat: Seat, account: Account, tone: int, folder: Path) -> None:
+        """Start the phone; it registers by itself, ``wait_registered`` waits for it."""
         self.account = account
         self.tone = tone
         self._folder = folder
@@ -45,12 +43,12 @@ class Pjsip:
             "proxy": account.proxy,
             "expires": account.expires,
             # PJSIP asks STUN only for what it has not been told.
-            "address": account.public_address or ("" if account.stun_server else address),
-            "bind": bind or address,
+            "address": account.public_address or ("" if account.stun_server else seat.address),
+            "bind": seat.bind or seat.address,
             "stun": account.stun_server,
             "learns": account.learns,
-            "port": 5060,
-            "rtp_port": 40000,
+            "port": seat.sip,
+            "rtp_port": seat.rtp.start,
             "tone": str(folder / "tone.wav"),
             "recording": str(self._recording),
         }

@@ -4,6 +4,8 @@ Both kinds of site offer what a call needs: start a server, put phones into the 
 """
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +18,13 @@ from lab.baresip import Baresip
 from lab.capture import Capture, Wire, inspect, read
 from lab.homes import SERVER, STUN, Internet, NatKind
 from lab.netns import LabError, environment
-from lab.phone import Account, Phone
+from lab.phone import Account, Phone, Seat
 from lab.pjsip import Pjsip
 from lab.server import Server, Settings, merge
 from lab.stun import StunServer
 from lab.usernat import UserNats
 
-USERS = {"a": ("alice", tones.CALLER), "b": ("bob", tones.CALLEE)}
+USERS = {"a": ("alice", tones.CALLER), "b": ("bob", tones.CALLEE), "c": ("carol", tones.THIRD)}
 "Who lives in which home, and the tone of each."
 
 _NOTHING: Settings = {}
@@ -63,11 +65,11 @@ def server_settings(folder: Path, listeners: list[Settings], relay: Settings) ->
 
 
 class Site:
-    """Namespaces with two homes. A context manager: leaving it removes everything but the files in ``folder``."""
+    """Namespaces with two or three homes. Leaving it removes everything but the files in ``folder``."""
 
     def __init__(
         self,
-        kinds: tuple[NatKind, NatKind],
+        kinds: Sequence[NatKind],
         folder: Path,
         *,
         same_lan: bool = False,
@@ -77,6 +79,7 @@ class Site:
         self.internet = Internet(kinds, same_lan=same_lan, udp_timeout=udp_timeout)
         self.server: Server | None = None
         self._phones: list[Phone] = []
+        self._seated: Counter[str] = Counter()
         self._started = 0
         self._stun: StunServer | None = None
 
@@ -95,20 +98,20 @@ class Site:
         port = 5061 if changes.get("transport") == "tls" else 5060
         return replace(Account(user=USERS[home][0], proxy=f"{SERVER}:{port}"), **changes)
 
-    def baresip(self, home: str, **changes: Any) -> Baresip:
-        """Put a baresip into a home and start it; ``changes`` are fields of its account."""
-        place = self.internet.homes[home]
+    def baresip(self, home: str, tone: int = 0, **changes: Any) -> Baresip:
+        """Put a baresip into a home and start it. ``tone``: 0 is its user's; ``changes`` are fields of its account."""
         account = self.account(home, **changes)
-        phone = Baresip(place.phone, place.address, account, USERS[home][1], self._folder(home))
+        namespace = self.internet.homes[home].phone
+        phone = Baresip(namespace, self._seat(home), account, tone or USERS[home][1], self._folder(account))
         self._phones.append(phone)
         return phone
 
-    def pjsip(self, home: str, **changes: Any) -> Pjsip:
-        """Put a PJSIP phone into a home and start it; ``changes`` are fields of its account."""
-        place = self.internet.homes[home]
-        runner = place.phone.argv
+    def pjsip(self, home: str, tone: int = 0, **changes: Any) -> Pjsip:
+        """The same with PJSIP."""
         account = self.account(home, **changes)
-        phone = Pjsip(lambda argv: runner(*argv), account, USERS[home][1], self._folder(home), address=place.address)
+        runner = self.internet.homes[home].phone.argv
+        folder = self._folder(account)
+        phone = Pjsip(lambda argv: runner(*argv), self._seat(home), account, tone or USERS[home][1], folder)
         self._phones.append(phone)
         return phone
 
@@ -122,9 +125,14 @@ class Site:
         """Put a phone into a home and start it: baresip if it is installed, else PJSIP."""
         return self.baresip(home) if which("baresip") else self.pjsip(home)
 
-    def _folder(self, home: str) -> Path:
+    def _folder(self, account: Account) -> Path:
         self._started += 1
-        return self.folder / f"{USERS[home][0]}{self._started}"
+        return self.folder / f"{account.user}{self._started}"
+
+    def _seat(self, home: str) -> Seat:
+        """The next phone of a home gets ports that none before it had."""
+        self._seated[home] += 1
+        return Seat(self.internet.homes[home].address, self._seated[home] - 1)
 
     def capture(self, path: Path) -> AbstractContextManager[object]:
         """Write what passes on the public network into a file."""
@@ -186,7 +194,7 @@ class Loopback:
         user, tone = USERS[home]
         account = Account(user=user, proxy=f"{self._world}:5060")
         folder = self.folder / f"{user}{self._started}"
-        phone = Pjsip(lambda argv: argv, account, tone, folder, address=believed, bind=real)
+        phone = Pjsip(lambda argv: argv, Seat(believed, bind=real), account, tone, folder)
         self._phones.append(phone)
         return phone
 

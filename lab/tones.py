@@ -15,6 +15,7 @@ RATE = 8000
 "Samples per second, everywhere in the laboratory."
 CALLER = 440
 CALLEE = 1000
+THIRD = 1500
 ATTACKER = 2000
 LEVEL_DBFS = -12.0
 "Level of every tone."
