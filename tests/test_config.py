@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect as types
 
-from mediaproxy.config import Config, ConfigError, default_text, load, loads
+from mediaproxy.config import Config, ConfigError, clients_of, default_text, load, loads
 from mediaproxy.config.lines import line_numbers, line_of
 from mediaproxy.config.template import field_docs, toml
 from mediaproxy.edge.settings import Limits, Listener, Transport
@@ -60,7 +60,7 @@ def test_every_key_is_printed_and_explained(path: tuple[str, ...], kind: types.S
 
 def test_the_examples_fit() -> None:
     example = re.sub(r"(?m)^#   ", "", default_text()).replace("ha1 = {", "#ha1 = {")
-    config = loads(re.sub(r"(?m)^(sip|rtp)_asymmetric", r"#\1", example))
+    config = loads(example)
     assert config.edge.listeners[0] == Listener(
         transport=Transport.UDP, bind=Endpoint("192.0.2.1", 5060), advertise=Endpoint("203.0.113.1", 5060)
     )
@@ -79,7 +79,9 @@ def test_a_whole_file(tmp_path: Path) -> None:
         domains = ["example.com"]
         realm = "example.com"
         natping_interval = 30
-        sip_asymmetric = "agents"
+        sip_asymmetrics = "agents"
+        rtp_asymmetrics = ""
+        sipping_from = "sip:ping@example.com"
         listeners = [{ transport = "tls", bind = "[2001:db8::1]:5061" }]
         accounts = [{ username = "bob", ha1 = { "MD5" = "0123456789abcdef0123456789ABCDEF" } }]
         [[edge.accounts]]
@@ -91,8 +93,8 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert config.log.format == "json"
     assert config.edge.natping_interval == 30.0
     assert config.edge.listeners == (Listener(transport=Transport.TLS, bind=Endpoint("2001:db8::1", 5061)),)
-    assert config.edge.sip_asymmetric is not None
-    assert config.edge.sip_asymmetric.matches("toy/1.0")
+    assert (config.edge.sip_asymmetrics, config.edge.rtp_asymmetrics) == (f"{tmp_path}/agents", "")
+    assert clients_of(config.edge, pytest.fail).sip.matches("toy/1.0")
     assert config.edge.limits == Limits()
     assert [a.username for a in config.edge.accounts] == ["alice"]
 
@@ -206,10 +208,33 @@ def test_ha1() -> None:
             ],
             id="ha1",
         ),
+        pytest.param("edge.sip_asymmetrics = 3", ["edge.sip_asymmetrics: expected a text in quotes"], id="list"),
+        pytest.param("edge.nat_flag = 32", ["edge.nat_flag: expected a whole number from 0 to 31, got 32"], id="flag"),
         pytest.param(
-            'edge.sip_asymmetric = "no/such/file"',
-            ["edge.sip_asymmetric: cannot read no/such/file: No such file or directory"],
-            id="agent list",
+            'edge.sipping_from = "tel:+49"',
+            ["edge.sipping_from: expected a SIP URI such as \"sip:ping@example.com\", got 'tel:+49'"],
+            id="ping from",
+        ),
+        pytest.param(
+            'edge.sipping_from = "sip:ping@example.com\\r\\nX: y"',
+            ["edge.sipping_from: expected a SIP URI"],
+            id="ping from two lines",
+        ),
+        pytest.param(
+            'edge.sipping_from = "sip:p\u00fcng@example.com"', ["edge.sipping_from: expected a SIP URI"], id="not ASCII"
+        ),
+        pytest.param(
+            'edge.sipping_method = "INVITE"',
+            ["edge.sipping_method: expected a method that changes nothing, such as OPTIONS or NOTIFY, got INVITE"],
+            id="ping that rings",
+        ),
+        pytest.param(
+            'edge.sipping_method = "OP TIONS"', ["edge.sipping_method: expected a text in quotes that"], id="no method"
+        ),
+        pytest.param(
+            "edge.sipping_max_lost = 0",
+            ["edge.sipping_max_lost: expected a whole number from 1 to 1000, got 0"],
+            id="lost",
         ),
         pytest.param("[edge]\nopen = tru", ["line 2, column 8: not TOML: Invalid value"], id="syntax"),
         pytest.param(
@@ -230,10 +255,25 @@ def test_mistakes(text: str, errors: list[str], tmp_path: Path) -> None:
         assert error in line
 
 
-def test_a_bad_agent_list_names_its_line(tmp_path: Path) -> None:
-    (tmp_path / "agents").write_text("good\n(bad\n")
-    with pytest.raises(ConfigError, match=r"edge\.rtp_asymmetric: .*agents?, line 2: '\(bad' is skipped"):
-        loads('edge.rtp_asymmetric = "agents"', directory=tmp_path)
+def test_the_parameters_of_the_original_have_its_defaults() -> None:
+    edge = Config().edge
+    assert edge.sip_asymmetrics == "/etc/openser/sip-asymmetric-clients"
+    assert edge.rtp_asymmetrics == "/etc/openser/rtp-asymmetric-clients"
+    assert edge.natping_interval == 60
+    assert (edge.nat_flag, edge.sip_natping_flag) == (6, 2)
+
+
+def test_lists_do_not_stop_a_configuration_but_are_judged(tmp_path: Path) -> None:
+    agents = tmp_path / "agents"
+    agents.write_text("good\n(bad\n")
+    config = loads('edge.rtp_asymmetrics = "agents"\nedge.sip_asymmetrics = "missing"', directory=tmp_path)
+    said: list[str] = []
+    clients = clients_of(config.edge, said.append)
+    assert clients.rtp.patterns == ("good",)
+    assert [line.partition(";")[0] for line in said] == [
+        f"{tmp_path}/missing: the list of SIP-asymmetric clients cannot be read: No such file or directory",
+        f"{agents}, line 2: '(bad' is skipped: missing )",
+    ]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaproxy.agents import AgentList
+from mediaproxy.agents import NOBODY, AgentList
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.media import policy_of
 from mediaproxy.edge.registrar import Outcome, Registering, register
@@ -43,19 +43,20 @@ def request(*contacts: str, via: str = "SIP/2.0/UDP 192.168.1.10:5060;branch=z9h
     return Request.build("REGISTER", "sip:example.com", lines)
 
 
-def scripted(message: Request, arrival: Arrival, settings: EdgeSettings) -> Registering:
+def scripted(message: Request, arrival: Arrival, settings: EdgeSettings, sip: AgentList = NOBODY) -> Registering:
     """What a routing script makes of it: Contact fixed and flag set behind a NAT."""
-    found = repair(message, arrival, policy_of(settings, None))
+    found = repair(message, arrival, policy_of(settings, None, sip))
     assert isinstance(found.message, Request)
     flags = frozenset({settings.nat_flag} if found.nat else ())
-    return Registering(request=found.message, arrived=message, flags=flags)
+    asymmetric = sip.matches(message.user_agent)
+    return Registering(request=found.message, arrived=message, flags=flags, asymmetric=asymmetric)
 
 
 class Phones:
     """A registrar with a table: what happens over several requests."""
 
-    def __init__(self, settings: EdgeSettings = SETTINGS) -> None:
-        self.settings = settings
+    def __init__(self, settings: EdgeSettings = SETTINGS, sip: AgentList = NOBODY) -> None:
+        self.settings, self.sip = settings, sip
         self.table: dict[tuple[str, str, str], Binding] = {}
 
     def send(
@@ -67,7 +68,7 @@ class Phones:
         connection: str = "",
     ) -> Outcome:
         arrival = Arrival(source, transport, LOCAL)
-        asked = scripted(message, arrival, self.settings)
+        asked = scripted(message, arrival, self.settings, self.sip)
         outcome = register(asked, arrival, self.table.values(), self.settings, NOW + at, connection)
         for binding in outcome.remove:
             del self.table[binding.key]
@@ -120,7 +121,7 @@ def test_a_phone_behind_a_nat() -> None:
         pytest.param(
             "<sip:a@192.168.1.10:5062>",
             None,
-            {"sip_asymmetric": AgentList.parse("^toy")},
+            {"sip": AgentList.parse("^toy")},
             "sip:a@203.0.113.7:5062",
             True,
             id="asymmetric client",
@@ -139,8 +140,55 @@ def test_a_phone_behind_a_nat() -> None:
 )
 def test_repair(contact: str, via: str | None, change: dict[str, Any], contact_kept: str, nat: bool) -> None:
     message = request(contact, **({"via": via} if via else {}))
-    outcome = Phones(msgspec.structs.replace(SETTINGS, **change)).send(message)
+    sip = change.pop("sip", NOBODY)
+    outcome = Phones(msgspec.structs.replace(SETTINGS, **change), sip).send(message)
     assert [(b.contact, b.nat) for b in outcome.save] == [(contact_kept, nat)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "nat", "sip_ping", "remove_lost"),
+    [
+        pytest.param((), False, False, False, id="none"),
+        pytest.param((6,), True, False, False, id="nat_flag"),
+        pytest.param((6, 2), True, True, False, id="the documentation's example"),
+        pytest.param((6, 2, 3), True, True, True, id="all"),
+        pytest.param((2,), False, True, False, id="a phone without NAT"),
+        pytest.param((0, 1, 4, 5, 31), False, False, False, id="others mean nothing here"),
+    ],
+)
+def test_flags_of_the_script(flags: tuple[int, ...], nat: bool, sip_ping: bool, remove_lost: bool) -> None:
+    def save(settings: EdgeSettings, flags: Iterable[int]) -> Binding:
+        message = request(PRIVATE)
+        asked = Registering(request=message, arrived=message, flags=frozenset(flags))
+        (binding,) = register(asked, Arrival(HOME, "udp", LOCAL), (), settings, NOW).save
+        return binding
+
+    binding = save(SETTINGS, flags)
+    assert (binding.nat, binding.sip_ping, binding.remove_lost) == (nat, sip_ping, remove_lost)
+    assert binding.contact == "sip:alice@192.168.1.10:5060", "only the script fixes contacts"
+    others = EdgeSettings(nat_flag=16, sip_natping_flag=12, sipping_remove_flag=13)
+    assert save(others, [flag + 10 for flag in flags if flag < 20]) == binding
+
+
+def test_where_a_sip_asymmetric_phone_is_reached() -> None:
+    """It sends from any port, and listens on the one that it writes: that is forwarded to it by its NAT."""
+    phones = Phones(sip=AgentList.parse("^toy/"))
+    (binding,) = phones.send(request("<sip:alice@192.168.1.10:5062>")).save
+    assert binding.received == HOME
+    assert binding.place == HOME.with_port(5062)
+    (binding,) = phones.send(request("<sip:alice@192.168.1.10>", cseq=2)).save
+    assert binding.place == HOME.with_port(5060)
+    symmetric = Phones().send(request("<sip:alice@192.168.1.10:5062>")).save[0]
+    assert symmetric.place == symmetric.received == HOME
+    over_tcp = phones.send(request("<sip:alice@192.168.1.10:5062>", cseq=3), transport="tcp", connection="c").save[0]
+    assert over_tcp.place == HOME, "a connection goes both ways"
+
+
+def test_contacts_that_the_script_has_put_in() -> None:
+    message = request(PRIVATE)
+    more = message.append("Contact", "<sip:alice@203.0.113.9>")
+    outcome = register(Registering(request=more, arrived=message), Arrival(HOME, "udp", LOCAL), (), SETTINGS, NOW)
+    assert [b.sent for b in outcome.save] == [PRIVATE, "<sip:alice@203.0.113.9>"]
 
 
 ENTERTAIN = EdgeSettings(expiry=Expiry(minimum=60, default=3600, maximum=7200))

@@ -118,6 +118,10 @@ class AgentList:
         return len(self.patterns)
 
 
+NOBODY = AgentList()
+"A list that nobody is on."
+
+
 def _bytes(text: str) -> bytes:
     try:
         return text.encode("latin-1")

@@ -4,8 +4,9 @@
 use them (``edge.settings``, ``relay.settings``) and in ``schema``.
 """
 
+from mediaproxy.config.clients import clients_of
 from mediaproxy.config.reader import ConfigError, load, loads
 from mediaproxy.config.schema import Config, LogFormat
 from mediaproxy.config.template import default_text
 
-__all__ = ["Config", "ConfigError", "LogFormat", "default_text", "load", "loads"]
+__all__ = ["Config", "ConfigError", "LogFormat", "clients_of", "default_text", "load", "loads"]

@@ -1,19 +1,18 @@
 """Whether a parsed TOML document fits the settings structs; every problem at once, in words for who wrote it.
 
 Plain dicts, lists and scalars come in, with the msgspec type they should become; problems go out, and the same values
-with endpoints and agent lists made out of their text. It must never guess: what does not fit is told, not repaired.
+with endpoints made out of their text. It must never guess: what does not fit is told, not repaired.
 """
 
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from msgspec import inspect as types
 
-from mediaproxy.agents import AgentList
 from mediaproxy.config.lines import Path
 from mediaproxy.endpoint import Endpoint
 
@@ -38,10 +37,8 @@ class Problem:
 class Checker:
     """Checks one document and collects the problems."""
 
-    def __init__(self, read_agents: Callable[[str], AgentList]) -> None:
-        """``read_agents`` reads the list file of that path; OSError if it cannot."""
+    def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self._read_agents = read_agents
 
     def value(self, raw: Any, kind: types.Type, path: Path = ()) -> Any:
         """``raw`` as far as it could be made into ``kind``."""
@@ -50,8 +47,6 @@ class Checker:
                 return self._union(raw, kind, path)
             case types.StructType() if kind.cls is Endpoint:
                 return self._endpoint(raw, path)
-            case types.DataclassType() if kind.cls is AgentList:
-                return self._agents(raw, path)
             case types.StructType():
                 return self._struct(raw, kind, path)
             case types.VarTupleType() | types.ListType():
@@ -117,18 +112,6 @@ class Checker:
         except ValueError:
             return self._wrong(path, _ENDPOINT, raw)
 
-    def _agents(self, raw: Any, path: Path) -> Any:
-        if not isinstance(raw, str):
-            return self._wrong(path, "the path of a file", raw)
-        try:
-            agents = self._read_agents(raw)
-        except OSError as error:
-            self._problem(path, f"cannot read {raw}: {error.strerror}; expected a file of user agent patterns")
-            return None
-        for problem in agents.problems:
-            self._problem(path, f"{raw}, {problem}")
-        return agents
-
     def _scalar(self, raw: Any, kind: types.Type, path: Path) -> Any:
         if not _fits(raw, kind):
             return self._wrong(path, expectation(kind), raw)
@@ -163,8 +146,6 @@ def expectation(kind: types.Type) -> str:
             return expectation(next(one for one in kind.types if not isinstance(one, types.NoneType)))
         case types.StructType() if kind.cls is Endpoint:
             return _ENDPOINT
-        case types.DataclassType() if kind.cls is AgentList:
-            return "the path of a file"
         case types.StructType() | types.DictType():
             return "a table"
         case types.VarTupleType() | types.ListType():

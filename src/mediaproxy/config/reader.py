@@ -13,7 +13,6 @@ import msgspec
 from msgspec import inspect as types
 from msgspec.structs import replace
 
-from mediaproxy.agents import AgentList
 from mediaproxy.config.check import Checker, Problem, check_prefix
 from mediaproxy.config.lines import line_numbers, line_of
 from mediaproxy.config.relays import judge as judge_relays
@@ -22,6 +21,8 @@ from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings, Tls
 from mediaproxy.link.address import Kind
 from mediaproxy.sip.digest import Account
+from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.uri import Uri
 
 
 class ConfigError(Exception):
@@ -52,7 +53,7 @@ def loads(text: str, name: str = "configuration", directory: Path = Path()) -> C
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax(name, str(error))) from error
-    checker = Checker(lambda file: _read_agents(directory, file))
+    checker = Checker()
     checked = checker.value(document, types.type_info(Config))
     problems = list(checker.problems)
     if not problems:
@@ -83,7 +84,12 @@ def _anchored(config: Config, directory: Path) -> Config:
         runtime_dir=path(config.runtime_dir),
         state_dir=path(config.state_dir),
         records=replace(config.records, path=path(config.records.path)),
-        edge=replace(config.edge, tls=files),
+        edge=replace(
+            config.edge,
+            tls=files,
+            sip_asymmetrics=path(config.edge.sip_asymmetrics),
+            rtp_asymmetrics=path(config.edge.rtp_asymmetrics),
+        ),
         relay=replace(config.relay, listen=_listen(config.relay.listen, path)),
         dispatcher=_dispatcher(config.dispatcher, path),
     )
@@ -112,11 +118,6 @@ def _dispatcher(settings: DispatcherSettings, path: Callable[[str], str]) -> Dis
 def _socket(address: str, path: Callable[[str], str]) -> str:
     kind, colon, file = address.partition(":")
     return f"{kind}:{path(file)}" if colon and kind == Kind.UNIX else address
-
-
-def _read_agents(directory: Path, file: str) -> AgentList:
-    path = directory / file
-    return AgentList.parse(path.read_bytes().decode("latin-1"), str(path))
 
 
 def _line(name: str, problem: Problem, line: int | None) -> str:
@@ -148,7 +149,7 @@ def _from_msgspec(error: msgspec.ValidationError) -> Problem:
 
 
 def _judge(config: Config) -> list[Problem]:
-    return [*_accounts(config), *_prefixes(config), *_expiry(config), *judge_relays(config)]
+    return [*_accounts(config), *_prefixes(config), *_expiry(config), *_pings(config), *judge_relays(config)]
 
 
 def _accounts(config: Config) -> Iterable[Problem]:
@@ -192,3 +193,29 @@ def _expiry(config: Config) -> Iterable[Problem]:
     if not expiry.minimum <= expiry.default <= expiry.maximum:
         text = f"expected minimum <= default <= maximum, got {expiry.minimum}, {expiry.default}, {expiry.maximum}"
         yield Problem(path=("edge", "expiry"), text=text)
+
+
+def _pings(config: Config) -> Iterable[Problem]:
+    edge = config.edge
+    try:
+        uri = Uri.parse(edge.sipping_from) if edge.sipping_from else None
+    except SipError:
+        uri = None
+    if edge.sipping_from and (
+        uri is None
+        or uri.scheme not in ("sip", "sips")
+        or not uri.host
+        or uri.headers
+        or not re.fullmatch(r"[!-;=?-~]+", edge.sipping_from)
+    ):
+        text = f'expected a SIP URI such as "sip:ping@example.com", got {edge.sipping_from[:60]!r}'
+        yield Problem(path=("edge", "sipping_from"), text=text)
+    if edge.sipping_method in _NO_PINGS:
+        text = f"expected a method that changes nothing, such as OPTIONS or NOTIFY, got {edge.sipping_method}"
+        yield Problem(path=("edge", "sipping_method"), text=text)
+
+
+_NO_PINGS = frozenset(
+    ["INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "PRACK", "UPDATE", "REFER", "MESSAGE", "PUBLISH", "SUBSCRIBE"]
+)
+"Methods that phones would act on, or that make no request of their own."

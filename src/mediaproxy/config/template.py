@@ -33,8 +33,6 @@ _EXAMPLES: dict[str, Any] = {
     "edge.routes.to": "sip:gateway.example.net;transport=tcp",
     "edge.routes.domain": "*.example.net",
     "edge.routes.prefix": "+49",
-    "edge.sip_asymmetric": "/etc/mediaproxy/sip-asymmetric-clients",
-    "edge.rtp_asymmetric": "/etc/mediaproxy/rtp-asymmetric-clients",
     "relay.addresses.bind": "192.0.2.1",
     "relay.addresses.advertise": "203.0.113.1",
     "relay.tos": 184,

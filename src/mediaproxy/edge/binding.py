@@ -44,7 +44,13 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     connection: str = ""
     "Identity of the TCP or TLS connection it lives with (calls.md 18); empty for UDP, and once the connection is gone."
     nat: bool = False
-    "There is a NAT between (client_nat_test): it gets keep-alives."
+    "There is a NAT between (the script has set ``nat_flag``): it gets keep-alives."
+    sip_ping: bool = False
+    "It gets SIP requests as keep-alives (``sip_natping_flag``)."
+    remove_lost: bool = False
+    "It is removed if it stays silent to these (``sipping_remove_flag``)."
+    asymmetric: bool = False
+    "It sends SIP from another port than it listens on (``sip_asymmetrics``)."
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -55,6 +61,18 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def reachable(self) -> bool:
         """False for a TCP or TLS contact whose connection is gone (calls.md 18)."""
         return self.transport == "udp" or bool(self.connection)
+
+    @property
+    def place(self) -> Endpoint:
+        """Where its NAT takes requests over UDP: where the REGISTER came from. A SIP-asymmetric phone does not listen
+        there, but on the port that it wrote; its NAT must forward that one."""
+        if not self.asymmetric or self.transport != "udp":
+            return self.received
+        try:
+            port = Uri.parse(self.contact).port
+        except SipError:
+            return self.received  # somebody wrote into the file
+        return self.received.with_port(5060 if port is None else port)
 
     def remaining(self, now: float) -> int:
         """Whole seconds until it expires, at least 0."""

@@ -49,7 +49,7 @@ def of_binding(binding: Binding) -> Target:
         hop = Hop(transport, binding.received, binding.local, binding.connection, connect=False)
         return Target(uri=binding.contact, hop=hop)
     if binding.nat:
-        return Target(uri=binding.contact, hop=Hop(transport, binding.received, binding.local))
+        return Target(uri=binding.contact, hop=Hop(transport, binding.place, binding.local))
     return Target(uri=binding.contact, next_hop=Uri.parse(binding.contact))
 
 

@@ -4,9 +4,10 @@ The edge's own values come in and are put into words that ``traversal`` knows; i
 but the policy.
 """
 
+from dataclasses import replace
 from typing import TypeVar
 
-from mediaproxy.agents import AgentList
+from mediaproxy.agents import NOBODY, AgentList
 from mediaproxy.edge.hop import Inbound
 from mediaproxy.edge.routing import BEHIND_NAT, MARK
 from mediaproxy.edge.settings import EdgeSettings
@@ -22,13 +23,16 @@ def arrival_of(inbound: Inbound) -> Arrival:
     return Arrival(inbound.source, inbound.transport.value, inbound.local)
 
 
-def policy_of(settings: EdgeSettings, hosts: frozenset[str] | None) -> Policy:
-    """What the operator decided, in the words of ``traversal``. ``hosts`` are ours; None: that is not known."""
+def policy_of(
+    settings: EdgeSettings, hosts: frozenset[str] | None, sip: AgentList = NOBODY, rtp: AgentList = NOBODY
+) -> Policy:
+    """What the operator decided, in the words of ``traversal``. ``hosts`` are ours; None: that is not known. ``sip``
+    and ``rtp`` are the lists of asymmetric clients."""
     return Policy(
         trusted_proxies=settings.trusted_proxies,
         local_domains=hosts,
-        sip_asymmetric=settings.sip_asymmetric or AgentList(),
-        rtp_asymmetric=settings.rtp_asymmetric or AgentList(),
+        sip_asymmetric=sip,
+        rtp_asymmetric=rtp,
         nat_tests=settings.nat_tests,
         ice=settings.ice,
     )
@@ -44,7 +48,11 @@ class Media:
     def update(self, hosts: frozenset[str], settings: EdgeSettings | None = None) -> None:
         """Other hosts are ours from now on, or other settings count."""
         self._settings = settings or self._settings
-        self._policy = policy_of(self._settings, hosts)
+        self._policy = policy_of(self._settings, hosts, self._policy.sip_asymmetric, self._policy.rtp_asymmetric)
+
+    def heed(self, sip: AgentList, rtp: AgentList) -> None:
+        """These are the lists of asymmetric clients from now on."""
+        self._policy = replace(self._policy, sip_asymmetric=sip, rtp_asymmetric=rtp)
 
     def repair_request(self, request: Request, inbound: Inbound) -> tuple[Request, bool]:
         """The request with its source noted and its Contact repaired, and whether its sender is behind a NAT."""

@@ -31,6 +31,8 @@ class Registering:
     "As it came, with the Contacts as the phone wrote them: answers list these."
     flags: frozenset[int] = frozenset()
     "What the script has set: see ``EdgeSettings.nat_flag`` and its like."
+    asymmetric: bool = False
+    "The phone is on the list of SIP-asymmetric clients."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +75,7 @@ class _Registration:
 
     request: Request
     "As it came."
-    fixed: Request
-    "With the Contacts to send to."
-    flags: frozenset[int]
+    asked: Registering
     arrival: Arrival
     settings: EdgeSettings
     now: float
@@ -105,8 +105,7 @@ def register(
         _check_required(request)
         registration = _Registration(
             request,
-            asked.request,
-            asked.flags,
+            asked,
             arrival,
             settings,
             now,
@@ -219,9 +218,12 @@ def _outbound(request: Request) -> bool:
 def _wishes(registration: _Registration) -> list[_Wish]:
     request = registration.request
     header = request.expires
+    targets = _targets(registration)
     contacts = request.contacts
+    if len(contacts) != len(targets):  # the script has put Contacts in or taken them out
+        contacts = registration.asked.request.contacts
     wishes: list[_Wish] = []
-    for contact, uri in zip(contacts, _targets(registration), strict=True):
+    for contact, uri in zip(contacts, targets, strict=True):
         _check_contact(contact)
         own = seconds(contact.params.get("expires"))
         instance = unquote(contact.params.get("+sip.instance", ""))
@@ -272,11 +274,12 @@ def _preference(text: str | None) -> float:
 def _targets(registration: _Registration) -> list[Uri]:
     """The URIs to send to, one per Contact."""
     # RFC 3261 §19.1.1: headers of a URI have no place in a Request-URI
-    return [Uri.parse(c.uri.text[: c.uri.headers_at]) for c in registration.fixed.contacts]
+    return [Uri.parse(c.uri.text[: c.uri.headers_at]) for c in registration.asked.request.contacts]
 
 
 def _binding(registration: _Registration, wish: _Wish) -> Binding:
     request, arrival = registration.request, registration.arrival
+    asked, settings = registration.asked, registration.settings
     return Binding(
         aor=registration.aor,
         contact=str(wish.uri),
@@ -293,7 +296,10 @@ def _binding(registration: _Registration, wish: _Wish) -> Binding:
         instance=wish.instance,
         reg_id=wish.reg_id,
         connection=registration.connection if arrival.transport != "udp" else "",
-        nat=registration.settings.nat_flag in registration.flags,
+        nat=settings.nat_flag in asked.flags,
+        sip_ping=settings.sip_natping_flag in asked.flags,
+        remove_lost=settings.sipping_remove_flag in asked.flags,
+        asymmetric=asked.asymmetric,
     )
 
 

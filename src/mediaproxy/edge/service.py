@@ -39,9 +39,12 @@ from mediaproxy.nat import is_keep_alive, note_source
 from mediaproxy.sip.check import check
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Request, parse, response_to
+from mediaproxy.watch import AsymmetricClients
 
 log = logging.getLogger("mediaproxy.edge")
 
+LISTS = 1.0
+"Seconds between two looks at the lists of asymmetric clients."
 HOUSEKEEPING = 30.0
 "Seconds between two looks for expired registrations and changed routes."
 
@@ -90,6 +93,9 @@ class Edge:
         self._resolver = resolver
         self._rng = rng or random.SystemRandom()
         self._keepalive = KeepAlive(settings.natping_interval)
+        self._clients = _clients_of(settings)
+        self._lists = 0.0
+        "When the lists of asymmetric clients are looked at next."
         self._complaints = Complaints(settings.refusals_logged)
         self._sockets = Sockets(settings, self._received, self._disconnected, self._complain)
         self._proxy: Proxy | None = None
@@ -118,6 +124,7 @@ class Edge:
         now = clock.now()
         self._proxy = Proxy(self._settings, self._sockets, self, self._secret, self._rng)
         self._proxy.learn(binding.aor for binding in self.location.all(now))
+        self._read_lists(self._proxy, now)
         if self._resolver is None:
             transports = {one.transport for one in self.listeners}
             versions = {one.bind.version for one in self.listeners}
@@ -151,9 +158,12 @@ class Edge:
     def change(self, settings: EdgeSettings) -> None:
         """Other settings count from now on: lists of asymmetric clients, routes, expiry and contacts of registrations,
         NAT tests. Listeners, domains, accounts, limits of connections and timers are those of the start."""
-        self._settings = settings
+        before, self._settings = self._settings, settings
         if self._proxy is not None:
             self._proxy.change(settings)
+            if _lists_of(before) != _lists_of(settings):
+                self._clients = _clients_of(settings)
+                self._read_lists(self._proxy, clock.now())
 
     def call_ended(self, event: CallEnded) -> Farewell:
         """The media arm says that a call is over. If it decided so by itself (silence, an expired hold, an operator;
@@ -298,7 +308,7 @@ class Edge:
         """One timer of the loop for everything that has a deadline."""
         if self._proxy is None:
             return
-        deadlines = (self._proxy.deadline, self._keepalive.deadline, self._housekeeping)
+        deadlines = (self._proxy.deadline, self._keepalive.deadline, self._housekeeping, self._lists)
         at = min(deadline for deadline in deadlines if deadline is not None)
         if self._timer is not None:
             if self._timer_at <= at:
@@ -317,10 +327,17 @@ class Edge:
                 self._sockets.send(ping.hop, ping.data, _ignore)
             if now >= self._housekeeping:
                 self._keep_house(now)
+            if now >= self._lists:
+                self._read_lists(self._proxy, now)
             self._perform(self._proxy.tick(now))
         except Exception:
             log.exception("bug in a timer")
         self._arm()
+
+    def _read_lists(self, proxy: Proxy, now: float) -> None:
+        self._lists = now + LISTS
+        self._clients.refresh(now)
+        proxy.media.heed(self._clients.sip, self._clients.rtp)
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping = now + HOUSEKEEPING
@@ -383,3 +400,11 @@ class Edge:
 
 def _ignore() -> None:
     """Nobody need know that it was not sent."""
+
+
+def _clients_of(settings: EdgeSettings) -> AsymmetricClients:
+    return AsymmetricClients(*_lists_of(settings), log.warning, log.info)
+
+
+def _lists_of(settings: EdgeSettings) -> tuple[str, str]:
+    return settings.sip_asymmetrics, settings.rtp_asymmetrics

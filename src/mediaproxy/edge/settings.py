@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from mediaproxy.agents import AgentList
+from mediaproxy.agents import RTP_ASYMMETRICS, SIP_ASYMMETRICS
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.digest import Account, Algorithm
@@ -154,6 +154,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     "Bits of client_nat_test for requests: 1 private Contact, 2 source differs from Via, 4 private Via."
     nat_flag: Flag = 6
     "The flag by which a routing script says that a registered contact is behind NAT: it gets keep-alives."
+    sip_natping_flag: Flag = 2
+    "The flag by which it says that the contact is pinged by SIP requests, instead of by four zero bytes."
+    sipping_remove_flag: Flag = 3
+    "The flag by which it says that the contact, pinged so, is removed if it stays silent."
+    sipping_method: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.!%*_+`'~-]+$")] = "OPTIONS"
+    "The method of these requests."
+    sipping_from: str = ""
+    "The SIP URI in their From; empty: ``sip:ping@`` and the first domain, without domains the server's address."
+    sipping_max_lost: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+    "So many of them in a row without any sign of life make a contact silent."
     question_timeout: Seconds = 2.0
     "Seconds that the media arm may take for an answer; then an INVITE is refused with 503."
     media: bool = True
@@ -162,9 +172,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What happens to the ICE lines of a relayed SDP: ``keep`` passes them through, and phones notice that the relay is
     none of the candidates (RFC 8839 §4.2.5); ``remove`` is for phones that do not. ``low-priority`` and
     ``high-priority`` make the relay one of the candidates: the last choice, or the first."""
-    sip_asymmetric: AgentList | None = None
-    "User agents that listen for SIP on another port than they send from; None: none."
-    rtp_asymmetric: AgentList | None = None
+    sip_asymmetrics: str = SIP_ASYMMETRICS
+    """File of the user agents that listen for SIP on another port than they send from: a POSIX extended regular
+    expression a line. It is read again whenever it changes. Empty: none."""
+    rtp_asymmetrics: str = RTP_ASYMMETRICS
     "The same for RTP (calls.md 8)."
     timers: Timers = Timers()
     limits: Limits = Limits()
