@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import assert_never
 
 from mediaproxy import clock
-from mediaproxy.edge import registrar, stun
+from mediaproxy.edge import stun
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.complaints import Complaints
 from mediaproxy.edge.domains import refusals
@@ -22,10 +22,10 @@ from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Send
 from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.interfaces import listeners_of
-from mediaproxy.edge.keepalive import KeepAlive
-from mediaproxy.edge.location import Location, LocationError
+from mediaproxy.edge.location import Location
 from mediaproxy.edge.media import arrival_of
 from mediaproxy.edge.proxy import Proxy
+from mediaproxy.edge.registry import Registry
 from mediaproxy.edge.resolver import Resolver
 from mediaproxy.edge.routing import reply_hop
 from mediaproxy.edge.screen import screen
@@ -39,7 +39,6 @@ from mediaproxy.nat import is_keep_alive, note_source
 from mediaproxy.sip.check import check
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Request, parse, response_to
-from mediaproxy.watch import AsymmetricClients
 
 log = logging.getLogger("mediaproxy.edge")
 
@@ -92,8 +91,7 @@ class Edge:
         self._secret = secret or secrets.token_bytes(32)
         self._resolver = resolver
         self._rng = rng or random.SystemRandom()
-        self._keepalive = KeepAlive(settings.natping_interval)
-        self._clients = _clients_of(settings)
+        self._registry = Registry(settings, location, self._complain)
         self._lists = 0.0
         "When the lists of asymmetric clients are looked at next."
         self._complaints = Complaints(settings.refusals_logged)
@@ -103,8 +101,6 @@ class Edge:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._housekeeping = 0.0
-        self._registered = len(location)
-        "Contacts at the last housekeeping, and those that came since."
 
     # -- life
 
@@ -122,14 +118,14 @@ class Edge:
             await self._sockets.close()
             raise EdgeError(error.strerror or str(error)) from error
         now = clock.now()
-        self._proxy = Proxy(self._settings, self._sockets, self, self._secret, self._rng)
+        self._proxy = Proxy(self._settings, self._sockets, self._registry, self._secret, self._rng)
         self._proxy.learn(binding.aor for binding in self.location.all(now))
         self._read_lists(self._proxy, now)
         if self._resolver is None:
             transports = {one.transport for one in self.listeners}
             versions = {one.bind.version for one in self.listeners}
             self._resolver = Resolver(self._rng, transports, versions=versions)
-        self._keepalive.saved(self.location.all(now), now)
+        self._registry.start(now)
         self._housekeeping = now + HOUSEKEEPING
         self._arm()
         for listener in self.listeners:
@@ -158,12 +154,11 @@ class Edge:
     def change(self, settings: EdgeSettings) -> None:
         """Other settings count from now on: lists of asymmetric clients, routes, expiry and contacts of registrations,
         NAT tests. Listeners, domains, accounts, limits of connections and timers are those of the start."""
-        before, self._settings = self._settings, settings
+        self._settings = settings
+        self._registry.change(settings)
         if self._proxy is not None:
             self._proxy.change(settings)
-            if _lists_of(before) != _lists_of(settings):
-                self._clients = _clients_of(settings)
-                self._read_lists(self._proxy, clock.now())
+            self._read_lists(self._proxy, clock.now())
 
     def call_ended(self, event: CallEnded) -> Farewell:
         """The media arm says that a call is over. If it decided so by itself (silence, an expired hold, an operator;
@@ -240,8 +235,7 @@ class Edge:
         self._sockets.send(hop, bytes(response), _ignore)
 
     def _disconnected(self, connection: str) -> None:
-        lost = self.location.disconnected(connection)
-        self._keepalive.saved(lost, clock.now())
+        lost = self._registry.disconnected(connection, clock.now())
         if self._proxy is not None:
             for binding in lost:
                 log.info("%s is unreachable: its connection from %s is gone", binding.aor, binding.received)
@@ -308,7 +302,7 @@ class Edge:
         """One timer of the loop for everything that has a deadline."""
         if self._proxy is None:
             return
-        deadlines = (self._proxy.deadline, self._keepalive.deadline, self._housekeeping, self._lists)
+        deadlines = (self._proxy.deadline, self._registry.deadline, self._housekeeping, self._lists)
         at = min(deadline for deadline in deadlines if deadline is not None)
         if self._timer is not None:
             if self._timer_at <= at:
@@ -323,7 +317,7 @@ class Edge:
             return
         now = clock.now()
         try:
-            for ping in self._keepalive.due(now):
+            for ping in self._registry.due(now):
                 self._sockets.send(ping.hop, ping.data, _ignore)
             if now >= self._housekeeping:
                 self._keep_house(now)
@@ -336,75 +330,16 @@ class Edge:
 
     def _read_lists(self, proxy: Proxy, now: float) -> None:
         self._lists = now + LISTS
-        self._clients.refresh(now)
-        proxy.media.heed(self._clients.sip, self._clients.rtp)
+        self._registry.clients.refresh(now)
+        proxy.media.heed(self._registry.clients.sip, self._registry.clients.rtp)
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping = now + HOUSEKEEPING
         self._sockets.forget_routes()
         for line in self._complaints.summary(now):
             log.info("%s", line)
-        try:
-            gone = self.location.expire(now)
-        except LocationError as error:
-            log.error("%s", error)
-            return
-        self._registered = len(self.location)
-        self._keepalive.removed(gone)
-        for binding in gone:
-            log.info("%s is no longer registered at %s: expired", binding.aor, binding.received)
-
-    # -- the location table, as the proxy sees it (proxy.Directory)
-
-    def lookup(self, aor: str, now: float) -> tuple[Binding, ...]:
-        """The contacts of a user."""
-        return self.location.lookup(aor, now)
-
-    def natted(self, inbound: Inbound) -> bool:
-        """Whether a registered phone behind NAT is at that source."""
-        return self._keepalive.natted(inbound)
-
-    def knows(self, place: Endpoint) -> bool:
-        """Whether a registered phone is there."""
-        return self.location.knows(place)
-
-    def register(self, asked: registrar.Registering, inbound: Inbound, now: float) -> registrar.Outcome:
-        """Judge a REGISTER and keep what it says."""
-        before = self.location.lookup(registrar.aor_of(asked.arrived), now)
-        outcome = registrar.register(asked, arrival_of(inbound), before, self._settings, now, inbound.connection)
-        if not outcome.save and not outcome.remove:
-            return outcome
-        added = len(outcome.save) - len({b.key for b in before} & {b.key for b in (*outcome.save, *outcome.remove)})
-        if added > 0 and self._registered + added > self._settings.limits.registrations:
-            self._complain(inbound.source, "REGISTER refused: too many registrations")
-            return registrar.Outcome(status=503, reason="Too Many Registrations")
-        self._registered += added
-        try:
-            self.location.apply(outcome.save, outcome.remove)
-        except LocationError as error:
-            log.error("%s", error)
-            return registrar.Outcome(status=error.status, reason="Registrations Cannot Be Kept")
-        self._keepalive.removed(outcome.remove)
-        self._keepalive.saved(outcome.save, now)
-        known = {binding.received for binding in before}
-        for binding in outcome.save:
-            if binding.received not in known:
-                nat = " behind NAT" if binding.nat else ""
-                log.info("%s registered at %s:%s%s", binding.aor, binding.transport, binding.received, nat)
-        saved = {binding.received for binding in outcome.save}
-        for binding in outcome.remove:
-            if binding.received not in saved:
-                log.info("%s is no longer registered at %s", binding.aor, binding.received)
-        return outcome
+        self._registry.expire(now)
 
 
 def _ignore() -> None:
     """Nobody need know that it was not sent."""
-
-
-def _clients_of(settings: EdgeSettings) -> AsymmetricClients:
-    return AsymmetricClients(*_lists_of(settings), log.warning, log.info)
-
-
-def _lists_of(settings: EdgeSettings) -> tuple[str, str]:
-    return settings.sip_asymmetrics, settings.rtp_asymmetrics
