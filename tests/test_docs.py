@@ -1,6 +1,7 @@
 """What the documents say works: configurations load, commands exist, links lead somewhere."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -52,9 +53,13 @@ def test_a_command_in_the_documents_exists_with_its_options(line: str) -> None:
 def test_the_message_in_the_documents_can_be_explained() -> None:
     (line,) = [line for _, text in blocks("console") for line in text.splitlines() if line.startswith("$ mediaproxy")]
     done = subprocess.run(
-        [sys.executable, "-m", *line.removeprefix("$ ").split()], capture_output=True, text=True, check=True, cwd=ROOT
+        [sys.executable, "-m", *shlex.split(line.removeprefix("$ "))],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
     )
-    assert "behind" in done.stdout
+    assert "behind" in done.stdout and "m=audio 60000 " in done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -31,7 +31,7 @@ TransportOption = Annotated[Transport, typer.Option(help="How it came.")]
 LocalOption = Annotated[str, typer.Option(metavar="IP:PORT", help="The server's socket that it came to.")]
 TestsOption = Annotated[
     str | None,
-    typer.Option(metavar="N", help="The tests of client_nat_test, a sum of 1, 2 and 4.  [default: 7, or --config]"),
+    typer.Option(metavar="N", help="The tests of client_nat_test, a sum of 1, 2 and 4; else 7 or --config's."),
 ]
 RelayOption = Annotated[
     str | None,
@@ -40,9 +40,7 @@ RelayOption = Annotated[
         help="What the relay answers: its address, then one port per m= line, 0 where the line's port is 0.",
     ),
 ]
-IceOption = Annotated[
-    IcePolicy | None, typer.Option(help="What becomes of ICE in the SDP.  [default: keep, or --config]")
-]
+IceOption = Annotated[IcePolicy | None, typer.Option(help="What becomes of ICE in the SDP; else keep or --config's.")]
 
 
 def explain_command(  # noqa: PLR0913 - the options of a command
