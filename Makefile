@@ -8,15 +8,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Debian packages: what each target needs beyond Python and make.
 DEMO_PACKAGES := baresip-core iproute2 nftables procps tcpdump
 TEST_PACKAGES := $(DEMO_PACKAGES) sip-tester openssl coturn
+KAMAILIO_PACKAGES := kamailio kamailio-python3-modules kamailio-extra-modules python3-venv
 BENCH_PACKAGES := kamailio rtpengine-daemon sip-tester
 
-.PHONY: help install dev demo test lint types layers docs unit e2e bench format clean
+# The Python inside Kamailio is Debian's, whatever $(PYTHON) is, so it has an environment of its own.
+KAMAILIO_VENV := .venv-kamailio
+
+.PHONY: help install dev demo test lint types layers docs unit e2e bench format clean kamailio kamailio-venv
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo     install, then let two phones behind NAT hear each other (about a minute; root for real NATs)'
 	@echo 'make test     install, then run all checks: lint, layers, types, tests, real phones behind real NATs'
 	@echo 'make install  install into $(VENV); the program is $(BIN)/mediaproxy'
+	@echo 'make kamailio install, then start Kamailio with our module and the relay server beside it (docs/kamailio.md)'
 	@echo 'make bench    measure ourselves beside Kamailio, rtpengine and sipmessage (docs/benchmarks.md)'
 	@echo 'make lint types layers docs unit e2e   one part of make test each;  make format  write the format'
 
@@ -32,6 +37,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[fast,dev]'
 	touch $@
+
+kamailio-venv: $(KAMAILIO_VENV)/.installed
+
+$(KAMAILIO_VENV)/.installed: pyproject.toml constraints.txt
+	tools/debian-packages $(KAMAILIO_PACKAGES)
+	test -x $(KAMAILIO_VENV)/bin/python3 || /usr/bin/python3 -m venv $(KAMAILIO_VENV)
+	$(KAMAILIO_VENV)/bin/pip install --quiet --editable '.[fast]'
+	touch $@
+
+kamailio: kamailio-venv
+	examples/kamailio/run
 
 demo: install
 	tools/debian-packages --optional $(DEMO_PACKAGES)
@@ -57,7 +73,7 @@ docs: dev
 unit: dev
 	$(BIN)/pytest -q -m 'not e2e'
 
-e2e: dev
+e2e: dev kamailio-venv
 	tools/debian-packages $(TEST_PACKAGES)
 	$(BIN)/pytest -q -m e2e
 
@@ -71,5 +87,5 @@ format: dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(KAMAILIO_VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -245,3 +245,9 @@ def test_a_new_field_leaves_all_else(data: bytes, name: str, first: bool) -> Non
     removed = edited.remove(name)
     assert removed.headers(name) == () and len(removed.names) == len(m.names) - len(old)
     assert parse(bytes(edited)) == edited
+
+
+def test_fields_as_they_stand_in_the_message() -> None:
+    message = parse(lines("OPTIONS sip:a SIP/2.0", "m : <sip:1@a>", "X: 1", "CONTACT:<sip:2@a>,", " <sip:3@a>"))
+    assert message.raw_fields("Contact") == (b"m : <sip:1@a>\r", b"CONTACT:<sip:2@a>,\r\n <sip:3@a>\r")
+    assert message.raw_fields("Route") == ()

@@ -98,6 +98,10 @@ class Lines:
             elements += [raw[begin:end] for begin, end in _spans(name, raw)]
         return elements
 
+    def raw_fields(self, name: str) -> tuple[bytes, ...]:
+        """The header fields of that name as they stand in the message, in order, each without its last LF."""
+        return tuple([self._fields[at] for at in self._index.get(canonical(name), ())])
+
     def _value(self, at: int) -> str:
         """The value of field ``at`` as written, with the white space around it."""
         return self._fields[at].partition(b":")[2].decode("latin-1")

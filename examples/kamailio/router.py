@@ -1,0 +1,109 @@
+"""Routing of a registrar and proxy for phones behind NAT: the example of the original's documentation, for Kamailio.
+
+Kamailio calls the ``ksr_*`` methods. The four functions of mediaproxy are methods of the base class; like KSR's own
+they return 1, or a negative number if not. ``if self.fix_contact(msg):`` is true for 1 only.
+"""
+
+import KSR
+
+import mediaproxy.kamailio
+
+SETTINGS = {
+    # Where `mediaproxy run` listens. All settings with their defaults: docs/kamailio.md.
+    "mediaproxy_socket": "/var/run/proxydispatcher.sock",
+}
+
+NATED = 6
+"Branch flag of a contact behind NAT: usrloc's nat_bflag in kamailio.cfg."
+
+
+class Router(mediaproxy.kamailio.Module):
+    """One per Kamailio process."""
+
+    # -- requests
+
+    def ksr_request_route(self, msg):
+        if KSR.maxfwd.process_maxfwd(10) < 0:
+            return KSR.sl.send_reply(483, "Too Many Hops")
+        if KSR.is_REGISTER():
+            return self.register(msg)
+        if KSR.is_BYE() or KSR.is_CANCEL():
+            self.end_media_session(msg)
+        if KSR.is_CANCEL():
+            if KSR.tm.t_check_trans() > 0:
+                KSR.tm.t_relay()
+            return 1
+        if KSR.siputils.has_totag() > 0:
+            return self.within_dialog(msg)
+        if KSR.is_ACK():
+            return 1
+        if KSR.tm.t_check_trans() == 0:
+            return 1  # a retransmission: the transaction answers
+        return self.initial(msg)
+
+    def register(self, msg):
+        self.repair(msg)
+        # Your authentication belongs here.
+        if KSR.registrar.save("location", 0) < 0:
+            KSR.sl.sl_reply_error()
+        return 1
+
+    def within_dialog(self, msg):
+        if KSR.rr.loose_route() < 0:
+            if KSR.is_ACK():
+                if KSR.tm.t_check_trans() > 0:
+                    KSR.tm.t_relay()
+                return 1
+            return KSR.sl.send_reply(404, "Not Here")
+        self.repair(msg)
+        return self.relay(msg)
+
+    def initial(self, msg):
+        self.repair(msg)
+        if KSR.is_INVITE() or KSR.is_SUBSCRIBE():
+            KSR.rr.record_route()
+        if KSR.is_myself_ruri() < 0:
+            return KSR.sl.send_reply(403, "Not Our Domain")
+        if KSR.pv.is_null("$rU"):
+            return KSR.sl.send_reply(200, "OK") if KSR.is_OPTIONS() else KSR.sl.send_reply(484, "Address Incomplete")
+        if KSR.registrar.lookup("location") < 0:
+            return KSR.sl.send_reply(404, "Not Found")
+        return self.relay(msg)
+
+    def repair(self, msg):
+        """Who is behind NAT is answered where it sent from, and its Contact says so, too."""
+        direct = not KSR.hdr.is_present("Record-Route") > 0  # no proxy before us
+        if direct and self.client_nat_test(msg, "3"):
+            KSR.force_rport()
+            self.fix_contact(msg)
+            if KSR.is_REGISTER():
+                KSR.setbflag(NATED)
+
+    def relay(self, msg):
+        if KSR.is_method_in("IAU"):  # INVITE, ACK, UPDATE: they may bring SDP
+            self.use_media_proxy(msg)
+            if not KSR.is_ACK():
+                KSR.tm.t_on_reply("ksr_onreply_media")
+        if KSR.is_INVITE():
+            KSR.tm.t_on_failure("ksr_failure_media")
+        if KSR.tm.t_relay() < 0:
+            if KSR.is_INVITE():
+                self.end_media_session(msg)
+            KSR.sl.sl_reply_error()
+        return 1
+
+    # -- what comes back
+
+    def ksr_onreply_media(self, msg):
+        if 180 <= KSR.kx.gets_status() < 300 and self.client_nat_test(msg, "1"):
+            self.fix_contact(msg)
+        self.use_media_proxy(msg)
+        return 1
+
+    def ksr_failure_media(self, msg):
+        self.end_media_session(msg)
+        return 1
+
+
+def mod_init():
+    return Router(**SETTINGS)

@@ -1,0 +1,293 @@
+"""[shell] The module's functions as methods for Kamailio's Python: KEMI scripts and ``python_exec``.
+
+Kamailio calls; each function finds the message in hand (``turns``), lets ``mediaproxy.module.Run`` decide, asks the
+dispatcher if Run wants to (``client``), and puts what has changed into Kamailio's edits (``host``). Nothing is raised,
+and what is returned is always an int: an exception, or None, would make the process refuse its next message.
+"""
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from mediaproxy.control import MediaReply, Question
+from mediaproxy.endpoint import Endpoint, address_text
+from mediaproxy.kamailio.client import Client
+from mediaproxy.kamailio.host import Host, HostError
+from mediaproxy.kamailio.settings import Settings
+from mediaproxy.kamailio.turns import DONE, Memory, Turn, Turns
+from mediaproxy.module import FAILED, NO_SDP, OK, ModuleError, Result, RouteType, Steps, drive
+from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.header import Uri
+from mediaproxy.sip.message import Request, Response
+from mediaproxy.traversal import Facts, Failure, Policy
+from mediaproxy.watch import AsymmetricClients
+
+
+class Functions:
+    """The functions. All take ``msg``, what Kamailio gave to the method that calls, and return a Result: an int that is
+    true in ``if`` only above 0."""
+
+    def __init__(self, ksr: Any = None, **settings: Any) -> None:
+        """``settings``: see Settings. TypeError or ValueError if one is wrong, which ends Kamailio's start."""
+        self.settings = Settings(**settings)
+        self.host = Host(ksr or import_module("KSR"))  # made by Kamailio, and only there
+        self.client = Client(self.settings.mediaproxy_socket, self.host.warn)
+        self.failure: Failure | None = None
+        "Why use_media_proxy returned -1 last time, with the SIP status that suits it; None: it did not."
+        self._turns = Turns(self.host, self._current_policy)
+        self._clients = AsymmetricClients(
+            self.settings.sip_asymmetrics, self.settings.rtp_asymmetrics, self.host.warn, self.host.info
+        )
+        self._policy: Policy | None = None
+        self._quiet_until = float("-inf")
+        self._untold = 0
+        if self.host.missing:
+            self.host.warn(f"these modules must be loaded, too: {', '.join(self.host.missing)}")
+        self._current_policy()
+
+    # -- the functions
+
+    def client_nat_test(self, msg: Any, type: object = "") -> Result:  # noqa: A002 - the original's name
+        """1 if one of the tests finds that the sender is behind NAT, else -1. ``type``: a sum of 1 (private address in
+        Contact), 2 (source differs from the top Via) and 4 (private address in the top Via), as text or number."""
+        return self._call("client_nat_test", msg, lambda turn: turn.run.client_nat_test(type))
+
+    def nat_test(self, msg: Any, name: object = "") -> Result:
+        """1 if the named test (``nat.NAMED_TESTS``) finds that the sender is behind NAT, else -1."""
+        return self._call("nat_test", msg, lambda turn: turn.run.nat_test(name))
+
+    def nat_uac_test(self, msg: Any, flags: object = "") -> Result:
+        """1 if one of nathelper's tests holds, else -1. ``flags``: a sum of 1 to 512, as text or number."""
+        return self._call("nat_uac_test", msg, lambda turn: self._nat_uac_test(turn, flags))
+
+    def fix_contact(self, msg: Any) -> Result:
+        """Put the packet's source into every Contact: 1, or -1 if there is none, or ``*``."""
+        return self._call("fix_contact", msg, lambda turn: self._edit(turn, "c", turn.run.fix_contact()))
+
+    def add_contact_alias(self, msg: Any) -> Result:
+        """Put the packet's source into every Contact as an alias: 1 added, 2 not needed, -1 error or added already."""
+        return self._call("add_contact_alias", msg, lambda turn: self._edit(turn, "a", turn.run.add_contact_alias()))
+
+    def handle_ruri_alias(self, msg: Any) -> Result:
+        """Take the alias off the Request-URI and send the request there: 1 done, 2 there is none, -1 malformed."""
+        return self._call("handle_ruri_alias", msg, self._handle_ruri_alias)
+
+    def ice_candidate(self, msg: Any, policy: object = "") -> Result:
+        """What becomes of ICE in this message: keep, remove, low-priority, high-priority; 1."""
+        return self._call("ice_candidate", msg, lambda turn: turn.run.ice_candidate(policy))
+
+    def use_media_proxy(self, msg: Any) -> Result:
+        """Have the media relayed: 1 done, -1 error, -2 no SDP body. Calling it again for a message does nothing."""
+        return self._call("use_media_proxy", msg, self._use_media_proxy)
+
+    def end_media_session(self, msg: Any) -> Result:
+        """End the call's media: 1, or -1 if the dispatcher could not be told."""
+        return self._call("end_media_session", msg, self._end_media_session)
+
+    # -- how they are called
+
+    def _call(self, name: str, msg: Any, function: Callable[[Turn], Result]) -> Result:
+        try:
+            return function(self._turns.turn(msg))
+        except (ModuleError, SipError, HostError) as error:
+            self._log(f"{name}(): {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process must go on to serve
+            self._log(f"{name}(): {type(error).__name__}: {error}{where(error)}")
+        return FAILED
+
+    def _log(self, line: str) -> None:
+        """A line of the log, but not more than one a second: what every message meets must not fill the disk."""
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._untold += 1
+            return
+        untold = f" (and {self._untold} like it before)" if self._untold else ""
+        self._quiet_until, self._untold = now + 1.0, 0
+        self.host.warn(line + untold)
+
+    def _current_policy(self) -> Policy:
+        if self._clients.refresh(time.monotonic()) or self._policy is None:
+            settings = self.settings
+            self._policy = Policy(
+                trusted_proxies=settings.trusted_proxies,
+                local_domains=settings.local_domains,
+                is_local_domain=self.host.is_local_domain if self.host.has("domain") else None,
+                sip_asymmetric=self._clients.sip,
+                rtp_asymmetric=self._clients.rtp,
+                ice=settings.ice_candidate,
+            )
+        return self._policy
+
+    # -- NAT
+
+    def _nat_uac_test(self, turn: Turn, flags: object) -> Result:
+        if isinstance(turn.run.message, Request):
+            self._look_at_uri(turn)
+            destination = self.host.text("$du")
+            turn.run.destination = Uri.parse(destination) if destination else None
+        return turn.run.nat_uac_test(flags)
+
+    def _look_at_uri(self, turn: Turn) -> None:
+        """The Request-URI as the script left it: Kamailio keeps it beside the message."""
+        message, uri = turn.run.message, self.host.text("$ru")
+        if isinstance(message, Request) and uri and uri != message.uri_text:
+            turn.run.message = message.with_uri(uri)
+
+    def _handle_ruri_alias(self, turn: Turn) -> Result:
+        self._look_at_uri(turn)
+        result = turn.run.handle_ruri_alias()
+        message, destination = turn.run.message, turn.run.destination
+        if result == OK and isinstance(message, Request) and destination is not None:
+            self.host.set_text("$ru", message.uri_text)
+            self.host.set_text("$du", str(destination))
+        return result
+
+    # -- edits
+
+    def _edit(self, turn: Turn, letter: str, result: Result) -> Result:
+        if result == OK:
+            self._write(turn, letter)
+        return result
+
+    def _write(self, turn: Turn, letter: str) -> None:
+        """Put what a function changed into Kamailio's edits. HostError if it does not take them; then the message is
+        as before."""
+        scope = turn.scope
+        message, written = scope.run.message, scope.written
+        if message is written:
+            return
+        try:
+            self._write_contacts(turn)
+            body = message.body
+            if body != written.body:
+                self.host.set_body(turn.msg, body)
+        except HostError:
+            scope.run.message = written
+            raise
+        scope.written = message
+        if letter not in scope.done:
+            scope.done += letter
+            if turn.route is RouteType.REQUEST:
+                self.host.set_text(DONE, scope.done)
+
+    def _write_contacts(self, turn: Turn) -> None:
+        scope = turn.scope
+        old, new = scope.written.raw_fields("contact"), scope.run.message.raw_fields("contact")
+        if old == new:
+            return
+        register = isinstance(scope.run.arrived, Request) and scope.run.arrived.method == "REGISTER"
+        if ("c" in scope.done or "a" in scope.done) and not self._apply(turn):
+            raise HostError("Contact has been edited already, and that cannot be put into the buffer now")
+        changed = [None if line == was else line + b"\n" for was, line in zip(old, new, strict=True)]
+        self.host.replace_contacts(turn.msg, changed)
+        if register and not self._apply(turn):
+            self._log("fix_contact(): save() does not see it: call it before record_route()")
+
+    def _apply(self, turn: Turn) -> bool:
+        """Put the edits so far into the buffer: an edit can be neither seen by others nor edited again before."""
+        if turn.route not in (RouteType.REQUEST, RouteType.ONREPLY) or not self.host.apply_changes():
+            return False
+        turn.memory.data = self.host.data()
+        return True
+
+    # -- media
+
+    def _use_media_proxy(self, turn: Turn) -> Result:
+        scope, run = turn.scope, turn.run
+        if scope.media is not None:
+            return scope.media
+        if self._acknowledges_failure(turn):
+            return NO_SDP
+        run.facts = self._facts(turn)
+        ice = self.host.text(self.settings.ice_candidate_avp)
+        if ice:
+            run.ice_candidate("keep" if ice.lower() == "none" else ice)
+        result = self._drive(turn, run.use_media_proxy())
+        self.failure = run.failure
+        if run.failure is not None:
+            self._log(f"use_media_proxy(): {run.failure.reason}{self._trouble()} (Call-ID {_call_id(turn)})")
+        if result == OK:
+            scope.media = OK
+            self._write(turn, "m")
+        return result
+
+    def _end_media_session(self, turn: Turn) -> Result:
+        if turn.route is RouteType.FAILURE:
+            turn.run.status = int(self.host.text("$T_reply_code") or 0)
+        else:
+            turn.run.facts = self._facts(turn)
+        return self._drive(turn, turn.run.end_media_session())
+
+    def _drive(self, turn: Turn, steps: Steps) -> Result:
+        memory = turn.memory
+        return drive(steps, lambda question: self._ask(memory, question))
+
+    def _ask(self, memory: Memory, question: Question) -> MediaReply | None:
+        if question in memory.answers:
+            return memory.answers[question]
+        before = time.monotonic()
+        reply = memory.answers[question] = self.client.ask(question, self.settings.timeout - memory.spent)
+        memory.when = time.monotonic()
+        memory.spent += memory.when - before
+        return reply
+
+    def _trouble(self) -> str:
+        return f": {self.client.trouble}" if self.client.trouble else ""
+
+    def _acknowledges_failure(self, turn: Turn) -> bool:
+        """An ACK to a final response of 300 and more is hop by hop, and says nothing about media."""
+        message = turn.run.arrived
+        if not isinstance(message, Request) or message.method != "ACK":
+            return False
+        return int(self.host.text("$T_reply_code") or 0) >= 300
+
+    def _facts(self, turn: Turn) -> Facts:
+        host, settings, message = self.host, self.settings, turn.run.arrived
+        in_dialog = None
+        if isinstance(message, Response) and message.status >= 300 and host.text("$T_req($si)"):
+            in_dialog = bool(host.text("$T_req($tt)"))
+        return Facts(
+            in_dialog=in_dialog,
+            address=self._signaling_address(host.text(settings.signaling_ip_avp)),
+            contact=turn.run.facts.contact,
+            receiver_version=self._receiver_version(message),
+            relay_wish=host.text(settings.media_relay_avp),
+        )
+
+    def _signaling_address(self, text: str) -> Endpoint | None:
+        if not text:
+            return None
+        address = address_text(text)
+        if address is None:
+            self._log(f"{self.settings.signaling_ip_avp}: {text[:80]!r} is no address")
+            return None
+        return Endpoint(address, 0)
+
+    def _receiver_version(self, message: Request | Response | Any) -> int:
+        """IP version of who gets the message, if it is known: the next hop's, of a reply the caller's."""
+        if isinstance(message, Response):
+            host: str | None = self.host.text("$T_req($si)")
+        else:
+            uri = self.host.text("$du") or self.host.text("$ru")
+            try:
+                host = Uri.parse(uri).host
+            except SipError:
+                return 0
+        address = address_text(host or "")
+        return 0 if address is None else 6 if ":" in address else 4
+
+
+def _call_id(turn: Turn) -> str:
+    return (turn.run.arrived.header("call-id") or "")[:100]
+
+
+def where(error: BaseException) -> str:
+    """The line that raised it."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return ""
+    code = place.tb_frame.f_code
+    return f" ({code.co_filename}:{place.tb_lineno}, {code.co_name})"
