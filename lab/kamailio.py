@@ -4,7 +4,7 @@
         ...  # SIP to 127.0.0.1:5070; kamailio.log is what it printed
 
 ``settings`` are those of examples/kamailio/router.py. Another script: ``script="text of a router.py"``; another config:
-``config=Path``. In a namespace: ``namespace=site.internet`` and addresses that are there. The Python inside Kamailio is
+``options=["-f", "FILE"]``. In a namespace: ``namespace=site.internet`` and addresses that are there. The Python inside Kamailio is
 Debian's (`make kamailio-venv` makes its environment, ``VENV``). All its processes end when ``stop`` is called, when the
 namespace ends, or when this process dies, however it dies.
 """
@@ -49,13 +49,12 @@ class Kamailio:
         *,
         settings: Mapping[str, Any] | None = None,
         script: str = "",
-        config: Path = EXAMPLE / "kamailio.cfg",
         namespace: Namespace | None = None,
         options: Sequence[str] = (),
     ) -> None:
-        """``folder``: for what it writes; made if need be. ``listen``: such as ``udp:127.0.0.1:5070``; the first is asked
-        whether it is up. ``script``: a router.py instead of the example's. ``options``: further ones of kamailio(8),
-        such as ``-u kamailio`` (then the folder must be readable for that user) or ``-n 8``."""
+        """``folder``: for what it writes; made if need be. ``listen``: such as ``udp:127.0.0.1:5070``; the first is
+        asked whether it is up. ``script``: a router.py instead of the example's. ``options``: of kamailio(8), such as
+        ``-f FILE`` for another config, ``-n 8``, or ``-u kamailio`` (then the folder must be open to that user)."""
         if not (VENV / "bin" / "python3").exists():
             raise LabError(f"{VENV}: not there; make kamailio-venv")
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +65,8 @@ class Kamailio:
         router = folder / "script.py"
         router.write_text(script or _SCRIPT.format(folder=str(EXAMPLE), settings=dict(settings or {})))
         argv = [*_WRAP, _INIT, "sh", "env", f"PATH={VENV}/bin:{os.environ.get('PATH', '')}:/usr/sbin", "kamailio"]
-        argv += ["-f", str(config), "-DD", "-E", "-Y", str(folder), "-w", str(folder), "-m", "64", "-M", "16"]
+        argv += [] if "-f" in options else ["-f", str(EXAMPLE / "kamailio.cfg")]
+        argv += ["-DD", "-E", "-Y", str(folder), "-w", str(folder), "-m", "64", "-M", "16"]
         argv += [word for place in listen for word in ("-l", place)]
         argv += ["-A", f'ROUTER="{router}"', *options]
         self.process = namespace.start(argv, self._log, folder) if namespace else start(argv, self._log, folder)
