@@ -3,10 +3,10 @@
     with Kamailio(folder, ["udp:127.0.0.1:5070"], settings={"mediaproxy_socket": str(socket)}) as kamailio:
         ...  # SIP to 127.0.0.1:5070; kamailio.log is what it printed
 
-``settings`` are those of examples/kamailio/router.py. Another script: ``script="text of a router.py"``; another config:
-``options=["-f", "FILE"]``. In a namespace: ``namespace=site.internet`` and addresses that are there. The Python inside Kamailio is
-Debian's (`make kamailio-venv` makes its environment, ``VENV``). All its processes end when ``stop`` is called, when the
-namespace ends, or when this process dies, however it dies.
+``settings`` are those of examples/kamailio/router.py. Another script: ``script="text of a router.py"``; another
+config: ``options=["-f", "FILE"]``. In a namespace: ``namespace=site.internet`` and addresses that are there.
+Kamailio's Python is Debian's (`make kamailio-venv` makes its environment, ``VENV``). All its processes end when
+``stop`` is called, when the namespace ends, or when this process dies, however it dies.
 """
 
 import os
