@@ -70,8 +70,8 @@ class RouteRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a peer may use up. Beyond it: the newest comer is refused, whoever is inside stays."""
 
-    message: Annotated[int, msgspec.Meta(ge=1300, le=1_048_576)] = 65_535
-    "Bytes of one message over TCP or TLS; UDP has its own limit, 65 507."
+    message: Annotated[int, msgspec.Meta(ge=1300, le=1_048_576)] = 131_072
+    "Bytes of one message over TCP or TLS: a body of 64 KiB, and its headers. UDP has its own limit, 65 507."
     transactions: Count = 50_000
     "Server transactions at a time; a further request is answered 503 without state."
     dialogs: Count = 20_000

@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from mediaproxy.control import MediaReply, Question
 
-MAX_LINE = 262_144
-"Bytes of one control line: a SIP message of 64 KiB, each byte doubled by UTF-8, and room to spare."
+MAX_LINE = 2_097_152
+"""Bytes of one control line. No SIP message of 128 KiB makes a longer one: 1024 streams (traversal) with all payload
+types that have names take 1.3 MB, and each other byte 6 at most (``\\u0001``)."""
 ASK_TIMEOUT = 5.0
 "Seconds that a question may take before the asker is told that there is no answer."
 
