@@ -388,6 +388,7 @@ async def test_directories_and_files_in_the_way(places: Places, tmp_path: Path) 
     with pytest.raises(StartError, match=r"location\.db: cannot use the location table: .*move it away"):
         await started(config(), places)
     places.location.unlink()
+    places.records.unlink()
     places.records.mkdir()
     with pytest.raises(StartError, match=r"records\.jsonl: cannot write call records: Is a directory; choose"):
         await started(config(), places)

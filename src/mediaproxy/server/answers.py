@@ -20,7 +20,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     media: tuple[str, ...]
     "Addresses that media comes to."
     plane: str
-    "What forwards media: ``user`` or ``kernel``."
+    "What forwards media: ``user`` or ``kernel``; empty: this process relays none."
+    questions: tuple[str, ...] = ()
+    "Where it takes questions about media, such as ``unix:/var/run/proxydispatcher.sock``."
     records: str
     "The file of call records."
     calls: int
@@ -49,3 +51,26 @@ class Registrations(msgspec.Struct, frozen=True, kw_only=True):
 
     now: float
     registrations: tuple[Binding, ...]
+
+
+class RelayShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One relay of a dispatcher."""
+
+    name: str
+    address: str
+    "How it is reached; ``local``: it is in the dispatcher's process."
+    up: bool
+    why: str = ""
+    "What is wrong, if it is not up."
+    weight: float = 1.0
+    tier: int = 0
+    domains: tuple[str, ...] = ()
+    "Whose calls it gets; none: those of domains without relays of their own."
+    named_by_dns: bool = False
+    "It stands in no configuration: DNS names it for some domains."
+
+
+class Relays(msgspec.Struct, frozen=True, kw_only=True):
+    """All relays of a dispatcher."""
+
+    relays: tuple[RelayShown, ...]

@@ -4,16 +4,15 @@ The configuration and the environment come in, paths and addresses go out. What 
 """
 
 import os
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from msgspec.structs import asdict
-
 from mediaproxy.config import Config
 from mediaproxy.edge.settings import Listener
-from mediaproxy.endpoint import Endpoint, Scope, scope
+from mediaproxy.endpoint import Scope, scope
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 
 
@@ -23,6 +22,8 @@ class Places:
 
     SYSTEM_RUNTIME: ClassVar[Path] = Path("/run/mediaproxy")
     SYSTEM_STATE: ClassVar[Path] = Path("/var/lib/mediaproxy")
+    SYSTEM_SOCKET: ClassVar[Path] = Path("/var/run/proxydispatcher.sock")
+    "The original's, which its module asks by default."
 
     runtime_dir: Path
     "The control socket."
@@ -30,6 +31,18 @@ class Places:
     "Registrations and call records: what a restart must find again."
     records: Path
     "The file of call records."
+    module_socket: Path | None = None
+    "Where the module of a SIP server asks; None: in ``runtime_dir``."
+
+    @property
+    def mediaproxy_socket(self) -> Path:
+        """Where the module of a SIP server asks."""
+        return self.module_socket or self.runtime_dir / "proxydispatcher.sock"
+
+    @property
+    def relay_socket(self) -> Path:
+        """Where a relay process takes the questions of dispatchers if it is not told."""
+        return self.runtime_dir / "relay.sock"
 
     @property
     def location(self) -> Path:
@@ -45,10 +58,14 @@ class Places:
         runtime = cls.SYSTEM_RUNTIME if root else (_directory("XDG_RUNTIME_DIR") or own_state) / "mediaproxy"
         state = cls.SYSTEM_STATE if root else own_state / "mediaproxy"
         state = Path(config.state_dir) if config.state_dir else state
+        asked = Path(config.dispatcher.mediaproxy_socket) if config.dispatcher.mediaproxy_socket else None
+        if asked is None and root and not config.runtime_dir:
+            asked = cls.SYSTEM_SOCKET
         return cls(
             runtime_dir=Path(config.runtime_dir) if config.runtime_dir else runtime,
             state_dir=state,
             records=Path(config.records.path) if config.records.path else state / "records.jsonl",
+            module_socket=asked,
         )
 
 
@@ -68,25 +85,57 @@ def relay_settings(settings: RelaySettings, listeners: Iterable[Listener], *, ch
 
     Of several private ones the first: the kernel's order, in which that of the first interface stands before others.
     """
-    fields = asdict(settings)
-    if not settings.addresses:
-        fields["addresses"] = tuple(_choice(listeners, chosen))
-    return RelaySettings(**fields)
-
-
-def _choice(listeners: Iterable[Listener], chosen: bool) -> Iterable[RelayAddress]:
+    if settings.addresses:
+        return settings
     listeners = tuple(listeners)
-    by_version = {version: [one for one in listeners if one.bind.version == version] for version in (4, 6)}
-    if by_version[4] and not chosen:
+    found = {one.bind.address: one.public.address for one in reversed(listeners)}
+    order = [one.bind.address for one in listeners]
+    addresses = [
+        RelayAddress(bind=bind, advertise="" if found[bind] == bind else found[bind])
+        for bind in _choice(order, loopback=chosen)
+    ]
+    return _with_addresses(settings, addresses)
+
+
+def relay_of_host(settings: RelaySettings, addresses: Iterable[str]) -> RelaySettings:
+    """The settings with addresses: those configured, else of each IP version one of the host's. Of several of a kind
+    the one that its packets to the Internet leave from."""
+    if settings.addresses:
+        return settings
+    outward = _outward()
+    order = sorted(addresses, key=lambda one: one not in outward)
+    return _with_addresses(settings, [RelayAddress(bind=bind) for bind in _choice(order)])
+
+
+def _with_addresses(settings: RelaySettings, addresses: Iterable[RelayAddress]) -> RelaySettings:
+    fields = {name: getattr(settings, name) for name in RelaySettings.__struct_fields__}
+    return RelaySettings(**fields | {"addresses": tuple(addresses)})
+
+
+def _choice(addresses: Iterable[str], *, loopback: bool = False) -> Iterable[str]:
+    """Of each IP version the one that most phones can reach. ``loopback``: ::1 counts beside IPv4."""
+    by_version: dict[int, list[str]] = {4: [], 6: []}
+    for one in addresses:
+        by_version[6 if ":" in one else 4].append(one)
+    if by_version[4] and not loopback:
         # ::1 alone is no reason to offer IPv6: no phone comes from there, unless somebody wants it to.
-        by_version[6] = [one for one in by_version[6] if scope(one.bind.address) is not Scope.LOOPBACK]
-    for mine in by_version.values():
-        if mine:
-            best = min(mine, key=lambda one: _rank(one.bind))
-            public = best.public.address
-            yield RelayAddress(bind=best.bind.address, advertise="" if public == best.bind.address else public)
+        by_version[6] = [one for one in by_version[6] if scope(one) is not Scope.LOOPBACK]
+    return [min(mine, key=_rank) for mine in by_version.values() if mine]
 
 
-def _rank(endpoint: Endpoint) -> int:
-    kind = scope(endpoint.address)
+def _rank(address: str) -> int:
+    kind = scope(address)
     return _PREFERENCE.index(kind) if kind in _PREFERENCE else len(_PREFERENCE)
+
+
+def _outward() -> set[str]:
+    """The addresses that packets to the Internet leave from, as the routes are now; nothing is sent."""
+    found = set()
+    for family, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((somewhere, 9))
+                found.add(str(probe.getsockname()[0]))
+        except OSError:
+            pass  # no route, or no such IP version
+    return found

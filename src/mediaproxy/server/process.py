@@ -1,4 +1,4 @@
-"""[shell] ``mediaproxy run`` as a process: event loop, signals, exit status.
+"""[shell] ``mediaproxy run`` and ``mediaproxy relay`` as processes: event loop, signals, exit status.
 
 A configuration comes in, an exit status goes out when somebody ends it. Whatever keeps it from starting becomes one
 StartError; it must never leave a socket file or an unwritten record behind.
@@ -14,10 +14,13 @@ from msgspec.structs import replace
 
 from mediaproxy.config import Config, LogFormat
 from mediaproxy.logs import set_up
-from mediaproxy.server.assembly import Server, StartError
+from mediaproxy.server.assembly import Server
 from mediaproxy.server.places import Places
+from mediaproxy.server.relaying import RelayServer
+from mediaproxy.server.starting import StartError
+from mediaproxy.server.station import Station
 
-__all__ = ["StartError", "serve"]
+__all__ = ["StartError", "serve", "serve_relay"]
 
 log = logging.getLogger("mediaproxy")
 
@@ -26,11 +29,23 @@ def serve(config: Config, *, open_server: bool = False, log_format: LogFormat | 
     """Serve until SIGTERM, SIGINT or SIGHUP; the exit status. StartError if it cannot start."""
     if open_server:
         config = replace(config, edge=replace(config.edge, open=True))
-    if log_format is not None:
-        config = replace(config, log=replace(config.log, format=log_format))
+    config = _logging(config, log_format)
+    return _run(config, Server)
+
+
+def serve_relay(config: Config, *, log_format: LogFormat | None = None) -> int:
+    """The same for a relay without anything else."""
+    return _run(_logging(config, log_format), RelayServer)
+
+
+def _logging(config: Config, log_format: LogFormat | None) -> Config:
+    return config if log_format is None else replace(config, log=replace(config.log, format=log_format))
+
+
+def _run(config: Config, kind: Callable[[Config, Places], Station]) -> int:
     set_up(config.log.format.value, config.log.level.value)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(kind(config, Places.of(config))))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -42,11 +57,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(config: Config) -> int:
+async def _serve(station: Station) -> int:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with Server(config, Places.of(config)) as server:
+    async with station as server:
         _collect_seldom()
         for line in server.introduction():
             log.info("%s", line)

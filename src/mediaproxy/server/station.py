@@ -1,0 +1,227 @@
+"""[shell] What every server process has: directories, control socket, call records and, most of the time, a relay.
+
+A configuration comes in; running parts, and answers for the control socket, go out. Parts are started in the order in
+which they need each other and stopped in the reverse one. Nothing about calls is decided here.
+"""
+
+import os
+import random
+from abc import ABC, abstractmethod
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from msgspec.structs import replace
+
+from mediaproxy import __version__, clock
+from mediaproxy.accounting import Ledger, discreet
+from mediaproxy.admin import SOCKET, AdminError, AdminServer, AlreadyRunning, Command, Handler
+from mediaproxy.config import Config
+from mediaproxy.control import EndCause, EndRequest, Party
+from mediaproxy.edge.farewell import Farewell, together
+from mediaproxy.edge.interfaces import host_addresses
+from mediaproxy.events import CallEnded, CallReport, Event
+from mediaproxy.link import Link
+from mediaproxy.logs import log_event
+from mediaproxy.records import RecordWriter
+from mediaproxy.relay.service import RelayService
+from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.userspace import UserPlane
+from mediaproxy.server.answers import Calls, Ended, Registrations, Relays, Status
+from mediaproxy.server.places import Places, relay_of_host
+from mediaproxy.server.starting import StartError, told
+
+
+class Station(ABC):
+    """A server process. ``async with`` runs it."""
+
+    def __init__(self, config: Config, places: Places, *, rng: random.Random | None = None) -> None:
+        """``rng``: for tests; it orders ports and makes tags and branches. None: one that nobody can guess."""
+        self.config = config
+        self.places = places
+        self.relay: RelayService | None = None
+        "The relay of this process."
+        self.relay_settings: RelaySettings = config.relay
+        self._rng = rng or random.SystemRandom()
+        self._stack = AsyncExitStack()
+        self._ledger = Ledger()
+        self._records: RecordWriter | None = None
+        self._started = 0.0
+        self._running = False
+        self._ending: dict[str, list[Farewell]] = {}
+        "What was done for the calls that an operator is just ending, by Call-ID."
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        """Start all parts. StartError if one cannot start; then none is left running."""
+        async with AsyncExitStack() as stack:
+            for directory in (self.places.runtime_dir, self.places.state_dir):
+                with told(f"{directory}: cannot be made"):
+                    directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            # First of all, because it is how a second server finds out that it is one.
+            await self._start_admin(stack)
+            with told(f"{self.places.records}: cannot write call records"):
+                self._records = RecordWriter(self.places.records)
+                await self._records.start()
+            stack.push_async_callback(self._records.stop)
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        self._started = clock.now()
+        self._running = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all calls, write their records, close everything."""
+        self._running = False
+        await self._stack.aclose()
+
+    @abstractmethod
+    async def _start(self, stack: AsyncExitStack) -> None:
+        """Start what this kind of server has besides."""
+
+    async def _start_admin(self, stack: AsyncExitStack) -> None:
+        settings = self.config.admin
+        path = self.places.runtime_dir / SOCKET
+        handlers: dict[str, Handler] = {
+            "status": self.status,
+            "calls": self.calls,
+            "end": self.end,
+            "registrations": self.registrations,
+            "relays": self.relays,
+        }
+        admin = AdminServer(path, handlers, mode=int(settings.mode, 8), group=settings.group)
+        try:
+            with told(f"{path}: cannot make the control socket"):
+                await admin.start()
+        except AlreadyRunning as error:
+            raise StartError(f"{error}; stop it, or give this one a runtime_dir and a state_dir of its own") from error
+        except LookupError as error:
+            raise StartError(f"there is no group {settings.group}; set admin.group to one that exists") from error
+        stack.push_async_callback(admin.stop)
+
+    def _relay_on_host(self) -> RelaySettings:
+        """The relay's settings if no SIP listener says where phones come from. StartError if the host has none."""
+        settings = relay_of_host(self.config.relay, host_addresses())
+        if not settings.addresses:
+            raise StartError("this host has no address that media could come to; set relay.addresses")
+        return settings
+
+    async def _start_relay(self, stack: AsyncExitStack, settings: RelaySettings, name: str, advice: str) -> None:
+        self.relay_settings = settings
+        relay = RelayService(settings, UserPlane(), self._rng, self._happened, name=name)
+        with told("cannot relay media", advice):
+            await relay.start()
+        stack.push_async_callback(relay.stop)
+        self.relay = relay
+
+    def _happened(self, event: Event) -> None:
+        """Each event of a call: a log line, and at its end a record."""
+        log_event(event)
+        record = self._ledger.fold(event)
+        if record is not None and self._records is not None:
+            self._records.write(record)
+        if isinstance(event, CallEnded):
+            done = self._ended(event)
+            if done is not None and event.call_id in self._ending:
+                self._ending[event.call_id].append(done)
+
+    def _ended(self, event: CallEnded) -> Farewell | None:
+        """A call of our relay is over: tell who else must know. What was done so that its phones hang up, if anything
+        could be."""
+        return None
+
+    # -- commands of the control socket
+
+    @property
+    @abstractmethod
+    def _link(self) -> Link:
+        """Who answers questions about any call that this server knows of."""
+
+    def _check(self) -> None:
+        if not self._running:
+            raise AdminError("the server is just starting or ending; ask again")
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The addresses that media comes to."""
+        return tuple(one.public for one in self.relay_settings.addresses) if self.relay is not None else ()
+
+    def media_line(self) -> str:
+        """What the relay of this process does, for who started it."""
+        settings, relay = self.relay_settings, self.relay
+        assert relay is not None
+        plane = relay.calls.plane_name
+        chosen = "" if self.config.relay.addresses else " (chosen: relay.addresses says otherwise)"
+        return (
+            f"media on {', '.join(self.media)}{chosen}, ports {settings.port_min} to {settings.port_max}, "
+            f"relayed in {'user space' if plane == 'user' else plane}"
+        )
+
+    @abstractmethod
+    def introduction(self) -> list[str]:
+        """A few lines for who started it: what it serves, for whom, and how."""
+
+    def status(self, _: Command) -> Status:
+        """What this server is."""
+        self._check()
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            started=self._started,
+            listeners=self._sip(),
+            domains=self.config.edge.domains,
+            media=self.media,
+            plane="" if self.relay is None else self.relay.calls.plane_name,
+            questions=self._sockets(),
+            records=str(self.places.records.absolute()),
+            calls=len(self._reports()),
+            registrations=self._registered(),
+        )
+
+    def _sip(self) -> tuple[str, ...]:
+        """Where it takes SIP."""
+        return ()
+
+    def _registered(self) -> int:
+        """Contacts of all users."""
+        return 0
+
+    @abstractmethod
+    def _sockets(self) -> tuple[str, ...]:
+        """Where it takes questions."""
+
+    def _reports(self) -> tuple[CallReport, ...]:
+        return self.relay.reports() if self.relay is not None else ()
+
+    def calls(self, _: Command) -> Calls:
+        """All calls of the relay in this process. AdminError if it has none."""
+        self._check()
+        if self.relay is None:
+            raise AdminError("the calls are at the relays (mediaproxy relays shows them): ask there")
+        shown = (replace(one, caller=discreet(one.caller), callee=discreet(one.callee)) for one in self._reports())
+        return Calls(calls=tuple(shown), now=clock.now())
+
+    async def end(self, command: Command) -> Ended:
+        """End a call: its media, and the dialogs of its phones. AdminError if there is none of that Call-ID."""
+        self._check()
+        nobody, call_id = Party(), command.call_id
+        question = EndRequest(call_id=call_id, sender=nobody, receiver=nobody, cause=EndCause.ADMIN)
+        done = self._ending.setdefault(call_id, [])
+        try:
+            reply = await self._link.ask(question)
+        finally:
+            self._ending.pop(call_id, None)
+        if reply.error:
+            raise AdminError(f"{call_id}: {reply.error}; mediaproxy calls shows those there are")
+        return Ended(ended=call_id, phones=together(done))
+
+    def registrations(self, _: Command) -> Registrations:
+        """Who is registered. AdminError if nobody can register here."""
+        raise AdminError("nobody registers here: this server has no SIP edge; ask the SIP server that uses it")
+
+    def relays(self, _: Command) -> Relays:
+        """The relays that calls may go to. AdminError if this server does not choose any."""
+        raise AdminError("this is a relay and chooses none; ask the server that sends it calls")
