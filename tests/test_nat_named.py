@@ -1,5 +1,8 @@
 """nat_test: each name, what makes it fire and what does not."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +50,13 @@ def test_the_names() -> None:
     ]
     with pytest.raises(KeyError):
         nat_test(message(), arrival(), "x")
+
+
+def test_the_documentation_has_them_all() -> None:
+    text = (Path(__file__).parents[1] / "docs/nat.md").read_text("utf-8")
+    table = text[text.index("| name | fires if |") : text.index("`nat_uac_test(flags)`")]
+    first = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    assert re.findall(r"`([a-z-]+)`", first) == list(NAMED_TESTS)
 
 
 @pytest.mark.parametrize(
