@@ -2,8 +2,8 @@
 
 import time
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -150,6 +150,38 @@ def talk(
         callee=_judge(recordings[1], caller.tone, unwanted),
         recordings=recordings,
     )
+
+
+def talk_at_once(pairs: Sequence[tuple[Phone, Phone]], seconds: float) -> list[Call]:
+    """Several calls at the same time, of caller and callee each. All talk for at least ``seconds``, then the callees
+    hang up. ``strange`` is what one of the other phones was heard, as loud as it speaks."""
+    for caller, callee in pairs:
+        caller.dial(callee.account.uri)
+    answered = [max(caller.wait_established(), callee.wait_established()) for caller, callee in pairs]
+    time.sleep(max(answered) + seconds - time.monotonic())
+    ended = []
+    for _, callee in pairs:
+        ended.append(time.monotonic())
+        callee.hang_up()
+    for caller, callee in pairs:
+        caller.wait_closed()
+        callee.wait_closed()
+    tones_ = {phone.tone for pair in pairs for phone in pair}
+    calls = []
+    for (caller, callee), start, end in zip(pairs, answered, ended, strict=True):
+        recordings = caller.take_recording(), callee.take_recording()
+        heard = [
+            _judge_voices(recording, other.tone, tones_ - {other.tone})
+            for recording, other in zip(recordings, (callee, caller), strict=True)
+        ]
+        calls.append(Call(seconds=end - start, caller=heard[0], callee=heard[1], recordings=recordings))
+    return calls
+
+
+def _judge_voices(recording: Path | None, tone: int, others: Iterable[int]) -> Heard:
+    """With so many tones their edges would be taken for each other, so a stranger counts only if he is heard as well
+    as the right one."""
+    return replace(_judge(recording, tone, ()), strange=sum(_judge(recording, other, ()).seconds for other in others))
 
 
 def _judge(recording: Path | None, tone: int, unwanted: tuple[int, ...]) -> Heard:

@@ -93,16 +93,20 @@ class Server:
             sock.settimeout(0.1)
             deadline = time.monotonic() + seconds
             for n in range(10_000):
-                if self.process.poll() is not None:
-                    raise LabError(f"the server ended with {self.process.returncode}: {self.log[-2000:]}")
-                if time.monotonic() > deadline:
-                    raise LabError(f"the server does not answer: {self.log[-2000:]}")
+                self._check_alive(deadline)
                 own = "{}:{}".format(*sock.getsockname())
                 with suppress(OSError):  # refused or no answer yet
                     sock.sendto(_OPTIONS.format(address=self.sip[0], own=own, n=n).encode(), self.sip)
                     if sock.recv(65536).startswith(b"SIP/2.0"):
                         return
                 time.sleep(0.02)
+
+    def _check_alive(self, deadline: float) -> None:
+        """LabError if it has ended, or the time is over."""
+        if self.process.poll() is not None:
+            raise LabError(f"the server ended with {self.process.returncode}: {self.log[-2000:]}")
+        if time.monotonic() > deadline:
+            raise LabError(f"the server does not answer: {self.log[-2000:]}")
 
     def show(self, *argv: str) -> str:
         """What ``mediaproxy ARGV`` prints."""

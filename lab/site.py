@@ -13,14 +13,16 @@ from shutil import which
 from types import TracebackType
 from typing import Any, Protocol
 
-from lab import tones
+from lab import hosts, tones
 from lab.baresip import Baresip
 from lab.capture import Capture, Wire, inspect, read
 from lab.homes import SERVER, STUN, Internet, NatKind
+from lab.hosts import Host
 from lab.netns import LabError, environment
 from lab.phone import Account, Phone, Seat
 from lab.pjsip import Pjsip
 from lab.server import Server, Settings, merge
+from lab.split_phone import SplitPhone
 from lab.stun import StunServer
 from lab.usernat import UserNats
 
@@ -74,8 +76,11 @@ class Site:
         *,
         same_lan: bool = False,
         udp_timeout: tuple[int, int] = (30, 120),
+        host: Host = Host.EDGE,
     ) -> None:
         self.folder = folder
+        self.host = host
+        "What ``start_server`` starts."
         self.internet = Internet(kinds, same_lan=same_lan, udp_timeout=udp_timeout)
         self.server: Server | None = None
         self._phones: list[Phone] = []
@@ -90,7 +95,7 @@ class Site:
         listeners: list[Settings] = [{"transport": name, "bind": f"{SERVER}:5060"} for name in ("udp", "tcp")]
         relay = {"addresses": [{"bind": SERVER}], "port_min": 20000, "port_max": 20398}
         settings = merge(server_settings(folder, listeners, relay), changes)
-        self.server = Server(self.internet.public, folder, settings, (SERVER, 5060))
+        self.server = hosts.start(self.host, self.internet.public, folder, settings, (SERVER, 5060))
         return self.server
 
     def account(self, home: str, **changes: Any) -> Account:
@@ -112,6 +117,15 @@ class Site:
         runner = self.internet.homes[home].phone.argv
         folder = self._folder(account)
         phone = Pjsip(lambda argv: runner(*argv), self._seat(home), account, tone or USERS[home][1], folder)
+        self._phones.append(phone)
+        return phone
+
+    def split_phone(self, home: str, agent: str, *, split_sip: bool, tone: int = 0, **changes: Any) -> SplitPhone:
+        """The same with an asymmetric phone that calls itself ``agent``."""
+        account = self.account(home, **changes)
+        where = self.internet.homes[home].phone, self._seat(home)
+        tone = tone or USERS[home][1]
+        phone = SplitPhone(*where, account, tone, self._folder(account), agent=agent, split_sip=split_sip)
         self._phones.append(phone)
         return phone
 

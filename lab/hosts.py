@@ -1,0 +1,81 @@
+"""The SIP server in front of the relay: the built-in edge, or Kamailio with our module. The same tests run with both."""
+
+import socket
+import time
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+
+from lab.kamailio import Kamailio
+from lab.netns import Namespace
+from lab.server import Server, Settings, merge
+
+_MODULE_SETTINGS = (
+    "natping_interval",
+    "sip_asymmetrics",
+    "rtp_asymmetrics",
+    "sipping_from",
+    "sipping_method",
+    "sipping_max_lost",
+)
+"What both hosts have, by the same names: told to the edge in its table, to Kamailio as settings of its script."
+
+
+class Host(StrEnum):
+    """What runs the routing script."""
+
+    EDGE = "edge"
+    KAMAILIO = "kamailio"
+
+
+class BesideKamailio(Server):
+    """``mediaproxy run`` without its edge, and Kamailio with the example's script in front of it."""
+
+    def __init__(self, namespace: Namespace, folder: Path, settings: Settings, sip: tuple[str, int]) -> None:
+        """``settings`` are those of the server with its edge; what the edge's table says of the module's parameters is
+        told to Kamailio instead."""
+        self._kamailio: Kamailio | None = None
+        edge = dict(settings["edge"])
+        told = {name: edge.pop(name) for name in _MODULE_SETTINGS if name in edge}
+        self._questions = folder / "proxydispatcher.sock"
+        mine = {"edge": {"enabled": False}, "dispatcher": {"mediaproxy_socket": str(self._questions)}}
+        super().__init__(namespace, folder, merge({**settings, "edge": {}}, mine), sip)
+        host, port = sip
+        listen = [f"{transport}:{host}:{port}" for transport in ("udp", "tcp")]
+        told["mediaproxy_socket"] = str(self._questions)
+        try:
+            self._kamailio = Kamailio(folder / "kamailio", listen, settings=told, namespace=namespace)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_answer(self, seconds: float = 15.0) -> None:
+        """Wait until questions are taken."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._check_alive(deadline)
+            with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
+                sock.connect(str(self._questions))
+                return
+            time.sleep(0.02)
+
+    @property
+    def log(self) -> str:
+        """What both printed so far."""
+        return super().log + (self._kamailio.log if self._kamailio is not None else "")
+
+    @property
+    def alive(self) -> bool:
+        """Whether both still run."""
+        return super().alive and self._kamailio is not None and self._kamailio.alive
+
+    def stop(self) -> int:
+        """End both with SIGTERM; the exit status of the server."""
+        if self._kamailio is not None:
+            self._kamailio.stop()
+        return super().stop()
+
+
+def start(host: Host, namespace: Namespace, folder: Path, settings: Settings, sip: tuple[str, int]) -> Server:
+    """Start the server with this host. LabError if it does not come up."""
+    return (BesideKamailio if host is Host.KAMAILIO else Server)(namespace, folder, settings, sip)
