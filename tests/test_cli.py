@@ -63,7 +63,7 @@ def message(tmp_path: Path) -> Path:
 def test_version_and_help(tmp_path: Path) -> None:
     assert cli("--version", home=tmp_path).stdout == f"mediaproxy {__version__}\n"
     shown = cli("--help", home=tmp_path).stdout
-    for command in ("run", "calls", "end", "registrations", "records", "explain", "config"):
+    for command in ("run", "relay", "calls", "end", "registrations", "relays", "records", "explain", "config"):
         assert f" {command} " in shown
 
 

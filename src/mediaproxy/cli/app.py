@@ -26,7 +26,7 @@ from mediaproxy.config import LogFormat, default_text
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.interfaces import listeners_of
 from mediaproxy.records import RecordReader
-from mediaproxy.server.answers import Calls, Ended, Registrations, Status
+from mediaproxy.server.answers import Calls, Ended, Registrations, Relays, Status
 from mediaproxy.server.places import Places
 
 app = typer.Typer(
@@ -121,6 +121,21 @@ def run(
     raise typer.Exit(status)
 
 
+@app.command()
+def relay(
+    config: ConfigOption = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="How log lines look.")] = None,
+) -> None:
+    """Run a media relay alone, for the servers whose configuration names it, until SIGTERM or Ctrl-C."""
+    from mediaproxy.server.process import StartError, serve_relay
+
+    try:
+        status = serve_relay(config_of(config), log_format=log_format)
+    except StartError as error:
+        fail(str(error))
+    raise typer.Exit(status)
+
+
 @app.command("calls")
 def calls_(
     as_json: JsonOption = False,
@@ -183,6 +198,16 @@ def registrations(as_json: JsonOption = False, socket: SocketOption = None, conf
         _print(show.registrations(answer.registrations, answer.now))
 
 
+@app.command()
+def relays(as_json: JsonOption = False, socket: SocketOption = None, config: ConfigOption = None) -> None:
+    """Show the relays that calls may go to, and which of them do not answer."""
+    answer = _ask(Command(command="relays"), Relays, socket, config)
+    if as_json:
+        print_json(answer.relays)
+    else:
+        _print(show.relays(answer.relays))
+
+
 @app.command("records")
 def records_(
     as_json: JsonOption = False,
@@ -225,7 +250,7 @@ def config_(
         typer.echo(default_text(), nl=False)
         return
     settings = config_of(check).edge
-    dangers = refusals(settings, listeners_of(settings))
+    dangers = refusals(settings, listeners_of(settings)) if settings.enabled else ()
     if dangers:
         fail("\n".join(f"{check}: {danger}" for danger in dangers))
     typer.echo(f"{check}: good")

@@ -1,4 +1,4 @@
-"""What ``mediaproxy calls``, ``registrations`` and ``records`` print: a block of lines per call or user.
+"""What ``mediaproxy calls``, ``registrations``, ``relays`` and ``records`` print: lines per call, user or relay.
 
 Reports come in, styled lines go out, made for 80 to 120 columns; nothing is cut, so that a line that goes into a file
 or to grep is whole. What an operator looks for when a call has no audio stands out: a side of which nothing came,
@@ -14,6 +14,7 @@ from mediaproxy.cli.words import count, duration, moment, several, shown
 from mediaproxy.control import KnownBy
 from mediaproxy.edge.binding import Binding
 from mediaproxy.events import CallReport, CallState, PartyReport, SideReport, StreamReport
+from mediaproxy.server.answers import RelayShown
 
 _STATES = {
     CallState.RINGING: "yellow",
@@ -174,6 +175,23 @@ def _contact(binding: Binding, now: float) -> list[Text]:
     if not binding.reachable:
         lines.append(Text("    ! unreachable: its connection is gone; it must register anew", "bold red"))
     return lines
+
+
+def relays(found: Sequence[RelayShown]) -> list[Text]:
+    """The page of all relays that calls may go to, and how many there are."""
+    rows: list[Row] = [("relay", "", "weight", "tier", "domains", "address")]
+    for one in found:
+        domains = ", ".join(map(shown, one.domains)) or ("named by DNS" if one.named_by_dns else "all others")
+        state = "up" if one.up else "down"
+        rows.append((shown(one.name), state, f"{one.weight:g}", str(one.tier), domains, shown(one.address)))
+    lines = aligned(rows, right=(2, 3))
+    lines[0].stylize("dim")
+    for line, one in zip(lines[1:], found, strict=True):
+        if not one.up:
+            line.stylize("bold red")
+    lines += [Text(f"  ! {shown(one.name)}: {shown(one.why)}", "bold red") for one in found if not one.up]
+    down = sum(1 for one in found if not one.up)
+    return [*lines, Text(), Text(several(len(found), "relay") + (f", {down} down" if down else ""), "bold")]
 
 
 def aligned(rows: Sequence[Row], right: Iterable[int] = ()) -> list[Text]:

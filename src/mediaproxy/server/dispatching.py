@@ -103,7 +103,7 @@ def module_server(config: Config, places: Places, link: Link) -> LineServer:
     """What answers the module of a SIP server."""
     settings = config.dispatcher
     rights = FileRights(mode=int(settings.mode, 8), owner=settings.owner, group=settings.group)
-    address = Address(kind=Kind.UNIX, path=str(places.mediaproxy_socket))
+    address = Address(kind=Kind.UNIX, path=str(places.mediaproxy_socket.absolute()))
     return LineServer(address, link, rights=rights, most=settings.max_connections)
 
 

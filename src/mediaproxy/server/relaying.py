@@ -56,7 +56,7 @@ class RelayServer(Station):
 def listener_of(config: Config, places: Places, link: Link) -> LineServer:
     """What answers dispatchers. StartError if its certificates cannot be used."""
     settings = config.relay.listen
-    default = Address(kind=Kind.UNIX, path=str(places.relay_socket))
+    default = Address(kind=Kind.UNIX, path=str(places.relay_socket.absolute()))
     address = Address.parse(settings.address) if settings.address else default
     tls: Context | None = None
     if address.kind is Kind.TLS:
