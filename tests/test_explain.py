@@ -144,7 +144,12 @@ def test_kept_ice_and_facts_are_shown() -> None:
     ("asked", "warning"),
     [
         pytest.param(
-            message("INVITE", "Content-Length: 9", body=SDP), "bytes behind the body", id="longer-than-declared"
+            message("INVITE", "Content-Length: 9", body=SDP), "the body plainly goes on", id="longer-than-declared"
+        ),
+        pytest.param(
+            message("INVITE", f"Content-Length: {len(SDP)}", body=f"{SDP}BYE sip:b@c SIP/2.0\r\n"),
+            "bytes behind the body",
+            id="another-message-behind",
         ),
         pytest.param(message("INVITE", "Content-Length: 9999", body=SDP), "the message was cut off", id="cut-off"),
         pytest.param(message("INVITE", "Content-Length: x", body=SDP), "Content-Length is unreadable", id="bad-length"),

@@ -62,6 +62,8 @@ def _length_warnings(message: Message) -> Iterator[str]:
         yield "Content-Length is unreadable, or given twice with different values"
     elif declared is not None and declared > len(message.body):
         yield f"Content-Length says {declared} bytes, but only {len(message.body)} are there: the message was cut off"
+    elif declared is not None and len(message.body) > declared:
+        yield f"Content-Length says {declared} bytes, but the body plainly goes on: all {len(message.body)} count"
     elif declared is not None and there > declared:
         yield f"{there - declared} bytes behind the body are not part of it (Content-Length {declared})"
 
