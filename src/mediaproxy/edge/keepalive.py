@@ -1,22 +1,41 @@
-"""Keep-alives: when each NATed contact is to be pinged (``natping_interval``).
+"""Keep-alives: when each contact is to be pinged (``natping_interval``), how, and who has been silent for too long.
 
-Bindings come and go; what is due comes out. Each contact has its own moment in the interval, so that ten thousand
-phones are pinged evenly and not in one burst. Nothing here sends, and nothing here knows the time but by argument.
+Bindings come and go, and signs of life; what is due comes out: pings to send, and contacts to remove. Each contact has
+its own moment in the interval, so that ten thousand phones are pinged evenly and not in one burst. Nothing here sends,
+removes a registration, or knows the time but by argument.
 """
 
+import hashlib
 import heapq
-import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.hop import Hop, Inbound
-from mediaproxy.edge.settings import Transport
+from mediaproxy.edge.settings import Listener, Transport
+from mediaproxy.edge.sipping import SipPings
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.nat import TCP_PING, UDP_PING
 
-_Flow = tuple[str, Endpoint, Endpoint, str]
-"Transport, received, local, connection: several contacts of one phone need one ping."
+_Key = tuple[str, str, str]
+"``Binding.key``."
+_Source = tuple[str, Endpoint]
+"Transport and source: the first two of a flow."
+
+
+class _Flow(NamedTuple):
+    """What is pinged at once. Four zero bytes to one phone are enough for all its contacts; of those that are to be
+    pinged by SIP each is asked itself."""
+
+    transport: str
+    source: Endpoint
+    "Where its REGISTER came from."
+    to: Endpoint
+    local: Endpoint
+    connection: str
+    contact: str = ""
+    "Of SIP requests."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +46,81 @@ class Ping:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be done now."""
+
+    pings: list[Ping]
+    silent: list[Binding]
+    "To be removed: they wanted so, and have been silent."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinged:
+    """How a contact has been pinged, for people."""
+
+    method: str = ""
+    "Of the SIP requests; empty: four zero bytes or empty lines, which no phone answers."
+    answered: float | None = None
+    "When it last answered one, seconds since the epoch; None: never since the server started."
+    lost: int = 0
+    "Requests in a row without any sign of life; the last one may still be on its way."
+
+
+@dataclass(slots=True)
+class _Target:
+    """Who is pinged together."""
+
+    behind_path: bool = False
+    "There is a proxy between: what comes from the source need not be of the phone."
+    members: dict[_Key, Binding] = field(default_factory=dict)
+    pinged: float | None = None
+    sign: float = float("-inf")
+    "The last sign of life that is known to be its own."
+    answered: float | None = None
+    lost: int = 0
+    "Before the last ping."
+
+
+@dataclass(slots=True)
+class _Place:
+    """What is known of a source."""
+
+    natted: int = 0
+    "Bindings behind NAT that came from there."
+    targets: int = 0
+    heard: float = float("-inf")
+    "When the last SIP message came from there."
+
+
 class KeepAlive:
     """The pings of all contacts."""
 
-    def __init__(self, interval: float) -> None:
-        """``interval``: seconds between two pings to one contact; 0: none."""
+    def __init__(
+        self,
+        interval: float,
+        sip: SipPings | None = None,
+        listener_of: Callable[[Hop], Listener | None] = lambda hop: None,
+        max_lost: int = 3,
+    ) -> None:
+        """``interval``: seconds between two pings to one contact; 0: none. ``sip`` writes SIP requests; None: there are
+        none. ``listener_of`` finds the socket that a hop is sent from. ``max_lost``: so many requests in a row without
+        a sign of life make a contact silent."""
         self._interval = interval
-        self._flows: dict[_Flow, dict[tuple[str, str, str], float]] = {}
-        self._of: dict[tuple[str, str, str], _Flow] = {}
-        self._sources: dict[tuple[str, Endpoint], int] = {}
+        self._sip = sip
+        self._listener_of = listener_of
+        self._max_lost = max_lost
+        self._targets: dict[_Flow, _Target] = {}
+        self._of: dict[_Key, _Flow] = {}
+        self._named: dict[str, _Flow] = {}
+        "The flows of SIP requests by the name that is in these."
+        self._places: dict[_Source, _Place] = {}
         self._heap: list[tuple[float, int, _Flow]] = []
         self._scheduled: set[_Flow] = set()
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._flows)
+        return len(self._targets)
 
     @property
     def deadline(self) -> float | None:
@@ -50,21 +129,23 @@ class KeepAlive:
 
     def natted(self, inbound: Inbound) -> bool:
         """Whether a contact behind NAT is at this source."""
-        return (inbound.transport.value, inbound.source) in self._sources
+        place = self._places.get((inbound.transport.value, inbound.source))
+        return place is not None and place.natted > 0
+
+    # -- contacts
 
     def saved(self, bindings: Iterable[Binding], now: float) -> None:
-        """These bindings exist, as they are now."""
+        """These bindings exist, as they are now; their phones have just said so."""
         for binding in bindings:
-            self.removed((binding,))
-            if not binding.nat or not binding.reachable:
+            before = self._of.get(binding.key)
+            flow = self._flow(binding)
+            if before is not None and before != flow:
+                self.removed((binding,))
+            if not (binding.nat or flow.contact) or not binding.reachable:
+                self.removed((binding,))
                 continue
-            flow = (binding.transport, binding.received, binding.local, binding.connection)
-            self._of[binding.key] = flow
-            if flow not in self._flows:
-                self._flows[flow] = {}
-                source = flow[:2]
-                self._sources[source] = self._sources.get(source, 0) + 1
-            self._flows[flow][binding.key] = binding.expires
+            self._add(flow, binding)
+            self._targets[flow].sign = now
             if self._interval > 0 and flow not in self._scheduled:
                 self._scheduled.add(flow)
                 self._push(flow, now + self._phase(flow, now))
@@ -76,41 +157,116 @@ class KeepAlive:
             if flow is not None:
                 self._drop(flow, binding.key)
 
-    def _drop(self, flow: _Flow, key: tuple[str, str, str]) -> None:
-        members = self._flows[flow]
-        members.pop(key, None)
-        if not members:
-            del self._flows[flow]
-            source = flow[:2]
-            self._sources[source] -= 1
-            if not self._sources[source]:
-                del self._sources[source]
+    def _flow(self, binding: Binding) -> _Flow:
+        source, local, connection = binding.received, binding.local, binding.connection
+        if self._sip is None or not binding.sip_ping:
+            return _Flow(binding.transport, source, source, local, connection)
+        to = source if binding.path else binding.place
+        return _Flow(binding.transport, source, to, local, connection, binding.contact)
+
+    def _add(self, flow: _Flow, binding: Binding) -> None:
+        self._of[binding.key] = flow
+        target = self._targets.get(flow)
+        place = self._places.setdefault(flow[:2], _Place())
+        if target is None:
+            target = self._targets[flow] = _Target(behind_path=bool(binding.path))
+            place.targets += 1
+            if flow.contact:
+                self._named[self._name(flow)] = flow
+        before = target.members.get(binding.key)
+        place.natted += binding.nat - (before is not None and before.nat)
+        target.members[binding.key] = binding
+
+    def _drop(self, flow: _Flow, key: _Key) -> None:
+        target, place = self._targets[flow], self._places[flow[:2]]
+        place.natted -= target.members.pop(key).nat
+        if target.members:
+            return
+        del self._targets[flow]
+        if flow.contact:
+            del self._named[self._name(flow)]
+        place.targets -= 1
+        if not place.targets:
+            del self._places[flow[:2]]
+
+    def _name(self, flow: _Flow) -> str:
+        assert self._sip is not None
+        return self._sip.name(*flow)
+
+    # -- signs of life
+
+    def heard(self, inbound: Inbound, now: float) -> None:
+        """A SIP message came from there: whoever is there lives."""
+        place = self._places.get((inbound.transport.value, inbound.source))
+        if place is not None:
+            place.heard = now
+
+    def answered(self, name: str, now: float) -> None:
+        """A ping of this name (``SipPings.answered``) was answered, whatever the answer says."""
+        flow = self._named.get(name)
+        if flow is not None:
+            target = self._targets[flow]
+            target.answered = target.sign = now
+
+    def _lost(self, flow: _Flow) -> int:
+        """Pings in a row without a sign of life, the last one included."""
+        target = self._targets[flow]
+        if target.pinged is None:
+            return 0
+        heard = float("-inf") if target.behind_path else self._places[flow[:2]].heard
+        return 0 if max(target.sign, heard) >= target.pinged else target.lost + 1
+
+    def pinged(self, binding: Binding) -> Pinged | None:
+        """How a contact is pinged; None: it is not."""
+        flow = self._of.get(binding.key)
+        if flow is None or not self._interval:
+            return None
+        if not flow.contact or self._sip is None:
+            return Pinged()
+        return Pinged(method=self._sip.method, answered=self._targets[flow].answered, lost=self._lost(flow))
+
+    # -- time
 
     def _phase(self, flow: _Flow, now: float) -> float:
         """Seconds from now to the flow's moment: the same part of every interval, spread by a hash of who it is."""
-        mark = zlib.crc32(f"{flow[0]} {flow[1]} {flow[2]}".encode()) / 2**32
+        who = f"{flow.transport} {flow.to} {flow.local} {flow.contact}".encode("latin-1", "replace")
+        mark = int.from_bytes(hashlib.blake2b(who, digest_size=4).digest()) / 2**32
         return (mark * self._interval - now) % self._interval
 
     def _push(self, flow: _Flow, at: float) -> None:
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, flow))
 
-    def due(self, now: float) -> list[Ping]:
-        """The pings whose time has come; expired bindings get none."""
-        pings: list[Ping] = []
+    def due(self, now: float) -> Due:
+        """The pings whose time has come, and the contacts whose patience has ended; expired bindings get none."""
+        due = Due([], [])
         while self._heap and self._heap[0][0] <= now:
             at, _, flow = heapq.heappop(self._heap)
-            for key, expires in list(self._flows.get(flow, {}).items()):
-                if expires <= now:
-                    self._of.pop(key, None)
-                    self._drop(flow, key)
-            if flow not in self._flows:
+            target = self._targets.get(flow)
+            gone = [binding for binding in target.members.values() if binding.expires <= now] if target else []
+            self.removed(gone)
+            if target is None or not target.members:
                 self._scheduled.discard(flow)
                 continue
-            transport = Transport(flow[0])
-            hop = Hop(transport, flow[1], flow[2], flow[3], connect=False)
-            pings.append(Ping(hop, TCP_PING if transport.reliable else UDP_PING))
+            self._ping(flow, target, due, now)
             # A server that was stopped for a while does not make up for what it missed.
             after = at + self._interval
             self._push(flow, after if after > now else now + self._phase(flow, now))
-        return pings
+        return due
+
+    def _ping(self, flow: _Flow, target: _Target, due: Due, now: float) -> None:
+        transport = Transport(flow.transport)
+        hop = Hop(transport, flow.to, flow.local, flow.connection, connect=False)
+        listener = self._listener_of(hop) if flow.contact else None
+        if self._sip is None or listener is None:
+            due.pings.append(Ping(hop, TCP_PING if transport.reliable else UDP_PING))
+            return
+        target.lost = self._lost(flow)
+        if target.lost >= self._max_lost:
+            silent = [binding for binding in target.members.values() if binding.remove_lost]
+            due.silent.extend(silent)
+            if len(silent) == len(target.members):
+                return
+        target.pinged = now
+        path = next(iter(target.members.values())).path
+        due.pings.append(Ping(hop, self._sip.write(self._name(flow), flow.contact, path, listener, now)))

@@ -5,17 +5,19 @@ expire or stay silent. The rules stand in ``registrar`` and ``keepalive``; this 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mediaproxy.edge import registrar
 from mediaproxy.edge.binding import Binding
-from mediaproxy.edge.hop import Inbound
-from mediaproxy.edge.keepalive import KeepAlive, Ping
+from mediaproxy.edge.hop import Hop, Inbound, Network
+from mediaproxy.edge.keepalive import KeepAlive, Ping, Pinged
 from mediaproxy.edge.location import Location, LocationError
 from mediaproxy.edge.media import arrival_of
-from mediaproxy.edge.settings import EdgeSettings
+from mediaproxy.edge.settings import EdgeSettings, Listener
+from mediaproxy.edge.sipping import SipPings
 from mediaproxy.endpoint import Endpoint
+from mediaproxy.sip.message import Message, Response
 from mediaproxy.watch import AsymmetricClients
 
 log = logging.getLogger("mediaproxy.edge")
@@ -24,12 +26,24 @@ log = logging.getLogger("mediaproxy.edge")
 class Registry:
     """The registrations of one edge. The proxy knows it as its ``Directory``."""
 
-    def __init__(self, settings: EdgeSettings, location: Location, complain: Callable[[Endpoint, str], None]) -> None:
-        """``location`` is not closed here. ``complain`` logs why a peer was refused."""
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        location: Location,
+        network: Network,
+        secret: bytes,
+        complain: Callable[[Endpoint, str], None],
+    ) -> None:
+        """``location`` is not closed here. ``network`` has its listeners when ``start`` is called. ``secret``: as for
+        the proxy. ``complain`` logs why a peer was refused."""
         self._settings = settings
         self.location = location
+        self._network = network
         self._complain = complain
-        self._keepalive = KeepAlive(settings.natping_interval)
+        self._sip_pings = SipPings(settings, secret)
+        self._keepalive = KeepAlive(
+            settings.natping_interval, self._sip_pings, self._listener, settings.sipping_max_lost
+        )
         self.clients = _clients_of(settings)
         self._registered = len(location)
         "Contacts at the last look for expired ones, and those that came since."
@@ -88,8 +102,41 @@ class Registry:
         return self._keepalive.deadline
 
     def due(self, now: float) -> list[Ping]:
-        """The pings to send now."""
-        return self._keepalive.due(now)
+        """The pings to send now. Contacts that have been silent for too long are removed."""
+        due = self._keepalive.due(now)
+        if due.silent:
+            self._remove(due.silent)
+        return due.pings
+
+    def _listener(self, hop: Hop) -> Listener | None:
+        listeners = self._network.listeners
+        own = next((one for one in listeners if one.transport is hop.transport and one.bind == hop.local), None)
+        return own or self._network.facing(hop.transport, hop.remote)
+
+    def _remove(self, silent: Sequence[Binding]) -> None:
+        try:
+            self.location.remove(*silent)
+        except LocationError as error:
+            log.error("%s", error)
+            return
+        self._registered -= len(silent)
+        self._keepalive.removed(silent)
+        for binding in silent:
+            lost = self._settings.sipping_max_lost
+            why = f"silent to {lost} SIP {'ping' if lost == 1 else 'pings in a row'}"
+            log.info("%s is no longer registered at %s: %s", binding.aor, binding.received, why)
+
+    def heard(self, message: Message, inbound: Inbound, now: float) -> bool:
+        """A SIP message came, even a bad one: whoever sent it lives. True: it only answers a ping, and is done with."""
+        self._keepalive.heard(inbound, now)
+        name = self._sip_pings.answered(message) if isinstance(message, Response) else ""
+        if name:
+            self._keepalive.answered(name, now)
+        return bool(name)
+
+    def pinged(self, binding: Binding) -> Pinged | None:
+        """How a contact is pinged; None: it is not."""
+        return self._keepalive.pinged(binding)
 
     def disconnected(self, connection: str, now: float) -> tuple[Binding, ...]:
         """A TCP or TLS connection is gone; returns who cannot be reached any more."""

@@ -22,6 +22,7 @@ from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Send
 from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.interfaces import listeners_of
+from mediaproxy.edge.keepalive import Pinged
 from mediaproxy.edge.location import Location
 from mediaproxy.edge.media import arrival_of
 from mediaproxy.edge.proxy import Proxy
@@ -91,11 +92,11 @@ class Edge:
         self._secret = secret or secrets.token_bytes(32)
         self._resolver = resolver
         self._rng = rng or random.SystemRandom()
-        self._registry = Registry(settings, location, self._complain)
         self._lists = 0.0
         "When the lists of asymmetric clients are looked at next."
         self._complaints = Complaints(settings.refusals_logged)
         self._sockets = Sockets(settings, self._received, self._disconnected, self._complain)
+        self._registry = Registry(settings, location, self._sockets, self._secret, self._complain)
         self._proxy: Proxy | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -150,6 +151,10 @@ class Edge:
     def registrations(self) -> tuple[Binding, ...]:
         """All bindings that have not expired."""
         return self.location.all(clock.now())
+
+    def pinged(self, binding: Binding) -> Pinged | None:
+        """How a registered contact is pinged; None: it is not."""
+        return self._registry.pinged(binding)
 
     def change(self, settings: EdgeSettings) -> None:
         """Other settings count from now on: lists of asymmetric clients, routes, expiry and contacts of registrations,
@@ -208,6 +213,8 @@ class Edge:
             message = parse(data)
         except SipError as error:
             self._complain(inbound.source, f"no SIP: {error}")
+            return
+        if self._registry.heard(message, inbound, clock.now()):
             return
         try:
             check(message)
