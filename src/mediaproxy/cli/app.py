@@ -22,7 +22,7 @@ from mediaproxy.cli import show
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
 from mediaproxy.cli.explain import explain_command
 from mediaproxy.cli.words import shown
-from mediaproxy.config import LogFormat, default_text
+from mediaproxy.config import LogFormat, clients_of, default_text
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.interfaces import listeners_of
 from mediaproxy.records import RecordReader
@@ -250,9 +250,12 @@ def config_(
         typer.echo(default_text(), nl=False)
         return
     settings = config_of(check).edge
-    dangers = refusals(settings, listeners_of(settings)) if settings.enabled else ()
-    if dangers:
-        fail("\n".join(f"{check}: {danger}" for danger in dangers))
+    wrong: list[str] = []
+    if settings.enabled:
+        wrong += [f"{check}: {danger}" for danger in refusals(settings, listeners_of(settings))]
+        clients_of(settings, wrong.append)
+    if wrong:
+        fail("\n".join(wrong))
     typer.echo(f"{check}: good")
 
 

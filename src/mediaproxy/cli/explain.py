@@ -11,6 +11,7 @@ import typer
 
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
 from mediaproxy.cli.words import shown
+from mediaproxy.config import clients_of
 from mediaproxy.edge.media import policy_of
 from mediaproxy.edge.settings import Transport
 from mediaproxy.endpoint import Endpoint
@@ -79,7 +80,9 @@ def explain_command(  # noqa: PLR0913 - the options of a command
 
 def _policy(config: Path | None, ice: IcePolicy | None) -> Policy:
     edge = config_of(config).edge
-    policy = policy_of(edge, None if config is None else frozenset(edge.domains))
+    clients = clients_of(edge, lambda text: typer.echo(f"mediaproxy: {text}", err=True))
+    hosts = None if config is None else frozenset(edge.domains)
+    policy = policy_of(edge, hosts, clients.sip, clients.rtp)
     return policy if ice is None else policy.with_ice(ice)
 
 
