@@ -1,6 +1,7 @@
 """Our nat_uac_test, add_contact_alias and handle_ruri_alias beside those of Kamailio's own nathelper, on loopback: one
 message after the other is sent to a real Kamailio, which answers with what its functions said."""
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from mediaproxy.sip.message import Request, parse
 from mediaproxy.traversal import Policy
 from tests.e2e.conftest import need
 
-SERVER = "127.91.0.1"
-PHONE = "127.91.0.7"
-PORT = 5070
+_RUN = os.getpid()
+"Several runs at once do not meet."
+SERVER = f"127.91.{_RUN % 250}.1"
+PHONE = f"127.91.{_RUN % 250}.7"
+PORT = 20000 + _RUN % 10000
 FLAGS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 CONFIG = """#!KAMAILIO
@@ -198,8 +201,8 @@ ROWS: dict[str, tuple[str, str | None, str, str]] = {
     "sdp-without-address": (HERE, CONTACT, sdp("", ""), HERE),
     "sdp-lf": (HERE, CONTACT, sdp("IP4 10.0.0.1", "").replace("\r\n", "\n"), HERE),
     "no-sdp": (HERE, CONTACT, "hello", HERE),
-    "ipv6-nothing-differs": ("[::1]:5070", "<sip:a@[::1]:5070>", sdp("IP6 ::1", ""), "[::1]:5070"),
-    "ipv6-other": ("[::2]:5070", "<sip:a@[::1]:5071>", sdp("IP4 127.0.0.1", ""), "[::1]:5070"),
+    "ipv6-nothing-differs": (f"[::1]:{PORT}", f"<sip:a@[::1]:{PORT}>", sdp("IP6 ::1", ""), f"[::1]:{PORT}"),
+    "ipv6-other": (f"[::2]:{PORT}", f"<sip:a@[::1]:{PORT + 1}>", sdp("IP4 127.0.0.1", ""), f"[::1]:{PORT}"),
 }
 
 
@@ -225,9 +228,9 @@ def test_of_several_contacts_the_first_counts(nathelper: Nathelper) -> None:
 
 def test_ipv6_addresses_are_compared_by_value(nathelper: Nathelper) -> None:
     """Kamailio 5.6 compares their spelling."""
-    message = request("INVITE", "[0:0:0:0:0:0:0:1]:5070", "<sip:a@[::1]:5070>")
-    assert nat_uac_flags(message, arrival("[::1]:5070")) == 0
-    assert int(nathelper.ask(message, "[::1]:5070", "X-Fired")) in (0, 2)
+    message = request("INVITE", f"[0:0:0:0:0:0:0:1]:{PORT}", f"<sip:a@[::1]:{PORT}>")
+    assert nat_uac_flags(message, arrival(f"[::1]:{PORT}")) == 0
+    assert int(nathelper.ask(message, f"[::1]:{PORT}", "X-Fired")) in (0, 2)
 
 
 ALIASED = (
@@ -246,7 +249,7 @@ ALIASED = (
 )
 
 
-@pytest.mark.parametrize("contact", ALIASED)
+@pytest.mark.parametrize("contact", ALIASED, ids=range(len(ALIASED)))
 def test_add_contact_alias(nathelper: Nathelper, contact: str | None) -> None:
     message = request("MESSAGE", HERE, contact)
     run = Run(message, arrival(HERE), Policy(), RouteType.REQUEST)
