@@ -9,6 +9,7 @@ from mediaproxy.accounting import Record, Silence
 from mediaproxy.cli.show import aligned, calls, records, registrations
 from mediaproxy.control import KnownBy
 from mediaproxy.edge.binding import Binding
+from mediaproxy.edge.keepalive import Pinged
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallReport, CallState, EndReason, PartyReport, Refused, Side, SideReport, StreamReport
 
@@ -158,10 +159,10 @@ def test_registrations() -> None:
         q=0.5,
         path=("<sip:p1;lr>", "<sip:p2;lr>"),
     )
-    shown = [line.plain for line in registrations([bob, BINDING], NOW)]
+    shown = [line.plain for line in registrations([(bob, None), (BINDING, Pinged())], NOW)]
     assert shown == [
         "sip:alice@sip.test",
-        "  sip:alice@203.0.113.7:40000  udp, behind NAT, expires in 58:02  baresip",
+        "  sip:alice@203.0.113.7:40000  udp, behind NAT, pinged by four bytes, expires in 58:02  baresip",
         "    it says <sip:alice@192.168.1.10:5060>; its REGISTER came from 203.0.113.7:40000",
         "sip:bob@sip.test",
         "  sip:alice@203.0.113.7:40000  tcp, expires in 58:02, q=0.5  baresip",
@@ -171,6 +172,21 @@ def test_registrations() -> None:
         "2 users, 2 contacts",
     ]
     assert [line.plain for line in registrations([], NOW)] == ["nobody is registered"]
+
+
+@pytest.mark.parametrize(
+    ("ping", "text"),
+    [
+        (Pinged(method="OPTIONS"), "pinged by OPTIONS, no answer yet"),
+        (Pinged(method="OPTIONS", answered=NOW - 12), "pinged by OPTIONS, answered 12 s ago"),
+        (Pinged(method="OPTIONS", answered=NOW - 70, lost=1), "pinged by OPTIONS, answered 1:10 ago"),
+        (Pinged(method="NOTIFY", answered=NOW - 200, lost=3), "silent to 3 NOTIFY"),
+    ],
+)
+def test_how_a_contact_is_pinged(ping: Pinged, text: str) -> None:
+    assert f"udp, behind NAT, {text}, expires" in registrations([(BINDING, ping)], NOW)[1].plain
+    over_tcp = replace(BINDING, transport="tcp", connection="c")
+    assert ", pinged by empty lines, " in registrations([(over_tcp, Pinged())], NOW)[1].plain
 
 
 def test_aligned_columns_are_never_cut() -> None:

@@ -21,7 +21,7 @@ from mediaproxy.admin import SOCKET, AdminError, Command, ask
 from mediaproxy.cli import show
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
 from mediaproxy.cli.explain import explain_command
-from mediaproxy.cli.words import shown
+from mediaproxy.cli.words import plain, shown
 from mediaproxy.config import LogFormat, clients_of, default_text
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.interfaces import listeners_of
@@ -193,9 +193,9 @@ def registrations(as_json: JsonOption = False, socket: SocketOption = None, conf
     """Show who is registered, and how each phone can be reached."""
     answer = _ask(Command(command="registrations"), Registrations, socket, config)
     if as_json:
-        print_json(answer.registrations)
+        print_json([plain(binding) | {"ping": ping} for binding, ping in answer.pinged])
     else:
-        _print(show.registrations(answer.registrations, answer.now))
+        _print(show.registrations(answer.pinged, answer.now))
 
 
 @app.command()

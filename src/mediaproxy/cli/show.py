@@ -13,6 +13,7 @@ from mediaproxy.accounting import Record
 from mediaproxy.cli.words import count, duration, moment, several, shown
 from mediaproxy.control import KnownBy
 from mediaproxy.edge.binding import Binding
+from mediaproxy.edge.keepalive import Pinged
 from mediaproxy.events import CallReport, CallState, PartyReport, SideReport, StreamReport
 from mediaproxy.server.answers import RelayShown
 
@@ -143,25 +144,35 @@ def warnings(report: CallReport) -> list[str]:
     return found
 
 
-def registrations(bindings: Iterable[Binding], now: float) -> list[Text]:
-    """The page of all users, each with its contacts, and how many there are."""
-    users: dict[str, list[Binding]] = {}
-    for binding in bindings:
-        users.setdefault(binding.aor, []).append(binding)
+def registrations(bindings: Iterable[tuple[Binding, Pinged | None]], now: float) -> list[Text]:
+    """The page of all users, each with its contacts and how they are pinged, and how many there are."""
+    users: dict[str, list[tuple[Binding, Pinged | None]]] = {}
+    for binding, ping in bindings:
+        users.setdefault(binding.aor, []).append((binding, ping))
     lines: list[Text] = []
     for aor in sorted(users):
         lines.append(Text(shown(aor), "bold"))
-        for binding in users[aor]:
-            lines += _contact(binding, now)
+        for binding, ping in users[aor]:
+            lines += _contact(binding, ping, now)
     contacts = sum(len(contacts) for contacts in users.values())
     total = f"{several(len(users), 'user')}, {several(contacts, 'contact')}" if users else "nobody is registered"
     return [*lines, *([Text()] if lines else []), Text(total, "bold")]
 
 
-def _contact(binding: Binding, now: float) -> list[Text]:
+def _ping(ping: Pinged, binding: Binding, now: float) -> str:
+    if not ping.method:
+        return f"pinged by {'four bytes' if binding.transport == 'udp' else 'empty lines'}"
+    if ping.lost > 1:
+        return f"silent to {ping.lost} {ping.method}"
+    answered = "no answer yet" if ping.answered is None else f"answered {duration(now - ping.answered)} ago"
+    return f"pinged by {ping.method}, {answered}"
+
+
+def _contact(binding: Binding, ping: Pinged | None, now: float) -> list[Text]:
     facts = [
         binding.transport,
         *(["behind NAT"] if binding.nat else []),
+        *([_ping(ping, binding, now)] if ping is not None else []),
         f"expires in {duration(binding.expires - now)}",
     ]
     if binding.q != 1.0:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.settings import Listener, Transport
@@ -55,8 +57,7 @@ class Due:
     "To be removed: they wanted so, and have been silent."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pinged:
+class Pinged(msgspec.Struct, frozen=True, kw_only=True):
     """How a contact has been pinged, for people."""
 
     method: str = ""

@@ -4,6 +4,7 @@ import msgspec
 
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.farewell import Farewell
+from mediaproxy.edge.keepalive import Pinged
 from mediaproxy.events import CallReport
 
 
@@ -51,6 +52,13 @@ class Registrations(msgspec.Struct, frozen=True, kw_only=True):
 
     now: float
     registrations: tuple[Binding, ...]
+    pings: tuple[Pinged | None, ...] = ()
+    "How each of them is pinged; None: it is not."
+
+    @property
+    def pinged(self) -> tuple[tuple[Binding, Pinged | None], ...]:
+        """Both together."""
+        return tuple(zip(self.registrations, self.pings, strict=True))
 
 
 class RelayShown(msgspec.Struct, frozen=True, kw_only=True):

@@ -115,7 +115,9 @@ class Server(Station):
         self._check()
         if self._edge is None:
             return super().registrations(command)
-        return Registrations(registrations=self._edge.registrations(), now=clock.now())
+        bindings = self._edge.registrations()
+        pings = tuple(self._edge.pinged(binding) for binding in bindings)
+        return Registrations(registrations=bindings, pings=pings, now=clock.now())
 
     def relays(self, _: Command) -> Relays:
         """The relays that calls may go to."""
