@@ -92,7 +92,7 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True):
 class _Pinged:
     """One way with its contacts, or one contact that is pinged by SIP requests. Mutable."""
 
-    __slots__ = ("count", "expires", "late", "registration", "removable", "sent", "token", "turn", "unanswered", "way")
+    __slots__ = ("count", "expires", "late", "lost", "registration", "removable", "token", "turn", "unanswered", "way")
 
     def __init__(self, way: Way, token: str) -> None:
         self.way = way
@@ -107,8 +107,9 @@ class _Pinged:
         "Its moment had passed when it was found; the next ping is extra, out of the rhythm."
         self.removable = False
         self.count = 0
-        self.sent = 0.0
         self.unanswered = 0
+        self.lost = 0.0
+        "When the last of those was sent that make it silent."
 
 
 _Key = tuple[Way, str]
@@ -202,7 +203,7 @@ class Pings:
             for pinged in self._tokens.values()
             if pinged.removable
             and pinged.unanswered >= self._settings.sipping_max_lost
-            and now - pinged.sent >= patience
+            and now - pinged.lost >= patience
         ]
 
     def answered(self, token: str) -> None:
@@ -249,8 +250,9 @@ class Pings:
             count=pinged.count,
         )
         pinged.count += 1
-        pinged.sent = now
         pinged.unanswered += 1
+        if pinged.unanswered == self._settings.sipping_max_lost:
+            pinged.lost = now
         return Ping(way=pinged.way, sip=sip)
 
 
