@@ -32,7 +32,7 @@ def test_user_space_and_plane_add_up() -> None:
     tally.noted(slot(50, 52, last=11.0))
     tally.noted(slot(100, 102, last=12.0))
     assert (tally.received, tally.forwarded, tally.octets) == (102, 101, 2 * 172 + 100 * 172)
-    assert (tally.first, tally.last, tally.payload_type, tally.lost) == (10.0, 12.0, 8, 0)
+    assert (tally.first, tally.last, tally.recent[0], tally.lost) == (10.0, 12.0, 8, 0)
 
 
 def test_the_same_counters_twice_count_once_and_older_ones_not_at_all() -> None:

@@ -73,7 +73,7 @@ class SideReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rank: int = 0
     "Rank by which it was learned (calls.md 2): 1, 2, 3; 4 = probation; 0 = not learned."
     codec: str = ""
-    "Codec of the last packet from this party."
+    "Codec that this party sent last; digits, comfort noise and repair of losses beside one do not count."
     packets: int = 0
     "RTP (or udptl) packets received from this party and accepted."
     bytes: int = 0

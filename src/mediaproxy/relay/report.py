@@ -14,6 +14,8 @@ from mediaproxy.relay.leg import Party
 from mediaproxy.relay.stream import End, Port, Stream
 
 _SHOWN = 8
+_BESIDE = frozenset(("", "telephone-event", "tone", "cn", "red", "rtx", "ulpfec", "flexfec", "parityfec"))
+"Payload formats of RFC 4733, 3389, 2198, 4588, 5109, 8627 and 2733."
 
 
 def party_report(party: Party) -> PartyReport:
@@ -93,7 +95,13 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
 
 
 def _codec(stream: Stream, side: Side) -> str:
-    number = stream.end(side).rtp.tally.payload_type
+    """The name of the codec that a party sent last. Digits, comfort noise and repair of losses come beside a codec, so
+    they count only if nothing else has come."""
+    names = [_name(stream, side, number) for number in stream.end(side).rtp.tally.recent]
+    return next((name for name in names if name.lower() not in _BESIDE), names[0] if names else "")
+
+
+def _name(stream: Stream, side: Side, number: int) -> str:
     for sdp in (stream.sdp.get(side.other), stream.sdp.get(side)):
         for payload_type in sdp.payload_types if sdp is not None else ():
             if payload_type.number == number:

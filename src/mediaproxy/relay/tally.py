@@ -25,15 +25,15 @@ class Tally:
         "_updated",
         "first",
         "last",
-        "payload_type",
+        "recent",
     )
 
     def __init__(self) -> None:
         self.first: float | None = None
         self.last: float | None = None
         "When the last accepted packet came, by whichever path."
-        self.payload_type: int | None = None
-        "RTP payload type of the last RTP packet."
+        self.recent: tuple[int, ...] = ()
+        "Payload types of the RTP packets, that of the last one first; at most 4."
         self._received = self._forwarded = self._bytes = 0
         self._plane_received = self._plane_forwarded = self._plane_bytes = 0
         self._updated = 0
@@ -95,7 +95,9 @@ class Tally:
 
     def _sequenced(self, header: RtpHeader) -> None:
         """Compare what came since the last look with how far the sequence numbers went."""
-        self.payload_type = header.payload_type
+        if self.recent[:1] != (header.payload_type,):
+            others = [number for number in self.recent if number != header.payload_type]
+            self.recent = (header.payload_type, *others[:3])
         came, self._updated = self.received - self._updated, self.received
         ahead = (header.sequence - self._sequence) & 0xFFFF
         if header.ssrc != self._ssrc or 0x4000 <= ahead < 0xC000:
