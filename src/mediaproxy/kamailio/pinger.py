@@ -49,6 +49,8 @@ class Pinger:
 
     def is_reply(self) -> bool:
         """Whether the reply in hand answers one of our requests. It is noted then, and must go no further."""
+        if not self._settings.natping_interval:
+            return False
         try:
             get = self._ksr.pv.get
             token = token_of(get("$ci"), ANSWERS.mark)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mediaproxy.kamailio.module import Functions, where
+from mediaproxy.kamailio.pinger import Pinger
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _PASS = 1
@@ -21,10 +22,14 @@ def route(method: _F) -> _F:
     without it."""
     if getattr(method, "_guarded", False):
         return method
+    replies = method.__name__ == "ksr_reply_route"
 
     @functools.wraps(method)
     def guarded(self: "Module", *args: Any) -> int:
         try:
+            if replies and self.pinger.is_reply():
+                self.host.ksr.set_drop()
+                return _PASS
             result = method(self, *args)
         except BaseException as error:  # noqa: BLE001 - a pending exception would make the process drop its next message
             return self._failed(method.__name__, error, args)
@@ -35,7 +40,12 @@ def route(method: _F) -> _F:
 
 
 class Module(Functions):
-    """The base class of a KEMI script's class, and by itself what ``python_exec`` calls."""
+    """The base class of a KEMI script's class, and by itself what ``python_exec`` calls. To be made when the script is
+    loaded: then all processes of Kamailio know the answers to keep-alives, which never come to ``ksr_reply_route``."""
+
+    def __init__(self, ksr: Any = None, **settings: Any) -> None:
+        super().__init__(ksr, **settings)
+        self.pinger = Pinger(self.host.ksr, self.settings.pings, self.host.warn, self.host.info)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -47,10 +57,19 @@ class Module(Functions):
         """Kamailio has forked a process."""
         return 0
 
+    def ksr_rtimer_natping(self, msg: Any, event: Any = "") -> int:
+        """The timer of the keep-alives has ticked."""
+        return self.pinger.tick(msg)
+
+    def natping_reply(self, msg: Any) -> int:
+        """For ``onreply_route`` of a kamailio.cfg: 1 if the reply answers a keep-alive: it must be dropped; else -1."""
+        return _PASS if self.pinger.is_reply() else _ERROR
+
     def ksr_request_route(self, msg: Any) -> int:
         """Every request."""
         return _PASS
 
+    @route
     def ksr_reply_route(self, msg: Any) -> int:
         """Every reply, before its transaction is known."""
         return _PASS

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from mediaproxy.agents import RTP_ASYMMETRICS, SIP_ASYMMETRICS
+from mediaproxy.kamailio.pings import PingSettings
 from mediaproxy.sdp import IcePolicy
 
 
@@ -21,12 +22,20 @@ class Settings:
     "List of clients that are asymmetric in media; empty: none."
     natping_interval: float = 60
     "Seconds between two keep-alives to a contact behind NAT; 0: none are sent."
+    ping_nated_only: bool = True
+    "Keep-alives for contacts with ``nat_bflag`` only. False: for all."
+    nat_bflag: int = 6
+    "Branch flag of a contact behind NAT; as usrloc's ``nat_bflag``. -1: there is none; so for the others."
+    sipping_bflag: int = 7
+    "Branch flag of one whose keep-alives are SIP requests, instead of four zero bytes."
+    sipping_remove_bflag: int = 8
+    "Branch flag of one that is removed when it does not answer them."
     sipping_from: str = ""
-    "From URI of keep-alives that are SIP requests; empty: `sip:keepalive@` and the address they are sent from."
+    "From URI of these requests; empty: `sip:ping@` and the address they are sent from."
     sipping_method: str = "OPTIONS"
     "Their method."
     sipping_max_lost: int = 3
-    "So many of them without a reply, and the contact is gone."
+    "So many of them in a row without an answer, and the contact is silent."
     ice_candidate: IcePolicy = IcePolicy.KEEP
     "What becomes of ICE: keep, remove, low-priority, high-priority."
     local_domains: frozenset[str] | None = None
@@ -43,10 +52,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.timeout <= 10:
             raise ValueError(f"timeout: {self.timeout!r} is not above 0 and at most 10 seconds")
-        if self.natping_interval < 0:
-            raise ValueError(f"natping_interval: {self.natping_interval!r} is below 0")
-        if self.sipping_max_lost < 1:
-            raise ValueError(f"sipping_max_lost: {self.sipping_max_lost!r} is below 1")
+        _ = self.pings
         for name in ("local_domains", "trusted_proxies"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}: a list of texts, not one text")
@@ -56,3 +62,8 @@ class Settings:
         object.__setattr__(self, "trusted_proxies", tuple(self.trusted_proxies))
         if self.local_domains is not None:
             object.__setattr__(self, "local_domains", frozenset(self.local_domains))
+
+    @property
+    def pings(self) -> PingSettings:
+        """Those of the keep-alives. ValueError if one is wrong."""
+        return PingSettings(**{name: getattr(self, name) for name in PingSettings.__struct_fields__})
