@@ -1,27 +1,35 @@
 """A server beside a SIP server: its socket, and the record of a call that was asked for over it."""
 
 import asyncio
+import contextlib
+import grp
 import logging
 import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from mediaproxy import __version__
 from mediaproxy.accounting import Record
 from mediaproxy.admin import AdminError, Command, ask
 from mediaproxy.config import Config
 from mediaproxy.config.schema import Relay
-from mediaproxy.control import MediaReply, encode
+from mediaproxy.control import EndCause, EndRequest, MediaReply, Party, PhoneAddress, encode
 from mediaproxy.dispatcher.settings import DispatcherSettings
+from mediaproxy.edge.interfaces import host_addresses
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import EndReason, StreamReport
+from mediaproxy.link import bind_unix
 from mediaproxy.records import RecordReader
 from mediaproxy.relay.settings import RelayAddress
-from mediaproxy.server.answers import Calls, Registrations, Relays, Status
+from mediaproxy.server.answers import Calls, Ended, Registrations, Relays, Status
 from mediaproxy.server.assembly import Server
 from mediaproxy.server.places import Places
 from mediaproxy.server.starting import StartError
@@ -35,8 +43,8 @@ CONFIG = Config(
 )
 
 
-def ask_on(path: str = "", **settings: object) -> Config:
-    return replace(CONFIG, dispatcher=DispatcherSettings(mediaproxy_socket=path, **settings))  # type: ignore[arg-type]  # settings by name
+def ask_on(path: str, **chosen: Any) -> Config:
+    return replace(CONFIG, dispatcher=DispatcherSettings(mediaproxy_socket=path, **chosen))
 
 
 @pytest.fixture
@@ -125,3 +133,157 @@ def addresses_are_right(
         assert side.sdp == side.learned == phone.endpoint(stream)
         assert (side.advertised, side.local) == (ours, bound(ours))
         assert side.rank == 1
+
+
+async def test_how_a_call_that_was_given_up_ends(server: Server, places: Places) -> None:
+    alice, bob = Phone("alice"), Phone("bob")
+    async with worker(places.mediaproxy_socket) as asked:
+        ports(await asked.ask(offer(alice, bob, "c1")))
+        cancel = EndRequest(call_id="c1", sender=alice.party, receiver=Party(), cause=EndCause.CANCEL)
+        assert not (await asked.ask(cancel)).error
+        ports(await asked.ask(offer(alice, bob, "c2")))
+        ports(await asked.ask(answer(alice, bob, "c2")))
+    await server.__aexit__(None, None, None)
+    found = {one.call_id: one for one in await records(places, 2)}
+    assert {call_id: one.reason for call_id, one in found.items()} == {
+        "c1": EndReason.CANCEL,
+        "c2": EndReason.SHUTDOWN,
+    }
+    assert (found["c1"].answered, found["c1"].duration) == (None, 0.0)
+
+
+# -- the socket
+
+
+async def test_many_workers_and_one_that_talks_nonsense(server: Server, places: Places) -> None:
+    alice, bob = Phone("alice"), Phone("bob")
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(worker(places.mediaproxy_socket)) for _ in range(200)]
+        for nonsense in (b"\n", b"status\n", b"\xff\xfe\n", b"{}\n", b"[" * 5000 + b"\n", encode(MediaReply())):
+            reply = await workers[7].ask(nonsense)
+            assert (reply.status, bool(reply.error)) == (400, True)
+        replies = await asyncio.gather(*(one.ask(offer(alice, bob, f"c{at}")) for at, one in enumerate(workers)))
+        given = [port for reply in replies for port in ports(reply)]
+        assert len(set(given)) == len(workers)
+        assert ports(await workers[7].ask(offer(alice, bob, "c3"))) == ports(replies[3]), (
+            "another worker, the same call"
+        )
+
+
+@given(
+    address=st.text(st.characters(codec="latin-1"), max_size=20)
+    | st.sampled_from(["0.0.0.0", "::", "255.255.255.255"]),
+    port=st.integers(-1, 70_000),
+    call_id=st.text(max_size=20),
+    status=st.integers(-1, 700),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_question_says_it_is_answered(
+    tmp_path_factory: pytest.TempPathFactory, address: str, port: int, call_id: str, status: int
+) -> None:
+    home = tmp_path_factory.mktemp("fuzz")
+    alice, bob = Phone("alice"), Phone("bob")
+    strange = Endpoint(address, port)
+    question = replace(
+        offer(alice, bob, call_id), status=status, phone=PhoneAddress(endpoint=strange), streams=alice.streams()
+    )
+    question = replace(
+        question, streams=tuple(replace(one, endpoint=strange, rtcp=strange) for one in question.streams)
+    )
+
+    async def asks() -> None:
+        places = Places(runtime_dir=home / "run", state_dir=home / "state", records=home / "records.jsonl")
+        async with Server(CONFIG, places), worker(places.mediaproxy_socket) as asked:
+            reply = await asked.ask(question)
+            assert reply.status != 500, "a fault of the server"
+            ports(await asked.ask(offer(alice, bob, "healthy")))
+
+    asyncio.run(asks())
+
+
+async def test_the_socket_is_where_and_whose_it_was_told(tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere" / "module.sock"
+    group = grp.getgrgid(os.getgid()).gr_name
+    config = replace(
+        ask_on(str(path), mode="0666", group=group), runtime_dir=str(tmp_path / "r"), state_dir=str(tmp_path)
+    )
+    async with Server(config, Places.of(config)) as server:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        assert (await asked_of(server, "status", Status)).questions == (f"unix:{path}",)
+        async with worker(path) as asked:
+            ports(await asked.ask(offer(Phone("a"), Phone("b"), "c")))
+    assert not path.exists()
+
+
+async def test_a_default_place_that_is_taken_is_given_up_with_a_warning(
+    places: Places, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bind_unix(places.mediaproxy_socket):
+        async with Server(CONFIG, places) as server:
+            assert (await asked_of(server, "status", Status)).questions == ()
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert warning == (
+        f"{places.mediaproxy_socket}: no SIP server can ask here: another process listens there; "
+        "if one should, set dispatcher.mediaproxy_socket to a path that is free"
+    )
+    assert places.mediaproxy_socket.exists(), "it is somebody else's"
+
+
+@pytest.mark.parametrize(
+    ("settings_", "error"),
+    [
+        ({}, "another process listens there; set dispatcher.mediaproxy_socket to a path that this user may use"),
+        ({"owner": "no-such-user"}, "there is no owner no-such-user; set dispatcher.owner to one that exists"),
+        ({"group": "no-such-group"}, "there is no group no-such-group; set dispatcher.group to one that exists"),
+    ],
+    ids=["taken", "owner", "group"],
+)
+async def test_a_place_that_was_chosen_is_not_given_up(places: Places, settings_: dict[str, str], error: str) -> None:
+    with bind_unix(places.mediaproxy_socket), pytest.raises(StartError, match=error):
+        async with Server(ask_on(str(places.mediaproxy_socket), **settings_), places):
+            pass
+
+
+async def test_a_restart_takes_the_socket_that_a_killed_server_left(places: Places) -> None:
+    bind_unix(places.mediaproxy_socket).close()
+    async with Server(CONFIG, places), worker(places.mediaproxy_socket) as asked:
+        ports(await asked.ask(offer(Phone("a"), Phone("b"), "c")))
+
+
+# -- without SIP
+
+
+async def asked_of(server: Server, name: str, result: Any, **fields: Any) -> Any:
+    return await asyncio.to_thread(
+        ask, server.places.runtime_dir / "admin.sock", Command(command=name, **fields), result
+    )
+
+
+async def test_what_an_operator_sees(server: Server, places: Places) -> None:
+    status = await asked_of(server, "status", Status)
+    assert (status.listeners, status.registrations, status.calls) == ((), 0, 0)
+    assert (status.media, status.plane) == (("127.0.0.9",), "user")
+    async with worker(places.mediaproxy_socket) as asked:
+        ports(await asked.ask(offer(Phone("a"), Phone("b"), "c")))
+    assert [one.call_id for one in (await asked_of(server, "calls", Calls)).calls] == ["c"]
+    assert [(one.name, one.address, one.up) for one in (await asked_of(server, "relays", Relays)).relays] == [
+        ("local", "local", True)
+    ]
+    done = await asked_of(server, "end", Ended, call_id="c")
+    assert (done.ended, str(done.phones)) == ("c", "the phones are not known and have not hung up")
+    with pytest.raises(AdminError, match="nobody registers here: this server has no SIP edge"):
+        await asked_of(server, "registrations", Registrations)
+    assert server.introduction() == [
+        f"mediaproxy {__version__}: no SIP here (edge.enabled = false)",
+        "media on 127.0.0.9, ports 16384 to 32766, relayed in user space",
+        f"SIP servers ask on {places.mediaproxy_socket}",
+        f"records go to {places.records}",
+    ]
+    assert not places.location.exists() and not (places.state_dir / "secret").exists()
+
+
+async def test_media_comes_to_an_address_of_the_host(places: Places) -> None:
+    async with Server(replace(CONFIG, relay=Relay()), places) as server:
+        chosen = (await asked_of(server, "status", Status)).media
+        assert chosen and set(chosen) <= set(host_addresses())
+        assert f"media on {', '.join(chosen)} (chosen: relay.addresses says otherwise)" in server.introduction()[1]
