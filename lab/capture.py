@@ -144,7 +144,7 @@ class Wire:
 def inspect(datagrams: Iterable[Datagram], server: str, caller: str, callee: str) -> Wire:
     """Read one call off the wire; ``caller`` and ``callee`` are the public addresses of their homes."""
     everything = list(datagrams)
-    answers = (d.at for d in everything if d.source[0] == callee and _is_answer(d.payload))
+    answers = (d.at for d in everything if d.source[0] == callee and is_answer(d.payload))
     answered = next(answers, None)
     byes = (d.at for d in everything if d.payload.startswith(b"BYE ") and d.target[0] == server)
     # What is on its way when the BYE comes need not arrive.
@@ -171,7 +171,8 @@ def _way(everything: list[Datagram], route: tuple[str, str, str], span: tuple[fl
     )
 
 
-def _is_answer(payload: bytes) -> bool:
+def is_answer(payload: bytes) -> bool:
+    """Whether it is a 200 to an INVITE."""
     head = payload.partition(b"\r\n\r\n")[0]
     return head.startswith(b"SIP/2.0 200") and any(
         line.lower().startswith(b"cseq:") and line.rstrip().endswith(b"INVITE") for line in head.split(b"\r\n")

@@ -1,4 +1,4 @@
-"""The SIP server in front of the relay: the built-in edge, or Kamailio with our module. The same tests run with both."""
+"""The SIP server in front of the relay: the built-in edge, or Kamailio with our module."""
 
 import socket
 import time

@@ -10,6 +10,8 @@ import pytest
 from lab.baresip import Baresip
 from lab.capture import Wire
 from lab.homes import NatKind
+from lab.hosts import Host
+from lab.kamailio import VENV
 from lab.phone import Call, Phone, talk
 from lab.site import Site, missing
 
@@ -34,6 +36,16 @@ def need(*programs: str) -> None:
     pytest.skip(reason)
 
 
+@pytest.fixture(params=list(Host))
+def host(request: pytest.FixtureRequest) -> Host:
+    """What is in front of the relay: the test runs with each."""
+    chosen: Host = request.param
+    if chosen is Host.KAMAILIO:
+        need("kamailio")
+        need(str(VENV / "bin" / "python3"))
+    return chosen
+
+
 @pytest.fixture(scope="session", autouse=True)
 def laboratory() -> None:
     """No test of this folder can run without these."""
@@ -49,13 +61,26 @@ class Shared:
     bob: Baresip
     calls: int = 0
 
+    @property
+    def last_capture(self) -> Path:
+        """What passed in the last call."""
+        return self.site.folder / f"call{self.calls}.pcap"
+
     def talk(self, seconds: float, every_second: Callable[[float], None] | None = None) -> tuple[Call, Wire]:
         """Alice calls Bob; what they heard and what passed on the wire."""
         self.calls += 1
-        capture = self.site.folder / f"call{self.calls}.pcap"
-        with self.site.capture(capture):
+        with self.site.capture(self.last_capture):
             call = talk(self.alice, self.bob, seconds, every_second)
-        return call, self.site.wire(capture, "a", "b")
+        return call, self.site.wire(self.last_capture, "a", "b")
+
+
+ENDS = 0.08
+"Seconds that are lost at the ends of a recording, where a window of the judge is cut."
+
+
+def full(call: Call) -> bool:
+    """Whether both heard the other one, and nobody else, all the time."""
+    return call.share >= 0.98 - ENDS / call.seconds and call.strange == 0
 
 
 def register(*phones: Phone) -> None:

@@ -1,0 +1,52 @@
+"""A call's record beside a capture of the same call: what the record says must be what passed on the wire."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lab.capture import Datagram, is_answer
+from lab.homes import SERVER
+
+_PCMU_PACKET = 12 + 160
+"Bytes of every RTP packet of these phones: PCMU, 20 ms."
+
+
+def check_record(record: Any, datagrams: list[Datagram], wans: Mapping[str, str]) -> None:
+    """``wans``: of each side (caller, callee) the public address of its home. Both phones are baresips, and the capture
+    holds this call and nothing else."""
+    answer = next(d for d in datagrams if is_answer(d.payload) and d.source[0] == wans["callee"])
+    passed_on = next(d for d in datagrams if is_answer(d.payload) and d.source[0] == SERVER and d.at >= answer.at)
+    bye = next(d for d in datagrams if d.payload.startswith(b"BYE ") and d.target[0] == SERVER)
+    over = next(d for d in datagrams if d.payload.startswith(b"SIP/2.0 200") and d.at > bye.at and _ends(d, bye))
+    assert record["reason"] == "bye"
+    assert abs(record["duration"] - (bye.at - answer.at)) < 0.5
+    assert abs(record["ended"] - bye.at) < 0.5
+    (stream,) = record["streams"]
+    assert (stream["kind"], stream["transport"]) == ("audio", "RTP/AVP")
+    for side, wan in wans.items():
+        party, end = record[side], stream[side]
+        assert party["user_agent"].startswith("baresip v1.")
+        assert party["signalling"]["address"] == wan
+        local = end["advertised"]["address"], end["advertised"]["port"]
+        came = [d for d in datagrams if d.source[0] == wan and d.target == local]
+        went = [d for d in datagrams if d.source == local and d.target[0] == wan]
+        # Between the answer's way in and out, and between a BYE and its answer, a packet may meet the call or not.
+        surely = [d for d in came if passed_on.at <= d.at <= bye.at]
+        perhaps = [d for d in came if answer.at <= d.at <= over.at]
+        assert len(surely) <= end["packets"] <= len(perhaps), (side, len(surely), end, len(perhaps))
+        assert len(perhaps) - len(surely) <= 3
+        assert end["bytes"] == end["packets"] * _PCMU_PACKET
+        assert end["sent"] == len(went), (side, len(went), end)
+        assert end["refused_packets"] == end["lost"] == 0
+        assert end["codec"] == "PCMU"
+        assert (end["learned"]["address"], end["learned"]["port"]) == came[-1].source
+        assert abs(end["first_packet"] - perhaps[0].at) < 0.1
+        # A baresip sends a first report before its answer, to open its NAT: nobody is expected there yet.
+        reports = [d for d in datagrams if d.source[0] == wan and d.target == (SERVER, local[1] + 1)]
+        assert end["rtcp_packets"] == len([d for d in reports if answer.at <= d.at <= bye.at])
+    sent = {side: stream[side]["sent"] for side in wans}
+    for side, other in (("caller", "callee"), ("callee", "caller")):
+        assert 0 <= stream[other]["packets"] - sent[side] <= 3, "what comes before the other side is known goes nowhere"
+
+
+def _ends(datagram: Datagram, bye: Datagram) -> bool:
+    return datagram.source[0] == SERVER and datagram.target[0] == bye.source[0]
