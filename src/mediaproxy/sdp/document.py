@@ -103,7 +103,7 @@ class Sdp:
         o= and everything else stay byte for byte. ValueError if the numbers of ports and streams differ.
         """
         session, sections = self._read()
-        return Sdp(b"".join(rewrite(self._lines, session, sections, ports, ice)))
+        return Sdp(rewrite(self._lines, session, sections, ports, ice))
 
     def _read(self) -> tuple[Block, tuple[Section, ...]]:
         if self._blocks is None:

@@ -13,28 +13,34 @@ class Edit:
 
     def __init__(self, lines: Sequence[bytes]) -> None:
         self.original = lines
-        self.lines = list(lines)
-        "The lines as they are now; an element may hold several lines, or none: join and split again."
+        self._lines = list(lines)
         self._line_end = next((_line_end(line) for line in lines), b"") or b"\r\n"
+
+    def __bytes__(self) -> bytes:
+        """The body as it is now. One without final line end keeps so."""
+        body = b"".join(self._lines)
+        if not self.original or _line_end(self.original[-1]) or not _line_end(body):
+            return body
+        return body.removesuffix(b"\n").removesuffix(b"\r")
 
     def text(self, number: int) -> str:
         """A line as it is now."""
-        return self.lines[number].decode("latin-1")
+        return self._lines[number].decode("latin-1")
 
     def change(self, number: int, start: int, end: int, text: str) -> None:
         """Replace the characters from ``start`` to ``end`` of a line."""
-        line = self.lines[number]
-        self.lines[number] = line[:start] + text.encode("latin-1") + line[end:]
+        line = self._lines[number]
+        self._lines[number] = line[:start] + text.encode("latin-1") + line[end:]
 
     def drop(self, number: int) -> None:
         """Remove a line."""
-        self.lines[number] = b""
+        self._lines[number] = b""
 
     def add(self, number: int, text: str) -> None:
-        """A new line after line ``number``, after those added there before. A body without final line end keeps so."""
+        """A new line after line ``number``, after those added there before."""
         ended = bool(_line_end(self.original[number]))
-        before = self._line_end if self.lines[number] and not ended else b""
-        self.lines[number] += before + text.encode("latin-1") + (self._line_end if ended else b"")
+        before = self._line_end if self._lines[number] and not ended else b""
+        self._lines[number] += before + text.encode("latin-1") + (self._line_end if ended else b"")
 
     def last_line(self, section: Section) -> int:
         """The last line of a section that has text."""

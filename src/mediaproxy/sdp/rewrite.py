@@ -1,6 +1,6 @@
 """Writing relay ports into the lines of an SDP body.
 
-The lines of a body, its parts and one MediaPort per stream come in, the lines of the new body go out. Only c=, the
+The lines of a body, its parts and one MediaPort per stream come in, the new body goes out. Only c=, the
 port of m=, a=rtcp and, if asked, the ICE lines (ice.py) of relayed streams change; every other byte stays, line ends
 included. A stream without a MediaPort keeps its address, its port and its lines, whatever happens to lines shared with
 others.
@@ -21,10 +21,9 @@ def rewrite(
     sections: Sequence[Section],
     ports: Sequence[MediaPort | None],
     ice: IcePolicy,
-) -> list[bytes]:
-    """The lines with ``ports`` written in, one per section; None leaves a section alone. A section with port 0 is
-    always left alone. An element of the result may hold several lines, or none: join and split again. ValueError if
-    the numbers of ports and sections differ."""
+) -> bytes:
+    """The body with ``ports`` written in, one per section; None leaves a section alone. A section with port 0 is always
+    left alone. ValueError if the numbers of ports and sections differ."""
     if len(ports) != len(sections):
         raise ValueError(f"{len(ports)} ports for {len(sections)} streams")
     relayed = [(section, port) for section, port in zip(sections, ports, strict=True) if port and section.port]
@@ -36,7 +35,7 @@ def rewrite(
             _media(edit, section, port.rtp.port)
             _rtcp(edit, section, port)
         apply_ice(edit, ice, session, relayed, left)
-    return edit.lines
+    return bytes(edit)
 
 
 class _Target:
