@@ -150,8 +150,9 @@ class Client:
 
 def _quiet(sock: socket.socket) -> bool:
     """Whether a connection is open and nothing has come on it that nobody asked for."""
+    sock.settimeout(0)  # MSG_DONTWAIT alone does not keep Python from waiting
     try:
-        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        sock.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return True
     except OSError:

@@ -1,8 +1,8 @@
 """[shell] Kamailio as this package sees it: what it knows of the message in hand, and the lumps by which it is edited.
 
-``KSR`` is the module that Kamailio's app_python3 makes; no other file of the package touches it. Its functions take and
-give str in strict UTF-8, so what is none goes by way of hexadecimal text in a variable of Kamailio's own. An edit is a
-note for the moment when Kamailio sends the message on: the buffer is never replaced, so edits of others stay.
+``KSR`` is the module that Kamailio's app_python3 makes. Its functions give and take str in strict UTF-8: what is none is
+read out of the error, and written by way of hexadecimal text in a variable of Kamailio's own. An edit is a note for the
+moment when Kamailio sends the message on: the buffer is never replaced, so edits of others stay.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,6 @@ class HostError(Exception):
 
 NEEDED = ("pv", "hdr", "textops", "textopsx", "tm", "tmx")
 "Kamailio modules without which nothing works here (hdr is built in)."
-_PIECE = 16_000
-"Bytes that are read as hexadecimal at a time: Kamailio's transformations end at 32 KiB."
 _LONGEST_LOG = 500
 _ITERATOR = "mediaproxy"
 
@@ -42,17 +40,14 @@ class Host:
 
     def data(self) -> bytes:
         """The message as it was received (or as it is since msg_apply_changes)."""
-        try:
-            text: str = self._get("$mb")
-        except UnicodeDecodeError:
-            return self._hexa("mb", int(self._get("$ml")))
-        return text.encode()
+        return self._bytes("$mb") or b""
 
-    def _hexa(self, name: str, length: int) -> bytes:
-        places = range(0, length, _PIECE)
-        return bytes.fromhex(
-            "".join([self._get(f"$({name}{{s.substr,{at},{_PIECE}}}{{s.encode.hexa}})") for at in places])
-        )
+    def _bytes(self, name: str) -> bytes | None:
+        try:
+            value = self._get(name)
+        except UnicodeDecodeError as error:
+            return error.object  # what it could not decode, all of it
+        return None if value is None else str(value).encode()
 
     def route(self, msg: Any) -> RouteType:
         """The kind of route that runs. ModuleError if it is none of those in which our functions may be called."""
@@ -85,13 +80,7 @@ class Host:
 
     def text(self, name: str) -> str:
         """The value of a variable as Latin-1 text; empty if it has none. ``name``: such as ``$du``."""
-        try:
-            value = self._get(name)
-        except UnicodeDecodeError:
-            inner = name[1:].removeprefix("(").removesuffix(")")
-            value = bytes.fromhex(self._get(f"$({inner}{{s.encode.hexa}})")).decode("latin-1")
-            return str(value)
-        return "" if value is None else str(value).encode().decode("latin-1")
+        return (self._bytes(name) or b"").decode("latin-1")
 
     def set_text(self, name: str, text: str) -> None:
         """Give a variable a value."""
@@ -100,11 +89,12 @@ class Host:
     # -- lumps
 
     def set_body(self, msg: Any, body: bytes) -> None:
-        """Another body of the same type. HostError if Kamailio does not take it."""
+        """Another body of the same type, in place of as much as Content-Length declares. HostError if Kamailio does not
+        take it."""
         # The type as Kamailio itself read it: any other spelling would make it write the header anew.
         kind = self.text("$cT") or "application/sdp"
         try:
-            done = self.ksr.textops.set_body(body.decode(), _ascii(kind))
+            done = self.ksr.textops.set_body(_utf8(body), _ascii(kind))
         except ValueError:  # no UTF-8, or a NUL
             pv = self.ksr.pv
             pv.sets("$var(mediaproxy_body)", body.hex())
@@ -113,6 +103,18 @@ class Host:
             done = msg.call_function("set_body", body_, kind_)
         if done <= 0:
             raise HostError(f"Kamailio does not take a body of {len(body)} bytes (see its pv_buffer_size)")
+
+    def replace_body(self, old: bytes, new: bytes) -> None:
+        """Another body in place of all that stands behind the headers, whatever Content-Length declares. HostError if
+        Kamailio does not take it; ValueError if a body is not UTF-8."""
+        if self.ksr.textops.replace_body_str(_utf8(old), _utf8(new), "f") <= 0:
+            raise HostError(f"Kamailio does not take a body of {len(new)} bytes")
+
+    def declare_length(self, length: int) -> bool:
+        """Have the right Content-Length in the buffer; whether Kamailio did it."""
+        hdr = self.ksr.hdr
+        hdr.remove("Content-Length")
+        return hdr.append(f"Content-Length: {length}\r\n") > 0 and self.apply_changes()
 
     def replace_contacts(self, msg: Any, lines: Sequence[bytes | None]) -> None:
         """Put others in the place of the Contact header lines, in order. HostError if Kamailio does not take them.
@@ -124,7 +126,7 @@ class Host:
 
     def _replace_only(self, msg: Any, line: bytes | None) -> bool:
         try:
-            text = (line or b"").decode()
+            text = _utf8(line or b"")
             hdr = self.ksr.hdr
             return bool(hdr.insert_before(text, "Contact") > 0 and hdr.remove("Contact") > 0)
         except ValueError:  # no UTF-8, or a NUL
@@ -151,7 +153,7 @@ class Host:
         if textopsx.hf_iterator_rm(_ITERATOR) <= 0:
             return False
         try:
-            return bool(textopsx.hf_iterator_append(_ITERATOR, line.decode()) > 0)
+            return bool(textopsx.hf_iterator_append(_ITERATOR, _utf8(line)) > 0)
         except ValueError:
             self.ksr.pv.sets("$var(mediaproxy_line)", line.hex())
             line_ = "$(var(mediaproxy_line){s.decode.hexa})"
@@ -188,3 +190,10 @@ def _log_line(line: str) -> str:
 def _ascii(text: str) -> str:
     """The text if it is the same in UTF-8 as in Latin-1; else ValueError."""
     return text.encode("ascii").decode()
+
+
+def _utf8(data: bytes) -> str:
+    """Bytes as KSR's functions take them. ValueError if they do not: no UTF-8, or a NUL, which they choke on."""
+    if b"\0" in data:
+        raise ValueError
+    return data.decode()

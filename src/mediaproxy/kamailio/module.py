@@ -159,9 +159,8 @@ class Functions:
             return
         try:
             self._write_contacts(turn)
-            body = message.body
-            if body != written.body:
-                self.host.set_body(turn.msg, body)
+            if message.octets != written.octets:
+                self._write_body(turn)
         except HostError:
             scope.run.message = written
             raise
@@ -170,6 +169,20 @@ class Functions:
             scope.done += letter
             if turn.route is RouteType.REQUEST:
                 self.host.set_text(DONE, scope.done)
+
+    def _write_body(self, turn: Turn) -> None:
+        written, body = turn.scope.written, turn.run.message.octets
+        if written.content_length == len(written.octets):
+            self.host.set_body(turn.msg, body)
+            return
+        # set_body replaces as much as Content-Length says, and without one nothing: the old body would follow.
+        try:
+            self.host.replace_body(written.octets, body)
+        except ValueError:
+            if not self._may_apply(turn) or not self.host.declare_length(len(written.octets)):
+                raise HostError("a body that is not UTF-8, with a wrong Content-Length") from None
+            turn.memory.data = self.host.data()
+            self.host.set_body(turn.msg, body)
 
     def _write_contacts(self, turn: Turn) -> None:
         scope = turn.scope
@@ -186,10 +199,14 @@ class Functions:
 
     def _apply(self, turn: Turn) -> bool:
         """Put the edits so far into the buffer: an edit can be neither seen by others nor edited again before."""
-        if turn.route not in (RouteType.REQUEST, RouteType.ONREPLY) or not self.host.apply_changes():
+        if not self._may_apply(turn) or not self.host.apply_changes():
             return False
         turn.memory.data = self.host.data()
         return True
+
+    @staticmethod
+    def _may_apply(turn: Turn) -> bool:
+        return turn.route in (RouteType.REQUEST, RouteType.ONREPLY)
 
     # -- media
 
