@@ -95,7 +95,7 @@ class Router(mediaproxy.kamailio.Module):
     # -- what comes back
 
     def ksr_onreply_media(self, msg):
-        if 180 <= KSR.kx.gets_status() < 300 and self.client_nat_test(msg, "1"):
+        if 180 <= KSR.pv.get("$rs") < 300 and self.client_nat_test(msg, "1"):
             self.fix_contact(msg)
         self.use_media_proxy(msg)
         return 1
