@@ -18,18 +18,16 @@ TOKEN = "0123456789abcdef"
 
 
 def ping(**fields: Any) -> SipPing:
-    return SipPing(
-        **{
-            "method": "OPTIONS",
-            "contact": "sip:alice@10.0.0.1:5060;ob",
-            "path": "",
-            "sender": "",
-            "mark": "natping.1.",
-            "token": TOKEN,
-            "count": 26,
-        }
-        | fields
-    )
+    known: dict[str, Any] = {
+        "method": "OPTIONS",
+        "contact": "sip:alice@10.0.0.1:5060;ob",
+        "path": "",
+        "sender": "",
+        "mark": "natping.1.",
+        "token": TOKEN,
+        "count": 26,
+    }
+    return SipPing(**known | fields)
 
 
 def request(one: SipPing, transport: str = "udp") -> Request:
