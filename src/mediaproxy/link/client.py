@@ -50,13 +50,18 @@ class StreamLink:
                     try:
                         return await connection.ask(line)
                     except ConnectionError as error:
-                        why = str(error)
+                        why = str(error) or self._suspicion(connection)
         except TimeoutError:
             await self.close()  # who does not answer one question gets the next ones on a new connection
             return MediaReply(error=f"{self._name}: no answer within {self._timeout:g} s", status=503)
         except OSError as error:
             return MediaReply(error=f"{self._name}: {_reason(error)}", status=503)
         return MediaReply(error=f"{self._name}: the connection was closed{why and ': '}{why}", status=503)
+
+    def _suspicion(self, connection: "_Connection") -> str:
+        """With TLS 1.3 a server looks at our certificate when we believe that all is well, and may just hang up."""
+        hung_up = self.address.kind is Kind.TLS and not connection.answered
+        return "before any answer; does it accept our certificate?" if hung_up else ""
 
     async def close(self) -> None:
         """Give the connection back."""
@@ -103,6 +108,8 @@ class _Connection(asyncio.Protocol):
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._waiting: deque[asyncio.Future[MediaReply]] = deque()
         self._buffer = b""
+        self.answered = False
+        "Whether any reply has come."
 
     @property
     def closed(self) -> bool:
@@ -160,6 +167,7 @@ class _Connection(asyncio.Protocol):
     def _received(self, reply: object) -> None:
         if not self._waiting or not isinstance(reply, MediaReply):
             raise ControlError("not the reply to a question")
+        self.answered = True
         waiting = self._waiting.popleft()
         if not waiting.done():
             waiting.set_result(reply)
