@@ -1,7 +1,9 @@
 """Asymmetric-client lists: POSIX expressions, no line lost, none that can hang."""
 
 import ctypes
+import re
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -106,6 +108,30 @@ def test_a_bad_line_is_skipped_and_named(line: str) -> None:
     assert agents.patterns == ("good", "better")
     assert [(problem.line, problem.text) for problem in agents.problems] == [(2, line)]
     assert agents.problems[0].reason
+
+
+CONFIG = Path(__file__).parent.parent / "config"
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns"),
+    [("sip-asymmetric-clients", ("ipDialog SipTone.*",)), ("rtp-asymmetric-clients", ())],
+)
+def test_the_files_that_are_shipped(name: str, patterns: tuple[str, ...]) -> None:
+    agents = AgentList.parse((CONFIG / name).read_text("latin-1"), name)
+    assert (agents.patterns, agents.problems) == (patterns, ())
+    assert agents.matches("ipDialog SipTone II v1.2.0 rc Z_v01") is bool(patterns)
+    assert not agents.matches("Linphone/3.12.0")
+
+
+def test_the_examples_in_a_file_that_is_shipped() -> None:
+    text = (CONFIG / "sip-asymmetric-clients").read_text("latin-1")
+    found = re.findall(r'^#   (\S.*?) +"([^"]+)"(?: but not "([^"]+)")?$', text, re.MULTILINE)
+    assert len(found) == 3
+    for pattern, agent, other in found:
+        agents = AgentList.parse(pattern)
+        assert agents.matches(agent)
+        assert not agents.matches(other)
 
 
 def test_the_empty_list_matches_nobody() -> None:
