@@ -7,6 +7,7 @@ memory are bounded.
 """
 
 import asyncio
+import itertools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -136,11 +137,9 @@ class Discovery:
             log.warning("the relays of %s cannot be looked up: no usable answer of name servers (%s)", domain, why)
 
     def _forget_some(self) -> None:
-        while len(self._known) > _REMEMBERED:
-            oldest = next(iter(self._known))
-            if self._known[oldest].looking is not None:
-                return
-            del self._known[oldest]
+        idle = (domain for domain, known in self._known.items() if known.looking is None)
+        for domain in list(itertools.islice(idle, max(0, len(self._known) - _REMEMBERED))):
+            del self._known[domain]
 
 
 def _target(record: dns.rdtypes.IN.SRV.SRV) -> Target:
@@ -149,7 +148,5 @@ def _target(record: dns.rdtypes.IN.SRV.SRV) -> Target:
 
 
 def _has_relays(domain: str) -> bool:
-    """Whether it can be the name of a domain that has records."""
-    return (
-        bool(domain) and ip_address(domain) is None and domain.isascii() and domain.isprintable() and " " not in domain
-    )
+    """Whether it can be the name of a domain that has records (RFC 1035 §2.3.4)."""
+    return 0 < len(domain) < 254 and ip_address(domain) is None and all("!" <= char <= "~" for char in domain)
