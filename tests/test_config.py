@@ -1,6 +1,8 @@
 """The configuration: the printed default is the default, and every mistake is named with file, line, key and remedy."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +356,27 @@ def test_no_text_raises_anything_else(text: str) -> None:
         loads(text)
     except ConfigError as error:
         assert str(error).startswith("configuration: ")
+
+
+def test_the_check_reads_the_lists(tmp_path: Path) -> None:
+    """As an operator calls it: a process of its own."""
+
+    def check() -> tuple[int, str]:
+        command = [sys.executable, "-m", "mediaproxy", "config", "--check", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stderr
+
+    file, sip = tmp_path / "mediaproxy.toml", tmp_path / "sip"
+    file.write_text('edge.sip_asymmetrics = "sip"\n')
+    sip.write_text("good\n")
+    assert check() == (0, "")
+    sip.write_text("good\n# comment\n(bad\n*\n")
+    assert check() == (
+        1,
+        f"mediaproxy: {sip}, line 3: '(bad' is skipped: missing )\n"
+        f"mediaproxy: {sip}, line 4: '*' is skipped: nothing to repeat before *\n",
+    )
+    sip.unlink()
+    status, text = check()
+    assert status == 1
+    assert f"mediaproxy: {sip}: the list of SIP-asymmetric clients cannot be read: No such file" in text
