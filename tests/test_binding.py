@@ -77,6 +77,19 @@ def test_a_canonical_name_stays_what_it_is(user: str) -> None:
     assert aor.isascii()
 
 
+FIELDS: dict[str, Any] = {
+    "aor": "sip:a@b",
+    "contact": "sip:a@192.0.2.1",
+    "sent": "<sip:a@192.0.2.1>",
+    "received": Endpoint("192.0.2.1", 5060),
+    "transport": "udp",
+    "local": Endpoint("192.0.2.2", 5060),
+    "expires": 100.0,
+    "call_id": "c",
+    "cseq": 1,
+}
+
+
 @pytest.mark.parametrize(
     ("change", "reachable"),
     [
@@ -87,18 +100,23 @@ def test_a_canonical_name_stays_what_it_is(user: str) -> None:
     ],
 )
 def test_reachable(change: dict[str, Any], reachable: bool) -> None:
-    fields: dict[str, Any] = {
-        "aor": "sip:a@b",
-        "contact": "sip:a@192.0.2.1",
-        "sent": "<sip:a@192.0.2.1>",
-        "received": Endpoint("192.0.2.1", 5060),
-        "transport": "udp",
-        "local": Endpoint("192.0.2.2", 5060),
-        "expires": 100.0,
-        "call_id": "c",
-        "cseq": 1,
-    }
-    binding = Binding(**(fields | change))
+    binding = Binding(**(FIELDS | change))
     assert binding.reachable is reachable
     assert (binding.remaining(40.6), binding.remaining(200.0)) == (59, 0)
     assert msgspec.json.decode(msgspec.json.encode(binding), type=Binding) == binding
+
+
+@pytest.mark.parametrize(
+    ("change", "port"),
+    [
+        pytest.param({}, 40000, id="symmetric: where it sends from"),
+        pytest.param({"asymmetric": True, "contact": "sip:a@192.0.2.1:5062"}, 5062, id="asymmetric"),
+        pytest.param({"asymmetric": True}, 5060, id="asymmetric, without a port"),
+        pytest.param({"asymmetric": True, "contact": "sip:a@[2001:db8::1]:5062"}, 5062, id="another address"),
+        pytest.param({"asymmetric": True, "transport": "tcp"}, 40000, id="a connection goes both ways"),
+        pytest.param({"asymmetric": True, "contact": "nonsense"}, 40000, id="a file that somebody wrote into"),
+    ],
+)
+def test_where_requests_go(change: dict[str, Any], port: int) -> None:
+    binding = Binding(**(FIELDS | {"received": Endpoint("192.0.2.1", 40000)} | change))
+    assert binding.place == Endpoint("192.0.2.1", port)

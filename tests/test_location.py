@@ -53,6 +53,9 @@ FULL = binding(
     user_agent="Caf\xe9 \x00 phone",
     instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E128>",
     reg_id="1",
+    sip_ping=True,
+    remove_lost=True,
+    asymmetric=True,
 )
 
 
@@ -76,6 +79,27 @@ def test_a_killed_server_forgets_no_udp_phone(path: Path) -> None:
     after = Location.open(path, NOW)
     assert after.lookup(ALICE, NOW) == (binding(),)
     after.close()
+
+
+def test_a_table_of_an_earlier_version_is_read(path: Path) -> None:
+    """As it was written when bindings knew nothing of pings."""
+    Location.open(path, NOW).close()
+    value = (
+        '{"aor":"sip:alice@example.com","contact":"sip:alice@203.0.113.7:40000","sent":"<sip:alice@192.168.1.10:5060>",'
+        '"received":"203.0.113.7:40000","transport":"udp","local":"198.51.100.1:5060","expires":1700003600.0,'
+        '"call_id":"c1","cseq":1,"nat":true}'
+    )
+    assert msgspec.json.encode(binding()).decode() == value
+    file = sqlite3.connect(path)
+    row = (ALICE, "<sip:alice@192.168.1.10:5060>", "sip:alice@203.0.113.7:40000", NOW + 3600, value)
+    with file:
+        file.execute("INSERT INTO binding VALUES (?, ?, ?, ?, ?)", row)
+    file.close()
+    location = Location.open(path, NOW)
+    (alice,) = location.all(NOW)
+    location.close()
+    assert alice == binding()
+    assert (alice.sip_ping, alice.remove_lost, alice.asymmetric) == (False, False, False)
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
