@@ -86,8 +86,8 @@ def test_a_table_of_an_earlier_version_is_read(path: Path) -> None:
     Location.open(path, NOW).close()
     value = (
         '{"aor":"sip:alice@example.com","contact":"sip:alice@203.0.113.7:40000","sent":"<sip:alice@192.168.1.10:5060>",'
-        '"received":"203.0.113.7:40000","transport":"udp","local":"198.51.100.1:5060","expires":1700003600.0,'
-        '"call_id":"c1","cseq":1,"nat":true}'
+        '"received":{"address":"203.0.113.7","port":40000},"transport":"udp","local":{"address":"198.51.100.1",'
+        '"port":5060},"expires":1700003600.0,"call_id":"c1","cseq":1,"nat":true}'
     )
     assert msgspec.json.encode(binding()).decode() == value
     file = sqlite3.connect(path)
