@@ -4,11 +4,12 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from mediaproxy.control import MediaReply, MediaRequest, Question
 from mediaproxy.edge import registrar
 from mediaproxy.edge.binding import Binding
-from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Send
+from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Said, Send, Trouble
 from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.media import arrival_of
@@ -117,6 +118,10 @@ class World:
         self.refused: list[str] = []
         self.remarks: list[str] = []
         "What was said about calls."
+        self.said: list[str] = []
+        "What the script said by log()."
+        self.troubles: list[str] = []
+        "Mistakes of the script."
 
     # -- carrying out
 
@@ -125,20 +130,29 @@ class World:
             match effect:
                 case Send():
                     self._send(effect)
-                case Ask(question, then):
-                    self.questions.append(question)
-                    if then is not None and self.held is not None:
-                        self.held.append(effect)
-                        continue
-                    answer = self.reply_to(question)
-                    if then is not None:
-                        self.perform(then(answer, self.now))
+                case Ask():
+                    self._ask(effect)
                 case Resolve(uri, then):
                     self.perform(then(self.names.get(uri.host, ()), self.now))
                 case Refused(_, text):
                     self.refused.append(text)
                 case Remark(_, text):
                     self.remarks.append(text)
+                case Said(_, text):
+                    self.said.append(text)
+                case Trouble(_, text):
+                    self.troubles.append(text)
+                case _:
+                    assert_never(effect)
+
+    def _ask(self, ask: Ask) -> None:
+        self.questions.append(ask.question)
+        if ask.then is not None and self.held is not None:
+            self.held.append(ask)
+            return
+        answer = self.reply_to(ask.question)
+        if ask.then is not None:
+            self.perform(ask.then(answer, self.now))
 
     def _send(self, effect: Send) -> None:
         message = parse(effect.data)

@@ -1,50 +1,29 @@
-"""The response context of a stateful proxy (RFC 3261 §16.6 to §16.10): one request on its way, from the question about
-its media over the fork to the one final response.
+"""The response context of a stateful proxy (RFC 3261 §16.6 to §16.10): one request on its way, from the fork to the one
+final response.
 
-Responses, answers and the CANCEL come in; effects go out. Messages with SDP wait for the media arm, and what comes
-behind them waits too, so that the caller sees everything in order. It never decides where a request goes.
+Responses and the CANCEL come in; effects go out. Replies, branches and the failure run through the routes of the script
+that are for them. A reply whose route waits for the media arm holds up those behind it, so that the caller sees
+everything in order. It never decides where a request goes.
 """
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Protocol
 
-from mediaproxy.control import MediaReply, MediaRequest
+from mediaproxy.control import EndCause, EndRequest
 from mediaproxy.edge.alarms import Alarms
 from mediaproxy.edge.branch import Branch
 from mediaproxy.edge.dialogs import Attempt, Dialogs
 from mediaproxy.edge.effects import Ask, Effect, Resolve
-from mediaproxy.edge.fork import Target, aimed, best, shared, version_of
+from mediaproxy.edge.fork import Target, aimed, best, shared
 from mediaproxy.edge.hop import Hop, Inbound
-from mediaproxy.edge.media import Facts, Media, Plan
-from mediaproxy.edge.settings import Listener
+from mediaproxy.edge.job import Job
+from mediaproxy.edge.media import Facts, Media
+from mediaproxy.edge.script.interpreter import Interpreter
+from mediaproxy.edge.stages import BranchStage, FailureStage, ReplyStage
 from mediaproxy.edge.transactions import Served, Transactions
+from mediaproxy.module import RouteType
 from mediaproxy.sip.grammar import SipError, quote
 from mediaproxy.sip.message import Request, Response
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A request, and what was decided about it."""
-
-    arrived: Request
-    "As it came: the media arm is told the Contact as the phone sent it."
-    request: Request
-    "Repaired, without our Routes and the credentials for us."
-    inbound: Inbound
-    groups: list[tuple[Target, ...]]
-    "Whom it goes to, and in which order."
-    local: Listener | None = None
-    "The socket that the other side of the dialog is reached from, if it is known."
-    loop: str = ""
-    "Loop hash of the request as it came."
-    attempt: Attempt | None = None
-    "What the dialogs of an INVITE that begins a call will need."
-
-    @property
-    def in_dialog(self) -> bool:
-        """Whether it belongs to a dialog that exists."""
-        return bool(self.request.to.tag)
 
 
 class Desk(Protocol):
@@ -54,14 +33,20 @@ class Desk(Protocol):
     alarms: Alarms[Branch]
     media: Media
     dialogs: Dialogs
+    script: Interpreter
 
-    def answer(self, request: Request, status: int, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    def answer(
+        self, request: Request, status: int, headers: tuple[tuple[str, str], ...] = (), reason: str | None = None
+    ) -> Response:
         """A response of our own."""
+
+    def natted(self, inbound: Inbound) -> bool:
+        """As ``script.stage.Desk.natted``."""
 
     def prepare(self, job: Job, request: Request, hop: Hop) -> tuple[Request, Hop] | int:
         """As ``branch.Parent.prepare``."""
 
-    def repaired(self, response: Response, inbound: Inbound) -> Response:
+    def returned(self, response: Response) -> Response:
         """A response as it goes upstream, our Via still on it."""
 
     def established(self, attempt: Attempt, response: Response, now: float) -> list[Effect]:
@@ -78,9 +63,9 @@ class Context:
         self._in_dialog = job.in_dialog
         self._invite = job.request.method == "INVITE"
         self._attempt = job.attempt
+        self._flags = job.flags
         self._caller_version = job.inbound.source.version
         self._request = job.request
-        "What is forked: with the relay's ports in its SDP, as soon as these are known."
         self._groups = list(job.groups)
         self._branches: list[Branch] = []
         self._opening = 0
@@ -88,6 +73,10 @@ class Context:
         self._responses: list[Response] = []
         self._queue: deque[tuple[Branch, Response, Inbound]] = deque()
         self._busy = False
+        "A reply is in onreply_route."
+        self._working = False
+        self._finishing = False
+        "The final response is in failure_route."
         self._cancelled = False
         self._concluded = False
         "A final response went upstream, or none ever will."
@@ -95,43 +84,18 @@ class Context:
 
     def start(self, now: float) -> list[Effect]:
         """Set out."""
-        job = self._job
-        assert job is not None
-        effects: list[Effect] = []
         if self._attempt is not None:
             self._attempt.ringing = self
             self._desk.dialogs.begin(self._attempt)
-        if self._invite:
-            effects += self._respond(self._desk.answer(job.request, 100), now)
-        plan = self._desk.media.plan(job.arrived, job.inbound, self._facts(version_of(job.groups[0], job.request.uri)))
-        if isinstance(plan.request, MediaRequest):
-            ask = Ask(plan.request, lambda reply, at: self._prepared(plan, reply, at))
-            return [*effects, ask]
-        if plan.request is not None:
-            effects.append(Ask(plan.request))
-        return effects + self._prepared(plan, None, now)
+        return self._next_group(now)
 
     def _facts(self, reader: int) -> Facts:
         """About a message with SDP. ``reader``: the IP version of whom it is for; within a dialog the media arm knows
         it better, from what it has carried."""
         return Facts(in_dialog=self._in_dialog, receiver_version=0 if self._in_dialog else reader)
 
-    def _prepared(self, plan: Plan, reply: MediaReply | None, now: float) -> list[Effect]:
-        if self._concluded:
-            return []
-        failure = plan.failure(reply)
-        if failure is not None:
-            return self._finish(self._refused(failure.status, failure.reason), now)
-        self._note_media(reply)
-        self._request = plan.complete(reply, self._request)
-        return self._next_group(now)
-
-    def _refused(self, status: int, why: str) -> Response:
-        warning = ("Warning", f"399 mediaproxy {quote(_one_line(why))}")
-        return self._desk.answer(self._request, status, (warning,))
-
-    def _note_media(self, reply: MediaReply | None) -> None:
-        if self._attempt is not None and reply is not None and any(reply.ports):
+    def _note_media(self, relayed: bool) -> None:
+        if self._attempt is not None and relayed:
             self._attempt.relayed = True
 
     # -- forking
@@ -156,8 +120,25 @@ class Context:
         except SipError as error:
             return self._begin(request, (), now, error.status)
         if isinstance(aim, Hop):
-            return self._begin(message, (aim,), now)
-        return [Resolve(aim, lambda hops, at: self._begin(message, hops, at))]
+            return self._shape(message, target, (aim,), now)
+        return [Resolve(aim, lambda hops, at: self._shape(message, target, hops, at))]
+
+    def _shape(self, message: Request, target: Target, hops: tuple[Hop, ...], now: float) -> list[Effect]:
+        """What branch_route makes of it."""
+        job, script = self._job, self._desk.script
+        if job is None or self._cancelled or not hops or not script.has(RouteType.BRANCH):
+            return self._begin(message, hops, now)
+        # What a phone has registered, or who may go anywhere, may say in the Request-URI where it goes.
+        trusted = bool(target.uri) or job.privileged
+        stage = BranchStage(self._desk, job, message, self._facts(hops[0].remote.version), trusted=trusted)
+
+        def then(at: float) -> list[Effect]:
+            self._note_media(stage.relayed)
+            if stage.dropped:
+                return self._begin(message, (), at, 480)
+            return self._begin(stage.request, stage.hops(hops), at)
+
+        return script.run(stage, then, now)
 
     def _begin(self, message: Request, hops: tuple[Hop, ...], now: float, status: int = 503) -> list[Effect]:
         """Begin the branch of one target; without hops it fails with ``status``."""
@@ -186,44 +167,51 @@ class Context:
         return self._work(now)
 
     def _work(self, now: float) -> list[Effect]:
+        if self._working:
+            return []
+        self._working = True
         effects: list[Effect] = []
-        while self._queue and not self._busy:
-            branch, response, inbound = self._queue.popleft()
-            if self._concluded and response.status < 200:
-                continue  # behind a final response it would only confuse
-            media = self._desk.media
-            plan = media.plan(response, inbound, self._facts(self._caller_version))
-            fixed = self._desk.repaired(response, inbound).remove_value("Via", 0)  # §16.7 step 3
-            if isinstance(plan.request, MediaRequest):
-                self._busy = True
-                effects.append(self._ask_for(branch, plan, fixed))
-            else:
-                effects += self._deliver(branch, fixed, plan, now)
+        try:
+            while self._queue and not self._busy:
+                branch, response, inbound = self._queue.popleft()
+                if self._concluded and response.status < 200:
+                    continue  # behind a final response it would only confuse
+                effects += self._reply(branch, response, inbound, now)
+        finally:
+            self._working = False
         return effects
 
-    def _ask_for(self, branch: Branch, plan: Plan, response: Response) -> Ask:
-        assert plan.request is not None
+    def _reply(self, branch: Branch, response: Response, inbound: Inbound, now: float) -> list[Effect]:
+        """What onreply_route makes of it."""
+        if not self._desk.script.has(RouteType.ONREPLY):
+            return self._deliver(branch, response, response, inbound, now)
+        self._busy = True
+        stage = ReplyStage(self._desk, response, inbound, self._facts(self._caller_version), self._flags)
 
-        def then(reply: MediaReply, now: float) -> list[Effect]:
+        def then(at: float) -> list[Effect]:
             self._busy = False
-            self._note_media(reply)
-            # A response whose media cannot be relayed still says what the phone did: it goes on as it is.
-            completed = plan.complete(reply, response)
-            return self._deliver(branch, completed, None, now) + self._work(now)
+            self._note_media(stage.relayed)
+            left = stage.response
+            effects = [] if left is None else self._deliver(branch, left, response, inbound, at)
+            return effects + self._work(at)
 
-        return Ask(plan.request, then)
+        return self._desk.script.run(stage, then, now)
 
-    def _deliver(self, branch: Branch, response: Response, plan: Plan | None, now: float) -> list[Effect]:
-        question = plan.request if plan is not None else None
-        effects: list[Effect] = []
+    def _deliver(
+        self, branch: Branch, response: Response, arrived: Response, inbound: Inbound, now: float
+    ) -> list[Effect]:
+        """A response as the script leaves it goes upstream."""
+        if response.status >= 300 and self._others_live(branch):
+            effects = self._tell(arrived, inbound, final=False)
+        else:
+            effects = []
+        response = self._desk.returned(response).remove_value("Via", 0)  # §16.7 step 3
         if response.status >= 300:
-            return self._failed(branch, response, plan, now)
-        if question is not None:
-            effects.append(Ask(question))
+            return effects + self._failed(branch, response, now)
         if not response.values("Via"):
-            return effects  # nobody asked for it
+            return []  # nobody asked for it
         if response.status < 200:
-            return effects if self._concluded else effects + self._respond(response, now)  # §16.7 step 5
+            return [] if self._concluded else self._respond(response, now)  # §16.7 step 5
         branch.settled = True
         effects += self._respond(response, now)
         if self._attempt is not None:
@@ -236,17 +224,15 @@ class Context:
     def gave_up(self, branch: Branch, status: int, now: float) -> list[Effect]:
         """From a branch: it ended without a final response."""
         if status:
-            return self._failed(branch, self._desk.answer(self._request, status), None, now)
+            return self._failed(branch, self._desk.answer(self._request, status), now)
         branch.settled = True
         return self._proceed(now)
 
-    def _failed(self, branch: Branch, response: Response, plan: Plan | None, now: float) -> list[Effect]:
+    def _failed(self, branch: Branch, response: Response, now: float) -> list[Effect]:
         if branch.settled:
             return []
         branch.settled = True
         effects: list[Effect] = []
-        if plan is not None and plan.request is not None and self._others_live():
-            effects.append(Ask(plan.request))
         if not self._concluded:
             self._responses.append(response)
         if response.status >= 600:
@@ -254,15 +240,20 @@ class Context:
             effects += self._cancel_others(now)
         return effects + self._proceed(now)
 
-    def _others_live(self) -> bool:
-        return self._concluded or bool(self._groups) or self._opening > 0 or not all(b.settled for b in self._branches)
+    def _others_live(self, branch: Branch) -> bool:
+        """Whether a branch that has failed is not the last one: then only its own media is over."""
+        if branch.settled:
+            return False
+        others = (one for one in self._branches if one is not branch)
+        return self._concluded or bool(self._groups) or self._opening > 0 or not all(b.settled for b in others)
 
     def _cancel_others(self, now: float) -> list[Effect]:
         return [effect for branch in self._branches if not branch.final for effect in branch.cancel(now)]
 
     def _proceed(self, now: float) -> list[Effect]:
         """§16.7 step 6: when every branch has ended, the next ones, or the best response."""
-        if self._concluded or self._opening or not all(branch.settled for branch in self._branches):
+        done = self._concluded or self._finishing
+        if done or self._opening or not all(branch.settled for branch in self._branches):
             return []
         if self._groups and not self._cancelled:
             return self._next_group(now)
@@ -270,31 +261,44 @@ class Context:
         if self._cancelled and (response is None or response.status in (408, 480, 503)):
             return self._finish(self._desk.answer(self._request, 487), now)
         if response is None:
-            # RFC 4320 §4.2: the caller's own timer has run out as well.
-            timeout = self._desk.answer(self._request, 408)
-            if not self._invite:
-                effects = self._media_failed(timeout)
-                self._conclude()
-                self._desk.transactions.abandon(self._served)
-                return effects
-            response = timeout
+            # RFC 4320 §4.2: the caller's own timer has run out as well, but that of an INVITE.
+            return self._finish(self._desk.answer(self._request, 408), now, silently=not self._invite)
         if response.status == 503:
             response = self._desk.answer(self._request, 500)  # §16.7 step 6: a 503 would mean us
         return self._finish(response, now)
 
-    def _finish(self, response: Response, now: float) -> list[Effect]:
-        """The final response that is no 2xx."""
-        effects = self._respond(response, now) + self._media_failed(response)
+    def _finish(self, response: Response, now: float, *, silently: bool = False) -> list[Effect]:
+        """The final response that is no 2xx, when failure_route has seen it. ``silently``: it is not sent."""
+        job, script = self._job, self._desk.script
+        self._finishing = True
+        if job is None or not script.has(RouteType.FAILURE):
+            return self._end(response, now, silently, told=False)
+        stage = FailureStage(self._desk, job, response.status)
+        return script.run(stage, lambda at: self._end(response, at, silently, told=stage.ended, must=stage.broken), now)
+
+    def _end(self, response: Response, now: float, silently: bool, *, told: bool, must: bool = False) -> list[Effect]:
+        """``told``: the script has told the media arm that the request failed; ``must``: it could not."""
+        if self._concluded:
+            return []  # a 2xx has come meanwhile
+        effects: list[Effect] = []
+        if not silently:
+            effects += self._respond(response, now)
+        if self._job is not None and not told:
+            effects += self._tell(response, self._job.inbound, final=True, only_refused=not must)
         self._conclude()
+        if silently:
+            self._desk.transactions.abandon(self._served)
         return effects
 
-    def _media_failed(self, response: Response) -> list[Effect]:
-        """Tell the media arm how the request ended: no call comes of it, or its offer is refused."""
-        if self._job is None:
+    def _tell(self, response: Response, inbound: Inbound, *, final: bool, only_refused: bool = False) -> list[Effect]:
+        """Tell the media arm what no script need know: that a branch has failed, or that an offer within a dialog is
+        refused. That no call comes of an INVITE is the script's business (``only_refused``)."""
+        branch = (self._job.arrived.via.branch or "") if final and self._job is not None else ""
+        plan = self._desk.media.plan(response, inbound, Facts(in_dialog=self._in_dialog, final=final, branch=branch))
+        question = plan.request
+        if not isinstance(question, EndRequest) or (only_refused and question.cause is not EndCause.REFUSED):
             return []
-        facts = Facts(in_dialog=self._in_dialog, final=True, branch=self._job.arrived.via.branch or "")
-        plan = self._desk.media.plan(response, self._job.inbound, facts)
-        return [] if plan.request is None else [Ask(plan.request)]
+        return [Ask(question)]
 
     def _respond(self, response: Response, now: float) -> list[Effect]:
         return self._desk.transactions.respond(self._served, response, now)
@@ -310,17 +314,18 @@ class Context:
 
     # -- giving up
 
-    def cancel(self, request: Request, inbound: Inbound, now: float) -> list[Effect]:
+    @property
+    def cancellable(self) -> bool:
+        """As ``transactions.Caller.cancellable``."""
+        return not (self._cancelled or self._concluded or self._finishing)
+
+    def cancel(self, now: float) -> list[Effect]:
         """The caller gave up (§16.10)."""
-        if self._cancelled or self._concluded:
-            return []
         self._cancelled = True
         self._groups.clear()
-        plan = self._desk.media.plan(request, inbound)
-        effects: list[Effect] = [Ask(plan.request)] if plan.request is not None else []
         if not self._branches:
-            return effects + self._finish(self._desk.answer(self._request, 487), now)
-        return effects + self._cancel_others(now)
+            return self._finish(self._desk.answer(self._request, 487), now)
+        return self._cancel_others(now)
 
     def hang_up(self, status: int, why: str, now: float) -> list[Effect]:
         """The media arm has ended the call while it rang (calls.md 11). The caller is not kept waiting for what the
@@ -329,10 +334,13 @@ class Context:
             return []
         status = 487 if self._cancelled else status
         self._cancelled = True
-        effects = self._cancel_others(now) + self._respond(self._refused(status, why), now)
+        refused = self._desk.answer(self._request, status, (warning(why),))
+        effects = self._cancel_others(now) + self._respond(refused, now)
         self._conclude()
         return effects
 
 
-def _one_line(text: str) -> str:
-    return "".join(char if " " <= char < "\x7f" else "?" for char in text[:200])
+def warning(why: str) -> tuple[str, str]:
+    """A header that says why."""
+    text = "".join(char if " " <= char < "\x7f" else "?" for char in why[:200])
+    return ("Warning", f"399 mediaproxy {quote(text)}")

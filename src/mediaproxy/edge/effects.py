@@ -50,4 +50,20 @@ class Remark(msgspec.Struct, frozen=True):
     text: str
 
 
-Effect: TypeAlias = Send | Ask | Resolve | Refused | Remark
+class Said(msgspec.Struct, frozen=True):
+    """What the routing script says by ``log``."""
+
+    call_id: str
+    text: str
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """The routing script has made a mistake; the shell bounds how often one place of it is logged."""
+
+    place: str
+    "Where: file and line."
+    text: str
+    "What, with the place."
+
+
+Effect: TypeAlias = Send | Ask | Resolve | Refused | Remark | Said | Trouble

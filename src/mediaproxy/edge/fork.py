@@ -53,6 +53,17 @@ def of_binding(binding: Binding) -> Target:
     return Target(uri=binding.contact, next_hop=Uri.parse(binding.contact))
 
 
+def of_alias(destination: Uri, local: Listener | None) -> Target:
+    """Where an alias leads (``nat.handle_ruri_alias``), which is the address of a phone's NAT. ``local``: the socket
+    that the phone is reached from, if it is known."""
+    literal = literal_hop(destination)
+    if literal is None or destination.params.get("transport", "udp") not in list(Transport):
+        return Target(unreachable=True)
+    transport, remote = literal
+    facing = local is not None and local.transport is transport and local.bind.version == remote.version
+    return Target(hop=Hop(transport, remote, local.bind if facing and local is not None else None, connect=False))
+
+
 def _route_uri(value: str) -> Uri | None:
     try:
         return NameAddr.parse(value).uri

@@ -1,4 +1,4 @@
-"""What the edge asks the traversal about a message: repairs, and the question to the media arm.
+"""What the edge asks the module and the traversal about a message.
 
 The edge's own values come in and are put into words that ``traversal`` knows; its plans go out. Nothing is remembered
 but the policy.
@@ -11,8 +11,9 @@ from mediaproxy.agents import NOBODY, AgentList
 from mediaproxy.edge.hop import Inbound
 from mediaproxy.edge.routing import BEHIND_NAT, MARK
 from mediaproxy.edge.settings import EdgeSettings
+from mediaproxy.module import RouteType, Run
 from mediaproxy.nat import Arrival, contacts
-from mediaproxy.sip.message import Message, Request, Response
+from mediaproxy.sip.message import Message, Request
 from mediaproxy.traversal import Facts, Plan, Policy, plan, repair
 
 _M = TypeVar("_M", bound=Message)
@@ -39,7 +40,7 @@ def policy_of(
 
 
 class Media:
-    """Plans and repairs by the operator's policy."""
+    """Runs and plans by the operator's policy."""
 
     def __init__(self, settings: EdgeSettings, hosts: frozenset[str]) -> None:
         self._settings = settings
@@ -54,20 +55,21 @@ class Media:
         """These are the lists of asymmetric clients from now on."""
         self._policy = replace(self._policy, sip_asymmetric=sip, rtp_asymmetric=rtp)
 
-    def repair_request(self, request: Request, inbound: Inbound) -> tuple[Request, bool]:
-        """The request with its source noted and its Contact repaired, and whether its sender is behind a NAT."""
-        found = repair(request, arrival_of(inbound), self._policy)
-        assert isinstance(found.message, Request)
-        bound = found.nat and request.method != "REGISTER"  # the registrar remembers the connection
-        return (_bound(found.message, inbound) if bound else found.message), found.nat
+    @property
+    def relays(self) -> bool:
+        """Whether media is relayed at all."""
+        return self._settings.media
 
-    def repair_response(self, response: Response, inbound: Inbound, natted: bool) -> Response:
-        """The same for a response. ``natted``: it is known that only a NAT is between us and the phone that sent it."""
-        if response.cseq.method == "REGISTER":
-            return response
-        found = repair(response, arrival_of(inbound), self._policy, direct=True if natted else None)
-        assert isinstance(found.message, Response)
-        return _bound(found.message, inbound) if found.nat else found.message
+    def run(self, message: Message, inbound: Inbound, route: RouteType, facts: Facts | None = None) -> Run:
+        """What a route of the script does with a message, given as it arrived."""
+        return Run(message, arrival_of(inbound), self._policy, route, facts)
+
+    def noted(self, request: Request, inbound: Inbound) -> Request:
+        """The request as the server itself answers it: its source noted, and its port too if it seems to be behind a
+        NAT."""
+        found = repair(request, arrival_of(inbound), self._policy).message
+        assert isinstance(found, Request)
+        return found
 
     def plan(self, message: Message, inbound: Inbound, facts: Facts | None = None) -> Plan:
         """What to ask about a message as it arrived."""
@@ -76,7 +78,7 @@ class Media:
         return plan(message, arrival_of(inbound), self._policy, facts or Facts())
 
 
-def _bound(message: _M, inbound: Inbound) -> _M:
+def bound(message: _M, inbound: Inbound) -> _M:
     """Contacts that are only good for the connection they came over say so, because that is all there is to remember
     it by: requests to them go over it or nowhere (calls.md 18)."""
     if not inbound.transport.reliable:
@@ -92,4 +94,4 @@ def _bound(message: _M, inbound: Inbound) -> _M:
     return message.replace_values("Contact", marked) if marked else message
 
 
-__all__ = ["Facts", "Media", "Plan", "arrival_of"]
+__all__ = ["Facts", "Media", "Plan", "arrival_of", "bound", "policy_of"]

@@ -15,7 +15,7 @@ from mediaproxy.edge.domains import Domains
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.settings import Listener, RouteRule, Transport
 from mediaproxy.endpoint import Endpoint, address_text
-from mediaproxy.sip.grammar import SipError
+from mediaproxy.sip.grammar import SipError, number, split_params
 from mediaproxy.sip.header import NameAddr, Uri, Via
 from mediaproxy.sip.message import Request, Response
 from mediaproxy.sip.transaction import MAGIC_COOKIE
@@ -25,8 +25,6 @@ MARK = "mp"
 came over a connection it is ``BEHIND_NAT``."""
 BEHIND_NAT = "nat"
 "Such a contact is reached over its live connection only; one is never opened to it (calls.md 18)."
-DIALOG_FORMING = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY"))
-"Requests that we record-route when they begin a dialog (RFC 3261 §12, RFC 6665)."
 PASSES = 5
 "How often one request may come through us, always to another user: more is no forwarding but an attack (RFC 5393 §3)."
 EXTENSIONS: tuple[str, ...] = ()
@@ -48,6 +46,8 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
     """A request without the Routes that were ours (RFC 3261 §16.4)."""
 
     request: Request
+    ours: bool = False
+    "It had a Route of ours."
     marked: bool = False
     "It is in a dialog and carries its mark: we let the dialog-forming request through."
     leads: bool = False
@@ -195,9 +195,9 @@ class Routes:
                 local = self._listener_of(route)
             request = request.remove_value("Route", 0)
         if not request.to.tag or not any(self._marks.genuine(mark, request.call_id) for mark in found):
-            return Routed(request=request)
+            return Routed(request=request, ours=bool(found))
         way = self._marks.way(request.call_id, next_hop(request))
-        return Routed(request=request, marked=True, leads=way in found, local=local)
+        return Routed(request=request, ours=True, marked=True, leads=way in found, local=local)
 
     def beyond(self, call_id: str, route_set: Sequence[NameAddr]) -> tuple[Listener | None, tuple[str, ...]]:
         """What a dialog's route set has behind us, and the socket of ours that faces it. Nothing, if the dialog does
@@ -256,10 +256,30 @@ def endpoint_of(uri: Uri) -> Endpoint | None:
     return None if address is None else Endpoint(address, port)
 
 
+def _aliases(uri: Uri) -> list[str]:
+    """The values of its alias parameters: a script may send a request to one of them (``nat.handle_ruri_alias``)."""
+    if "alias" not in uri.params:
+        return []
+    params = (param.partition("=") for param in split_params(uri.params.text)[1:])
+    return [value.strip() for name, _, value in params if name.strip().lower() == "alias"]
+
+
+def places_of(uri: Uri) -> list[Endpoint | None]:
+    """Everywhere that a URI may lead, as a script likes: its own place and those of its aliases; None: a name."""
+    return [endpoint_of(uri), *(_place_of_alias(alias) for alias in _aliases(uri))]
+
+
+def _place_of_alias(alias: str) -> Endpoint | None:
+    host, port, *_ = *alias.split("~"), "", ""
+    address, at = address_text(host), number(port, 65535)
+    return None if address is None or at is None else Endpoint(address, at)
+
+
 def _place(uri: Uri) -> str:
-    """The same as text, also of names."""
+    """Where it may lead as text, also of names."""
     endpoint = endpoint_of(uri)
-    return f"{uri.params.get('maddr') or uri.host}:{uri.port}".lower() if endpoint is None else str(endpoint)
+    here = f"{uri.params.get('maddr') or uri.host}:{uri.port}".lower() if endpoint is None else str(endpoint)
+    return " ".join((here, *_aliases(uri)))
 
 
 def own_uri(listener: Listener, secure: bool = False) -> str:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import assert_never
 
 from mediaproxy import clock
+from mediaproxy.control import MediaRequest
 from mediaproxy.edge import stun
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.complaints import Complaints
 from mediaproxy.edge.domains import refusals
-from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Send
+from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Said, Send, Trouble
 from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.interfaces import listeners_of
@@ -30,6 +31,7 @@ from mediaproxy.edge.registry import Registry
 from mediaproxy.edge.resolver import Resolver
 from mediaproxy.edge.routing import reply_hop
 from mediaproxy.edge.screen import screen
+from mediaproxy.edge.script.trouble import Troubles
 from mediaproxy.edge.settings import EdgeSettings, Listener, Transport
 from mediaproxy.edge.transport import Sockets
 from mediaproxy.endpoint import Endpoint
@@ -95,6 +97,7 @@ class Edge:
         self._lists = 0.0
         "When the lists of asymmetric clients are looked at next."
         self._complaints = Complaints(settings.refusals_logged)
+        self._troubles = Troubles(settings.refusals_logged)
         self._sockets = Sockets(settings, self._received, self._disconnected, self._complain)
         self._registry = Registry(settings, location, self._sockets, self._secret, self._complain)
         self._proxy: Proxy | None = None
@@ -262,6 +265,10 @@ class Edge:
                     self._complain(source, text)
                 case Remark(call_id, text):
                     log_call(log, call_id, text)
+                case Said(call_id, text):
+                    log_call(log, call_id, readable(text))
+                case Trouble():
+                    self._blame(effect)
                 case _:
                     assert_never(effect)
         self._arm()
@@ -276,7 +283,7 @@ class Edge:
     async def _ask(self, effect: Ask) -> None:
         reply = await ask_in_time(self._link, effect.question, self._settings.question_timeout)
         if reply.error:
-            level = logging.WARNING if effect.then is not None else logging.DEBUG
+            level = logging.WARNING if isinstance(effect.question, MediaRequest) else logging.DEBUG
             log_call(log, effect.question.call_id, f"media: {reply.error}", level)
         if effect.then is not None and self._proxy is not None:
             self._perform(effect.then(reply, clock.now()))
@@ -302,6 +309,10 @@ class Edge:
     def _complain(self, source: Endpoint, text: str) -> None:
         for line in self._complaints.note(source, text, clock.now()):
             log.info("%s", line)
+
+    def _blame(self, trouble: Trouble) -> None:
+        for line in self._troubles.note(trouble, clock.now()):
+            log.error("%s", line)
 
     # -- time
 
@@ -345,6 +356,8 @@ class Edge:
         self._sockets.forget_routes()
         for line in self._complaints.summary(now):
             log.info("%s", line)
+        for line in self._troubles.summary(now):
+            log.error("%s", line)
         self._registry.expire(now)
 
 

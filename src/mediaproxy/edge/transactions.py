@@ -27,8 +27,12 @@ class Owner(Protocol):
 class Caller(Protocol):
     """Whose INVITE it is that CANCEL cancels."""
 
-    def cancel(self, request: Request, inbound: Inbound, now: float) -> list[Effect]:
-        """A CANCEL came."""
+    @property
+    def cancellable(self) -> bool:
+        """Whether a CANCEL changes anything: it is the first one, and there is no final response yet."""
+
+    def cancel(self, now: float) -> list[Effect]:
+        """A CANCEL came that does."""
 
 
 class Served:
