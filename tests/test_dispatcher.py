@@ -2,12 +2,15 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaproxy.control import ConfirmRequest, EndCause, EndRequest, MediaReply, MediaRequest, Party, Question
+from mediaproxy.dispatcher.guide import Guide
 from mediaproxy.dispatcher.pool import Pool, Relay
 from mediaproxy.dispatcher.service import Dispatcher, Timing
 from mediaproxy.events import CallEnded, CallReport, CallState, PartyReport
@@ -36,6 +39,7 @@ def bye(call_id: str = "call") -> EndRequest:
 OK = MediaReply()
 DOWN = MediaReply(error="no answer", status=503)
 FULL = MediaReply(error="no ports", status=480)
+BROKEN = MediaReply(error="a fault", status=500)
 UNKNOWN = MediaReply(error="unknown call", status=481)
 
 
@@ -145,6 +149,7 @@ def test_a_drained_relay_keeps_its_calls() -> None:
         pytest.param(offer(), OK, False, id="done"),
         pytest.param(offer(), FULL, True, id="no ports"),
         pytest.param(answer(), FULL, False, id="no ports for an answer"),
+        pytest.param(offer(), BROKEN, True, id="a fault"),
         pytest.param(offer(), UNKNOWN, False, id="a ghost"),
         pytest.param(offer(), DOWN, True, id="down"),
         pytest.param(bye(), DOWN, True, id="bye, down"),
@@ -167,6 +172,23 @@ def test_memory_is_bounded_and_calls_are_forgotten() -> None:
     assert len(relays) == 2
     relays.answered(bye("3"), "c", UNKNOWN, 9)
     assert len(relays) == 1
+
+
+def test_groups_are_tried_in_their_order_but_the_living_first() -> None:
+    relays = pool(*(Relay(name=name) for name in "abcd"))
+    groups = [[Relay(name="a"), Relay(name="b", tier=1)], [Relay(name="a"), Relay(name="c")], [Relay(name="x")]]
+    assert relays.candidates(offer(), 0, groups) == ("a", "b", "c")
+    relays.down("a", 0)
+    assert relays.candidates(offer(), 1, groups) == ("b", "c", "a")
+    assert relays.candidates(offer(wish="d"), 1, groups) == ("d", "b", "c", "a")
+    assert sorted(relays.candidates(bye(), 1, groups)) == ["a", "b", "c", "d"], "a call of before may be anywhere"
+    assert relays.candidates(offer(), 1, []) == ()
+
+
+def test_a_group_says_weight_and_tier() -> None:
+    relays = pool(Relay(name="a"), Relay(name="b"))
+    assert relays.candidates(offer(), 0, [[Relay(name="a", tier=2), Relay(name="b", tier=1)]]) == ("b", "a")
+    assert relays.candidates(offer(), 0, [[Relay(name="a", weight=0), Relay(name="b")]]) == ("b",)
 
 
 # -- the service
@@ -243,3 +265,82 @@ async def test_ended_calls_are_forgotten() -> None:
 def test_a_relay_without_link() -> None:
     with pytest.raises(ValueError, match="no link to relay b"):
         Dispatcher({"a": Arm(OK)}, [Relay(name="b")])
+
+
+# -- relays that come and go
+
+
+class Line(Arm):
+    """A connection to a relay."""
+
+    def __init__(self, reply: MediaReply | None = OK) -> None:
+        super().__init__(reply)
+        self.closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class Strangers:
+    """A guide that names one more relay whenever it is asked."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Line] = {}
+        self.named: list[str] = []
+
+    async def groups(self, question: Question, *, wait: bool) -> list[list[Relay]]:
+        return [[Relay(name=name) for name in self.named]]
+
+    async def close(self) -> None:
+        pass
+
+    def connect(self, name: str) -> Line:
+        return self.lines.setdefault(name, Line())
+
+    def dispatcher(self, now: Callable[[], float] = lambda: 0.0) -> Dispatcher:
+        timing = Timing(health_interval=0.01)
+        return Dispatcher({}, guide=cast(Guide, self), connect=self.connect, timing=timing, now=now)
+
+
+async def test_relays_that_dns_names_are_met_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mediaproxy.dispatcher.service.STRANGERS", 3)
+    strangers = Strangers()
+    dispatcher = strangers.dispatcher()
+    for name in ("a", "b", "c", "a", "d"):
+        strangers.named = [name]
+        assert (await dispatcher.ask(offer(f"call {name}"))).relay == name
+    assert [state.name for state in dispatcher.states()] == ["a", "c", "d"], "b was not named for longest"
+    assert {name: line.closed for name, line in strangers.lines.items()} == {"a": 0, "b": 1, "c": 0, "d": 0}
+    strangers.named = ["c"]
+    assert (await dispatcher.ask(bye("call a"))).relay == "a", "calls stay where they are"
+    await dispatcher.stop()
+    assert all(line.closed == 1 for line in strangers.lines.values())
+
+
+async def test_relays_that_dns_names_no_more_are_forgotten_after_a_day() -> None:
+    clock = [0.0]
+    strangers = Strangers()
+    dispatcher = strangers.dispatcher(lambda: clock[0])
+    strangers.named = ["a"]
+    await dispatcher.ask(offer())
+    await dispatcher.start()
+    clock[0] += 90_000
+    async with asyncio.timeout(5):
+        while dispatcher.states():
+            await asyncio.sleep(0.01)
+    await dispatcher.stop()
+    assert strangers.lines["a"].closed == 1
+
+
+async def test_a_relay_that_shows_no_life_is_down_until_it_does() -> None:
+    line = Line(DOWN)
+    dispatcher = Dispatcher({"a": line, "b": Line()}, timing=Timing(health_interval=0.01))
+    await dispatcher.start()
+    for up, why in ((False, "no answer"), (True, "")):
+        async with asyncio.timeout(5):
+            while [(one.up, one.why) for one in dispatcher.states()] != [(up, why), (True, "")]:
+                await asyncio.sleep(0.01)
+        line.reply = UNKNOWN
+    assert line.closed, "it is asked over a new connection"
+    assert all(question.call_id == "" for question in line.asked), "about no call"
+    await dispatcher.stop()

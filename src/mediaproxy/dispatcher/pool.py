@@ -16,7 +16,7 @@ import msgspec
 
 from mediaproxy.control import EndRequest, MediaReply, MediaRequest, Question
 
-NO_RELAY, NO_PORTS, UNKNOWN_CALL = 503, 480, 481
+NO_RELAY, NO_PORTS, UNKNOWN_CALL, FAULT = 503, 480, 481, 500
 "Statuses of a MediaReply after which another relay may do better."
 
 
@@ -101,7 +101,7 @@ class Pool:
         if reply.status == NO_RELAY:
             return True
         if isinstance(question, MediaRequest):
-            return reply.status == NO_PORTS and not belongs(question)
+            return reply.status in (NO_PORTS, FAULT) and not belongs(question)
         return reply.status == UNKNOWN_CALL
 
     def answered(self, question: Question, name: str, reply: MediaReply, now: float) -> None:
