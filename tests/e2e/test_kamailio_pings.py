@@ -1,0 +1,407 @@
+"""Keep-alives inside a real Kamailio: from the right socket, at the right time, and what becomes of the answers."""
+
+import contextlib
+import json
+import resource
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.kamailio import EXAMPLE, Kamailio
+from mediaproxy.sip.message import Request, parse, response_to
+from tests.kamailiosite import Phone
+
+SCRIPT = """\
+import KSR
+import mediaproxy.kamailio
+
+# A REGISTER says in X-Flags which branch flags it gets. Other requests are answered 200 if their user is registered,
+# 404 if not; with X-Rpc that RPC is called first. Replies that come to the script are lines of the log.
+class Registrar(mediaproxy.kamailio.Module):
+    def ksr_request_route(self, msg):
+        KSR.force_rport()
+        if KSR.is_REGISTER():
+            if KSR.hdr.is_present("X-No-Received") < 0:
+                KSR.nathelper.fix_nated_register()
+            for flag in (KSR.pv.get("$hdr(X-Flags)") or "").split():
+                KSR.setbflag(int(flag))
+            return KSR.registrar.save("location", 0)
+        if KSR.hdr.is_present("X-Rpc") > 0:
+            KSR.jsonrpcs.exec(KSR.pv.get("$hdr(X-Rpc)"))
+        found = KSR.pv.is_null("$rU") or KSR.registrar.lookup("location") > 0
+        return KSR.sl.send_reply(200, "Here") if found else KSR.sl.send_reply(404, "Not Here")
+
+    def ksr_reply_route(self, msg):
+        KSR.info("REPLY " + self.host.text("$ci") + "\\n")
+        return 1
+
+def mod_init():
+    return Registrar(sip_asymmetrics="", rtp_asymmetrics="", **%r)
+"""
+NATHELPER = """\
+loadmodule "nathelper.so"
+modparam("nathelper", "received_avp", "$avp(received)")
+modparam("registrar", "received_avp", "$avp(received)")
+"""
+LISTEN = ("udp:127.0.0.1:5190", "udp:127.0.0.1:5191", "udp:[::1]:5190", "tcp:127.0.0.1:5190")
+FIRST, SECOND = ("127.0.0.1", 5190), ("127.0.0.1", 5191)
+OTHER = ("127.0.0.1", 5192)
+"Where those listen that only one test has, beside the one that many have."
+NAT, SIP, REMOVE = "6", "7", "8"
+ZEROS = b"\0\0\0\0"
+
+
+@contextlib.contextmanager
+def kamailio(folder: Path, *, listen: Sequence[str], without: str = "no module", **settings: Any) -> Iterator[Kamailio]:
+    """Kamailio with the example's config and nathelper, and one module less."""
+    config = (EXAMPLE / "kamailio.cfg").read_text()
+    before, load, after = config.partition('loadmodule "app_python3.so"\n')
+    lines = [line for line in (before + NATHELPER + load + after).splitlines() if f'"{without}' not in line]
+    folder.mkdir(exist_ok=True)
+    (folder / "kamailio.cfg").write_text("\n".join(lines) + "\n")
+    with Kamailio(folder, listen, script=SCRIPT % settings, options=["-f", str(folder / "kamailio.cfg")]) as running:
+        yield running
+        assert running.alive
+        assert "CRITICAL" not in running.log
+        assert "Traceback" not in running.log
+
+
+class Registered(Phone):
+    """A phone that says it is at 10.0.0.1, and is here."""
+
+    def __init__(self, server: tuple[str, int], user: str, *flags: str, headers: str = "", contact: str = "") -> None:
+        super().__init__(server)
+        self.server = server
+        self.user = user
+        self.contact = contact or f"<sip:{user}@10.0.0.1:5060;ob>"
+        self.cseq = 0
+        self.headers = f"X-Flags: {' '.join(flags)}\r\n{headers}"
+        self.register()
+
+    def register(self) -> None:
+        """Register, again perhaps."""
+        self.cseq += 1
+        text = (
+            f"REGISTER sip:sip.test SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK{self.port}.{self.cseq}\r\n"
+            f"From: <sip:{self.user}@sip.test>;tag=1\r\nTo: <sip:{self.user}@sip.test>\r\nCall-ID: r{self.port}\r\n"
+            f"CSeq: {self.cseq} REGISTER\r\nContact: {self.contact}\r\nExpires: 600\r\n{self.headers}"
+            "Content-Length: 0\r\n\r\n"
+        )
+        self.send(text.encode("latin-1"))
+        self.response(200)
+
+    def heard(self, seconds: float, answer: bool = False) -> list[tuple[float, bytes, tuple[str, int]]]:
+        """What comes within some seconds: when, what, from where. ``answer`` requests."""
+        until = time.monotonic() + seconds
+        heard = []
+        while (left := until - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                data, source = self.socket.recvfrom(65536)
+            except TimeoutError:
+                break
+            heard.append((time.monotonic(), data, (source[0], source[1])))
+            if answer and data != ZEROS:
+                request = parse(data)
+                assert isinstance(request, Request)
+                self.socket.sendto(bytes(response_to(request, 200, to_tag="phone")), source)
+        return heard
+
+
+def ask(server: tuple[str, int], user: str, headers: str = "") -> int:
+    """Send an OPTIONS to a user at Kamailio; the status of the answer: 200 registered, 404 not."""
+    with Phone(server) as phone:
+        phone.send(
+            f"OPTIONS sip:{user}@127.0.0.1:{server[1]} SIP/2.0\r\nVia: SIP/2.0/UDP {phone.place};branch=z9hG4bKask\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:x@sip.test>;tag=1\r\nTo: <sip:{user}@sip.test>\r\nCall-ID: ask{phone.port}"
+            f"\r\nCSeq: 1 OPTIONS\r\n{headers}Content-Length: 0\r\n\r\n".encode("latin-1")
+        )
+        message = parse(phone.receive())
+        status: int = message.status  # type: ignore[union-attr] # nobody sends requests here
+        return status
+
+
+def wait_gone(server: tuple[str, int], user: str, seconds: float) -> float:
+    """Wait until a user is not registered; how long that took."""
+    began = time.monotonic()
+    while ask(server, user) != 404:
+        assert time.monotonic() - began < seconds, f"{user} is still registered"
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def gaps(times: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+
+
+@pytest.fixture(scope="module")
+def every_second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kamailio]:
+    folder = tmp_path_factory.mktemp("pings")
+    with kamailio(folder, listen=LISTEN, natping_interval=1, sipping_from="sip:ping@sipserver.net") as running:
+        yield running
+
+
+def test_four_zero_bytes_every_interval_from_the_socket_of_the_registration(every_second: Kamailio) -> None:
+    with Registered(FIRST, "one", NAT) as one, Registered(SECOND, "two", NAT) as two:
+        heard = one.heard(5.2)
+        two_heard = two.heard(0.01) + two.heard(1.0)
+    assert {(data, source) for _, data, source in heard} == {(ZEROS, FIRST)}
+    assert {(data, source) for _, data, source in two_heard} == {(ZEROS, SECOND)}
+    assert 4 <= len(heard) <= 6
+    assert all(0.7 < gap < 1.3 for gap in gaps([at for at, _, _ in heard])[1:]), heard
+
+
+def test_ipv6(every_second: Kamailio) -> None:
+    with Registered(("::1", 5190), "six", NAT, contact="<sip:six@[fd00::1]:5060>") as phone:
+        assert {(data, source) for _, data, source in phone.heard(2.2)} == {(ZEROS, ("::1", 5190))}
+
+
+def test_without_received_it_goes_to_the_contact(every_second: Kamailio) -> None:
+    with Phone(FIRST) as there:
+        contact = f"<sip:elsewhere@{there.place}>"
+        with Registered(FIRST, "elsewhere", NAT, headers="X-No-Received: yes\r\n", contact=contact) as phone:
+            assert there.receive(2.0) == ZEROS
+            assert phone.heard(1.0) == []
+
+
+def test_nobody_else_is_pinged(every_second: Kamailio) -> None:
+    with Registered(FIRST, "public") as public, Registered(FIRST, "sip", SIP) as sip:
+        assert public.heard(2.5) == []
+        assert sip.heard(0.1) == []
+
+
+def test_who_unregisters_is_left_alone(every_second: Kamailio) -> None:
+    with Registered(FIRST, "leaver", NAT) as phone:
+        assert phone.heard(2.2)
+        phone.headers = "Expires: 0\r\n"
+        phone.register()
+        phone.heard(1.5)
+        assert phone.heard(2.5) == []
+
+
+def test_options_by_flag(every_second: Kamailio) -> None:
+    with Registered(SECOND, "asked", NAT, SIP) as phone:
+        heard = phone.heard(3.2, answer=True)
+    assert 2 <= len(heard) <= 4
+    assert {source for _, _, source in heard} == {SECOND}
+    requests = [parse(data) for _, data, _ in heard]
+    assert len({request.call_id for request in requests}) == len(requests)
+    for request in requests:
+        assert isinstance(request, Request)
+        assert (request.method, request.uri_text) == ("OPTIONS", "sip:asked@10.0.0.1:5060;ob")
+        assert str(request.from_.uri) == "sip:ping@sipserver.net"
+        assert (request.via.host, request.via.port) == SECOND
+
+
+@pytest.mark.parametrize("status", [200, 404, 483, 501, 100])
+def test_answers_are_swallowed(status: int, every_second: Kamailio) -> None:
+    """They reach neither the script, nor whom a second Via would name."""
+    with Registered(FIRST, "answering", NAT, SIP) as phone, Phone(FIRST) as victim:
+        request = phone.request("OPTIONS")
+        reply = bytes(response_to(request, status, to_tag="x"))
+        more = reply.replace(b"From:", b"Via: SIP/2.0/UDP " + victim.place.encode() + b";branch=z9hG4bKv\r\nFrom:", 1)
+        phone.send(reply)
+        phone.send(more)
+        with pytest.raises(TimeoutError):
+            victim.receive(0.5)
+        assert request.call_id not in every_second.log
+        assert f"REPLY {request.call_id}" not in every_second.log
+        phone.send(more.replace(b"Call-ID: natping", b"Call-ID: other"))
+        assert victim.receive().startswith(f"SIP/2.0 {status} ".encode())
+        every_second.wait_log("REPLY other")
+
+
+def test_silent_contacts_are_removed_if_their_flag_says_so(every_second: Kamailio) -> None:
+    with (
+        Registered(FIRST, "dead", NAT, SIP, REMOVE) as dead,
+        Registered(FIRST, "tolerated", NAT, SIP) as tolerated,
+        Registered(FIRST, "bytes", NAT, REMOVE),
+        Registered(FIRST, "living", NAT, SIP, REMOVE) as living,
+    ):
+        until = time.monotonic() + 7
+        asked = []
+        while time.monotonic() < until:
+            living.heard(0.5, answer=True)
+            asked += dead.heard(0.1)
+        assert 3 <= len(asked) <= 5, "three pings, and perhaps one more before it is gone"
+        assert [ask(FIRST, user) for user in ("dead", "tolerated", "bytes", "living")] == [404, 200, 200, 200]
+        assert tolerated.heard(1.5)
+        every_second.wait_log("dead: sip:dead@10.0.0.1:5060;ob is removed: no answer to 3 pings")
+        dead.register()
+        assert ask(FIRST, "dead") == 200
+
+
+def test_one_of_two_contacts_is_removed(every_second: Kamailio) -> None:
+    with (
+        Registered(FIRST, "pair", NAT, SIP, REMOVE, contact="<sip:pair@10.0.0.1:5060>"),
+        Registered(FIRST, "pair", NAT, contact="<sip:pair@10.0.0.2:5060>") as other,
+    ):
+        every_second.wait_log("sip:pair@10.0.0.1:5060 is removed", 10)
+        assert ask(FIRST, "pair") == 200
+        assert other.heard(2.2)
+
+
+def test_latin_1_hides_nobody_and_can_be_removed(every_second: Kamailio) -> None:
+    with (
+        Registered(FIRST, "m\xfcller", NAT, SIP, REMOVE, headers='User-Agent: T\xe4st\x01"\\\r\n') as phone,
+        Registered(FIRST, "neighbour", NAT) as neighbour,
+    ):
+        request = phone.request("OPTIONS")
+        assert request.uri_text == "sip:m\xfcller@10.0.0.1:5060;ob"
+        assert ask(FIRST, "m\xfcller") == 200
+        wait_gone(FIRST, "m\xfcller", 10)
+        neighbour.heard(0.1)
+        assert neighbour.heard(2.2)
+
+
+def test_over_tcp_the_open_connection_is_used_and_none_is_opened(every_second: Kamailio) -> None:
+    with socket.create_connection(FIRST) as connection, socket.socket() as listener:
+        connection.settimeout(3)
+        port = connection.getsockname()[1]
+        connection.sendall(
+            b"REGISTER sip:sip.test SIP/2.0\r\nVia: SIP/2.0/TCP 10.0.0.1:5060;branch=z9hG4bKt\r\n"
+            b"From: <sip:t@sip.test>;tag=1\r\nTo: <sip:t@sip.test>\r\nCall-ID: t\r\nCSeq: 1 REGISTER\r\n"
+            b"Contact: <sip:t@10.0.0.1:5060;transport=tcp>\r\nX-Flags: 6\r\nContent-Length: 0\r\n\r\n"
+        )
+        assert connection.recv(65536).startswith(b"SIP/2.0 200")
+        assert connection.recv(65536) == b"\r\n\r\n"
+        assert connection.recv(65536) == b"\r\n\r\n"
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()  # by a reset, so that its port is free at once
+        time.sleep(0.3)
+        # Nobody connects to where it was, although somebody would be there.
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+        listener.settimeout(3)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_the_script_may_be_loaded_again(every_second: Kamailio) -> None:
+    rpc = json.dumps({"jsonrpc": "2.0", "method": "app_python.reload", "id": 1})
+    with Registered(FIRST, "patient", NAT) as phone, Registered(FIRST, "talker", NAT, SIP, REMOVE) as talker:
+        talker.heard(1.5, answer=True)
+        ask(FIRST, "x", f"X-Rpc: {rpc}\r\n")
+        talker.heard(6.0, answer=True)
+        assert ask(FIRST, "talker") == 200
+        phone.heard(0.1)
+        heard = phone.heard(3.2)
+        assert 2 <= len(heard) <= 4
+    assert "REPLY natping" not in every_second.log
+
+
+def test_none_with_interval_0(tmp_path: Path) -> None:
+    with (
+        kamailio(tmp_path, listen=("udp:127.0.0.1:5192",), natping_interval=0),
+        Registered(OTHER, "a", NAT) as phone,
+        Registered(OTHER, "b", NAT, SIP, REMOVE) as asked,
+    ):
+        assert phone.heard(2.5) == []
+        assert asked.heard(0.1) == []
+
+
+def test_all_contacts_if_the_setting_says_so(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"ping_nated_only": False, "sipping_bflag": 3, "sipping_method": "NOTIFY"}
+    with (
+        kamailio(tmp_path, listen=("udp:127.0.0.1:5192",), natping_interval=1, **settings),
+        Registered(OTHER, "a") as phone,
+        Registered(OTHER, "b", "3") as asked,
+        Registered(OTHER, "c", "7") as other,
+    ):
+        assert {data for _, data, _ in phone.heard(2.2)} == {ZEROS}
+        assert asked.request("NOTIFY").header("event") == "keep-alive"
+        assert {data for _, data, _ in other.heard(0.1)} == {ZEROS}
+
+
+def test_what_is_missing_is_told_and_harms_nobody(tmp_path: Path) -> None:
+    with kamailio(tmp_path, listen=("udp:127.0.0.1:5192",), without="jsonrpcs", natping_interval=1) as running:
+        running.wait_log("the module jsonrpcs is not loaded")
+        time.sleep(1.0)
+        assert ask(OTHER, "nobody") == 404
+        assert running.log.count("the module jsonrpcs is not loaded") == 1
+
+
+def test_a_native_config_calls_the_same(tmp_path: Path) -> None:
+    config = (EXAMPLE / "kamailio.cfg").read_text().replace('cfgengine "python"', "") + NATHELPER
+    config += """
+loadmodule "kex.so"
+request_route {
+    force_rport();
+    if (is_method("REGISTER")) {
+        fix_nated_register(); setbflag(6); setbflag(7); setbflag(8);
+        save("location");
+        exit;
+    }
+    if ($rU == $null || lookup("location")) sl_send_reply("200", "Here"); else sl_send_reply("404", "Not Here");
+}
+onreply_route {
+    if (python_exec("natping_reply")) drop;
+    xlog("L_INFO", "REPLY $ci\n");
+}
+route[natping] { python_exec("ksr_rtimer_natping"); }
+"""
+    config = config.replace("route=ksr_rtimer_natping", "route=natping")
+    (tmp_path / "kamailio.cfg").write_text(config)
+    script = (
+        "import mediaproxy.kamailio\n"
+        "def mod_init():\n"
+        '    return mediaproxy.kamailio.Module(natping_interval=1, sip_asymmetrics="", rtp_asymmetrics="")\n'
+    )
+    options = ["-f", str(tmp_path / "kamailio.cfg")]
+    with (
+        Kamailio(tmp_path, ["udp:127.0.0.1:5192"], script=script, options=options) as running,
+        Registered(OTHER, "silent") as silent,
+        Registered(OTHER, "living") as living,
+    ):
+        heard = living.heard(6.0, answer=True)
+        assert len(heard) >= 5
+        assert {source for _, _, source in heard} == {OTHER}
+        assert ask(OTHER, "living") == 200
+        assert silent.request("OPTIONS")
+        wait_gone(OTHER, "silent", 5)
+        assert "REPLY" not in running.log
+
+
+def test_many_contacts_are_spread_over_the_interval(tmp_path: Path) -> None:
+    count, interval = 2000, 5
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + 500), max(hard, count + 500)))
+    try:
+        with (
+            kamailio(tmp_path, listen=("udp:127.0.0.1:5192",), natping_interval=interval),
+            contextlib.ExitStack() as stack,
+        ):
+            phones = [stack.enter_context(Registered(OTHER, f"u{n}", NAT)) for n in range(count)]
+            time.sleep(interval)  # now all are known
+            for phone in phones:
+                phone.heard(0.0)
+                _drain(phone.socket)
+            began = time.monotonic()
+            times: dict[int, list[float]] = {n: [] for n in range(count)}
+            while (now := time.monotonic()) < began + 2 * interval:
+                for n, phone in enumerate(phones):
+                    times[n] += [now] * _drain(phone.socket)
+                time.sleep(0.05)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(1 <= len(each) <= 3 for each in times.values()), "each once in every interval"
+    assert all(interval - 1 < gap < interval + 1 for each in times.values() for gap in gaps(each))
+    per_second = Counter(int(at - began) for each in times.values() for at in each)
+    share = count / interval
+    assert all(0.7 * share < per_second[second] < 1.3 * share for second in range(1, 2 * interval - 1)), per_second
+
+
+def _drain(sock: socket.socket) -> int:
+    """Take what has come: how many datagrams."""
+    got = 0
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(100):
+            got += 1
+    return got
