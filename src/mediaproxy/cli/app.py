@@ -21,6 +21,7 @@ from mediaproxy.admin import SOCKET, AdminError, Command, ask
 from mediaproxy.cli import show
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
 from mediaproxy.cli.explain import explain_command
+from mediaproxy.cli.script import script_command
 from mediaproxy.cli.words import plain, shown
 from mediaproxy.config import LogFormat, clients_of, default_text
 from mediaproxy.edge.domains import refusals
@@ -105,6 +106,9 @@ def _options(
 @app.command()
 def run(
     config: ConfigOption = None,
+    script: Annotated[
+        Path | None, typer.Option("--script", metavar="FILE", help="The routing script (docs/script.md).")
+    ] = None,
     open_: Annotated[
         bool, typer.Option("--open", help="Serve public addresses without accounts: everybody can register and call.")
     ] = False,
@@ -115,7 +119,7 @@ def run(
     from mediaproxy.server.process import StartError, serve
 
     try:
-        status = serve(config_of(config), open_server=open_, log_format=log_format)
+        status = serve(config_of(config), script=script, open_server=open_, log_format=log_format)
     except StartError as error:
         fail(str(error))
     raise typer.Exit(status)
@@ -260,3 +264,4 @@ def config_(
 
 
 app.command("explain")(explain_command)
+app.command("script")(script_command)

@@ -87,6 +87,7 @@ def _anchored(config: Config, directory: Path) -> Config:
         edge=replace(
             config.edge,
             tls=files,
+            script=path(config.edge.script),
             sip_asymmetrics=path(config.edge.sip_asymmetrics),
             rtp_asymmetrics=path(config.edge.rtp_asymmetrics),
         ),

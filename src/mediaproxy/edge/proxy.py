@@ -65,10 +65,16 @@ class Proxy:
     """One per edge."""
 
     def __init__(
-        self, settings: EdgeSettings, network: Network, directory: Directory, secret: bytes, rng: random.Random
+        self,
+        settings: EdgeSettings,
+        network: Network,
+        directory: Directory,
+        secret: bytes,
+        rng: random.Random,
+        script: Script | None = None,
     ) -> None:
         """``network`` has its listeners already. ``secret``: at least 16 random bytes; a later run with the same one
-        knows the dialogs of this one. The default script is in force until ``script.script`` is another one."""
+        knows the dialogs of this one. ``script``: None for the default one; ``script.script`` may be set later."""
         self._settings = settings
         self._network = network
         self._directory = directory
@@ -82,7 +88,7 @@ class Proxy:
         self._routes = Routes(self._marks, self.domains, network.listeners)
         self._gate = Gate(settings, self.domains, secret, rng)
         self.targets = Targets(settings, self.domains, directory, self._gate)
-        self.script = Interpreter(Script.default(settings))
+        self.script = Interpreter(script or Script.default(settings))
 
     def learn(self, aors: Iterable[str]) -> None:
         """These addresses of record are registered: their hosts are ours where nobody said which are."""

@@ -31,6 +31,8 @@ from mediaproxy.edge.registry import Registry
 from mediaproxy.edge.resolver import Resolver
 from mediaproxy.edge.routing import reply_hop
 from mediaproxy.edge.screen import screen
+from mediaproxy.edge.script.loading import ScriptError
+from mediaproxy.edge.script.source import ScriptFile
 from mediaproxy.edge.script.trouble import Troubles
 from mediaproxy.edge.settings import EdgeSettings, Listener, Transport
 from mediaproxy.edge.transport import Sockets
@@ -45,8 +47,8 @@ from mediaproxy.sip.message import Request, parse, response_to
 
 log = logging.getLogger("mediaproxy.edge")
 
-LISTS = 1.0
-"Seconds between two looks at the lists of asymmetric clients."
+FILES = 1.0
+"Seconds between two looks at the files that may change: the script, the lists of asymmetric clients."
 HOUSEKEEPING = 30.0
 "Seconds between two looks for expired registrations and changed routes."
 
@@ -94,8 +96,9 @@ class Edge:
         self._secret = secret or secrets.token_bytes(32)
         self._resolver = resolver
         self._rng = rng or random.SystemRandom()
-        self._lists = 0.0
-        "When the lists of asymmetric clients are looked at next."
+        self._script = ScriptFile(settings, log.error, log.info)
+        self._files = 0.0
+        "When the script and the lists of asymmetric clients are looked at next."
         self._complaints = Complaints(settings.refusals_logged)
         self._troubles = Troubles(settings.refusals_logged)
         self._sockets = Sockets(settings, self._received, self._disconnected, self._complain)
@@ -116,15 +119,19 @@ class Edge:
             found = ("this host has no loopback or private address to listen on; configure listeners",)
         if found:
             raise EdgeError("; ".join(found))
+        now = clock.now()
+        try:
+            script = self._script.load(now)
+        except ScriptError as error:
+            raise EdgeError(str(error)) from error
         try:
             self._sockets.open(wanted)
         except OSError as error:
             await self._sockets.close()
             raise EdgeError(error.strerror or str(error)) from error
-        now = clock.now()
-        self._proxy = Proxy(self._settings, self._sockets, self._registry, self._secret, self._rng)
+        self._proxy = Proxy(self._settings, self._sockets, self._registry, self._secret, self._rng, script)
         self._proxy.learn(binding.aor for binding in self.location.all(now))
-        self._read_lists(self._proxy, now)
+        self._read_files(self._proxy, now)
         if self._resolver is None:
             transports = {one.transport for one in self.listeners}
             versions = {one.bind.version for one in self.listeners}
@@ -166,7 +173,7 @@ class Edge:
         self._registry.change(settings)
         if self._proxy is not None:
             self._proxy.change(settings)
-            self._read_lists(self._proxy, clock.now())
+            self._read_files(self._proxy, clock.now())
 
     def call_ended(self, event: CallEnded) -> Farewell:
         """The media arm says that a call is over. If it decided so by itself (silence, an expired hold, an operator;
@@ -320,7 +327,7 @@ class Edge:
         """One timer of the loop for everything that has a deadline."""
         if self._proxy is None:
             return
-        deadlines = (self._proxy.deadline, self._registry.deadline, self._housekeeping, self._lists)
+        deadlines = (self._proxy.deadline, self._registry.deadline, self._housekeeping, self._files)
         at = min(deadline for deadline in deadlines if deadline is not None)
         if self._timer is not None:
             if self._timer_at <= at:
@@ -339,15 +346,15 @@ class Edge:
                 self._sockets.send(ping.hop, ping.data, _ignore)
             if now >= self._housekeeping:
                 self._keep_house(now)
-            if now >= self._lists:
-                self._read_lists(self._proxy, now)
+            if now >= self._files:
+                self._read_files(self._proxy, now)
             self._perform(self._proxy.tick(now))
         except Exception:
             log.exception("bug in a timer")
         self._arm()
 
-    def _read_lists(self, proxy: Proxy, now: float) -> None:
-        self._lists = now + LISTS
+    def _read_files(self, proxy: Proxy, now: float) -> None:
+        self._files = now + FILES
         self._registry.clients.refresh(now)
         proxy.media.heed(self._registry.clients.sip, self._registry.clients.rtp)
 

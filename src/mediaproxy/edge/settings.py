@@ -164,6 +164,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     "The SIP URI in their From; empty: ``sip:ping@`` and the first domain, without domains the server's address."
     sipping_max_lost: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
     "So many of them in a row without any sign of life make a contact silent."
+    script: str = ""
+    """File of the routing script (docs/script.md): a Python file that says what happens to each SIP message. It is read
+    again whenever it changes. Empty: the default one, which ``mediaproxy script`` prints."""
     question_timeout: Seconds = 2.0
     "Seconds that the media arm may take for an answer; then an INVITE is refused with 503."
     media: bool = True

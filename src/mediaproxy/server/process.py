@@ -9,6 +9,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -25,10 +26,17 @@ __all__ = ["StartError", "serve", "serve_relay"]
 log = logging.getLogger("mediaproxy")
 
 
-def serve(config: Config, *, open_server: bool = False, log_format: LogFormat | None = None) -> int:
-    """Serve until SIGTERM, SIGINT or SIGHUP; the exit status. StartError if it cannot start."""
-    if open_server:
-        config = replace(config, edge=replace(config.edge, open=True))
+def serve(
+    config: Config, *, script: Path | None = None, open_server: bool = False, log_format: LogFormat | None = None
+) -> int:
+    """Serve until SIGTERM, SIGINT or SIGHUP; the exit status. StartError if it cannot start. What is told here wins
+    over the configuration."""
+    edge = config.edge
+    if script is not None and not edge.enabled:
+        raise StartError("there is no SIP here (edge.enabled = false) that a script could route")
+    if script is not None:
+        edge = replace(edge, script=str(script))
+    config = replace(config, edge=replace(edge, open=edge.open or open_server))
     config = _logging(config, log_format)
     return _run(config, Server)
 
