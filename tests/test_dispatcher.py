@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from mediaproxy.control import ConfirmRequest, EndCause, EndRequest, MediaReply, MediaRequest, Party, Question
 from mediaproxy.dispatcher.guide import Guide
 from mediaproxy.dispatcher.pool import Pool, Relay
-from mediaproxy.dispatcher.service import Dispatcher, Timing
+from mediaproxy.dispatcher.service import Dispatcher, Timing, whoever_has
 from mediaproxy.events import CallEnded, CallReport, CallState, PartyReport
+from tests.relaybench import Bench
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -344,3 +345,15 @@ async def test_a_relay_that_shows_no_life_is_down_until_it_does() -> None:
     assert line.closed, "it is asked over a new connection"
     assert all(question.call_id == "" for question in line.asked), "about no call"
     await dispatcher.stop()
+
+
+def test_asking_who_has_a_call_changes_nothing() -> None:
+    bench = Bench()
+    bench.talk()
+    before = bench.report
+    alice, bob = Party(tag=bench.alice.tag), Party(tag=bench.bob.tag)
+    for sender, receiver in ((alice, bob), (bob, alice)):
+        assert bench.ask(whoever_has(bench.call_id, sender, receiver)).error == ""
+        assert bench.ask(whoever_has("another call", sender, receiver)).status == 481
+    assert bench.ask(whoever_has("", Party(), Party())).status == 481
+    assert bench.report == before
