@@ -62,7 +62,7 @@ class Router(mediaproxy.kamailio.Module):
         self.repair(msg)
         if KSR.is_INVITE() or KSR.is_SUBSCRIBE():
             KSR.rr.record_route()
-        if KSR.is_myself_ruri() < 0:
+        if not KSR.is_myself_ruri():
             return KSR.sl.send_reply(403, "Not Our Domain")
         if KSR.pv.is_null("$rU"):
             return KSR.sl.send_reply(200, "OK") if KSR.is_OPTIONS() else KSR.sl.send_reply(484, "Address Incomplete")
@@ -72,15 +72,15 @@ class Router(mediaproxy.kamailio.Module):
 
     def repair(self, msg):
         """Who is behind NAT is answered where it sent from, and its Contact says so, too."""
-        direct = not KSR.hdr.is_present("Record-Route") > 0  # no proxy before us
-        if direct and self.client_nat_test(msg, "3"):
+        direct = KSR.hdr.is_present("Record-Route") < 0  # no proxy before us
+        if direct and (self.client_nat_test(msg, "3") or self.nat_test(msg, "contact-differs")):
             KSR.force_rport()
             self.fix_contact(msg)
             if KSR.is_REGISTER():
                 KSR.setbflag(NATED)
 
     def relay(self, msg):
-        if KSR.is_method_in("IAU"):  # INVITE, ACK, UPDATE: they may bring SDP
+        if KSR.is_method_in("IAU") or KSR.is_PRACK():  # INVITE, ACK, UPDATE, PRACK: they may bring SDP
             self.use_media_proxy(msg)
             if not KSR.is_ACK():
                 KSR.tm.t_on_reply("ksr_onreply_media")
@@ -95,7 +95,8 @@ class Router(mediaproxy.kamailio.Module):
     # -- what comes back
 
     def ksr_onreply_media(self, msg):
-        if 180 <= KSR.pv.get("$rs") < 300 and self.client_nat_test(msg, "1"):
+        # Not only private addresses: a phone may tell a public one that it has no more.
+        if 180 <= KSR.pv.get("$rs") < 300 and self.nat_test(msg, "contact-differs"):
             self.fix_contact(msg)
         self.use_media_proxy(msg)
         return 1
