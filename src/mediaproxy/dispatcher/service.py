@@ -251,7 +251,7 @@ class Dispatcher:
             return
         self._why[name] = reply.error
         if self.pool.down(name, self._now()):
-            log.warning("relay %s does not answer, others take its calls: %s", name, reply.error)
+            log.warning("relay %s does not answer: %s", name, reply.error)
 
 
 _ALIVE = whoever_has("", Party(), Party())

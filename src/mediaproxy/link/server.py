@@ -165,8 +165,8 @@ class LineServer:
         now = asyncio.get_running_loop().time()
         if now - self._complained >= 10.0:
             self._complained = now
-            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or error
-            log.warning("%s: %s turned away, no TLS: %s", self.address, source, why or "it gave up")
+            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+            log.warning("%s: %s turned away, no TLS: %s", self.address, source, why or "it hung up")
 
 
 class UnixServer(LineServer):
