@@ -10,15 +10,14 @@ from lab.kamailio import Kamailio
 from lab.netns import Namespace
 from lab.server import Server, Settings, merge
 
-_MODULE_SETTINGS = (
-    "natping_interval",
-    "sip_asymmetrics",
-    "rtp_asymmetrics",
-    "sipping_from",
-    "sipping_method",
-    "sipping_max_lost",
-)
-"What both hosts have, by the same names: told to the edge in its table, to Kamailio as settings of its script."
+_MODULE_SETTINGS = {
+    "natping_interval": "natping_interval",
+    "sip_asymmetrics": "sip_asymmetrics",
+    "rtp_asymmetrics": "rtp_asymmetrics",
+    "sip_natping_flag": "sipping_bflag",
+    "sipping_remove_flag": "sipping_remove_bflag",
+}
+"What is told to the edge in its table, and what that is called in the settings of Kamailio's script."
 
 
 class Host(StrEnum):
@@ -36,7 +35,7 @@ class BesideKamailio(Server):
         told to Kamailio instead."""
         self._kamailio: Kamailio | None = None
         edge = dict(settings["edge"])
-        told = {name: edge.pop(name) for name in _MODULE_SETTINGS if name in edge}
+        told = {theirs: edge.pop(name) for name, theirs in _MODULE_SETTINGS.items() if name in edge}
         self._questions = folder / "proxydispatcher.sock"
         mine = {"edge": {"enabled": False}, "dispatcher": {"mediaproxy_socket": str(self._questions)}}
         super().__init__(namespace, folder, merge({**settings, "edge": {}}, mine), sip)
