@@ -6,10 +6,10 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from lab.kamailio import ROOT, Kamailio
 from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Question, decode, encode
@@ -248,7 +248,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from tests.kamailiocases import Cases
 def mod_init():
-    return Cases(mediaproxy_socket=%r, sip_asymmetrics="", rtp_asymmetrics="", **%r)
+    return Cases(**{{"mediaproxy_socket": %r, "sip_asymmetrics": "", "rtp_asymmetrics": "", **%r}})
 """
 
 
@@ -294,13 +294,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(folder: Path, address: str = "127.0.0.1", **settings: object) -> Iterator[Site]:
-    """A site. Its Kamailio must not have complained of itself."""
+def site(folder: Path, address: str = "127.0.0.1", options: Sequence[str] = (), **settings: Any) -> Iterator[Site]:
+    """A site. Its Kamailio must not have complained of itself. ``options``: of kamailio(8)."""
+    folder.mkdir(exist_ok=True)
     script = SCRIPT % (str(folder / "dispatcher"), settings)
     host = f"[{address}]" if ":" in address else address
     with (
         Dispatcher(folder / "dispatcher") as dispatcher,
-        Kamailio(folder, [f"udp:{host}:{PORT}"], script=script, options=["-n", "2"]) as kamailio,
+        Kamailio(folder, [f"udp:{host}:{PORT}"], script=script, options=["-n", "2", *options]) as kamailio,
         phones(2, (address, PORT)) as (alice, bob),
     ):
         yield Site(kamailio, dispatcher, alice, bob)

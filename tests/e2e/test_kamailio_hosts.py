@@ -1,0 +1,194 @@
+"""What a Kamailio may be set up with: IPv6, TCP, the domain module, settings, lists of clients that change."""
+
+import contextlib
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.kamailio import EXAMPLE, Kamailio
+from mediaproxy.sip.message import Request, parse
+from tests import kamailiosite
+from tests.kamailiosite import RELAYED, SDP, Site, invite, words
+
+BOTH = words(request="test=2 fix_contact media")
+
+
+# -- IPv6
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with kamailiosite.site(tmp_path_factory.mktemp("six"), "::1") as one:
+        yield one
+
+
+def test_ipv6(six: Site) -> None:
+    contact = b"Contact: <sip:a@[fd00::5]:5060>, <sip:b@192.168.1.10>\r\n"
+    message = six.send(invite(six.alice, six.to, headers=BOTH, contact=contact))
+    place = f"[::1]:{six.alice.port}"
+    assert message.header("contact") == f"<sip:a@{place}>, <sip:b@{place}>"
+    assert six.result(message) == {"test=2": -1, "fix_contact": 1, "media": 1}
+    assert message.octets == RELAYED
+    question = six.dispatcher.media[-1]
+    assert str(question.phone.endpoint) == place
+    assert question.receiver_version == 6
+
+
+def test_ipv6_alias(six: Site) -> None:
+    message = six.send(invite(six.alice, six.to, headers=words(request="alias")))
+    assert message.header("contact") == f"<sip:a@192.168.1.10:5060;alias=[::1]~{six.alice.port}~1>"
+    back = six.send(
+        invite(six.alice, f"bob@[fd00::9];alias=[::1]~{six.bob.port}~1", headers=words(request="ruri", branch="ruri"))
+    )
+    assert back.start_line == "INVITE sip:bob@[fd00::9] SIP/2.0"
+
+
+# -- TCP
+
+
+def test_tcp(tmp_path: Path) -> None:
+    """The source is that of the connection, and a message may be longer than a datagram."""
+    script = kamailiosite.SCRIPT % (str(tmp_path / "dispatcher"), {})
+    port = kamailiosite.PORT
+    with (
+        kamailiosite.Dispatcher(tmp_path / "dispatcher") as dispatcher,
+        Kamailio(tmp_path, [f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{port}"], script=script),
+        kamailiosite.phones(2, ("127.0.0.1", port)) as (alice, bob),
+        socket.create_connection(("127.0.0.1", port)) as connection,
+    ):
+        own = "{}:{}".format(*connection.getsockname())
+        sent = invite(
+            alice,
+            f"bob@{bob.place}",
+            SDP + b"a=x:" + b"\xe4" * 20_000 + b"\r\n",
+            headers=words(request="fix_contact media"),
+        )
+        connection.sendall(sent.replace(b"SIP/2.0/UDP", b"SIP/2.0/TCP"))
+        message = bob.request("INVITE")
+        assert message.header("contact") == f"<sip:a@{own}>"
+        assert message.octets == RELAYED + b"a=x:" + b"\xe4" * 20_000 + b"\r\n"
+        assert str(dispatcher.media[-1].phone.endpoint) == own
+        bob.answer(message, 486)
+
+
+# -- whose users are ours
+
+
+@contextlib.contextmanager
+def with_domains(folder: Path, *domains: str, **settings: Any) -> Iterator[Site]:
+    """A site with the domain module, its table in a text file."""
+    tables = folder / "tables"
+    tables.mkdir()
+    for name in ("domain", "domain_attrs", "version"):
+        shutil.copy(f"/usr/share/kamailio/dbtext/kamailio/{name}", tables)
+    with (tables / "domain").open("a") as file:
+        for at, domain in enumerate(domains):
+            file.write(f"{at}:{domain}:{domain}:0\n")
+    config = folder / "kamailio.cfg"
+    loaded = (
+        'loadmodule "db_text.so"\nloadmodule "domain.so"\n'
+        f'modparam("domain", "db_url", "text://{tables}")\nloadmodule "app_python3.so"'
+    )
+    config.write_text((EXAMPLE / "kamailio.cfg").read_text().replace('loadmodule "app_python3.so"', loaded))
+    with kamailiosite.site(folder, options=["-f", str(config)], **settings) as one:
+        yield one
+
+
+def test_the_domain_module_says_whose_users_are_ours(tmp_path: Path) -> None:
+    with with_domains(tmp_path, "sip.test", local_domains=["other.test"]) as site:
+        sent = invite(site.alice, site.to, headers=words(request="media"))
+        site.send(sent.replace(b"b@sip.test", b"b@other.test"))
+        question = site.dispatcher.media[-1]
+        assert (question.sender.domain, question.sender.local) == ("sip.test", True)
+        assert (question.receiver.domain, question.receiver.local) == ("other.test", False)
+
+
+def test_or_a_setting_does(tmp_path: Path) -> None:
+    with kamailiosite.site(tmp_path, local_domains=["SIP.test"], trusted_proxies=["127.0.0.0/8"]) as site:
+        sent = invite(site.alice, site.to, headers=words(request="media"))
+        hop = b"Via: SIP/2.0/UDP 192.168.1.10;branch=z9hG4bKphone;received=203.0.113.9\r\n"
+        site.send(sent.replace(b"b@sip.test", b"b@other.test").replace(b"Max-Forwards", hop + b"Max-Forwards"))
+        question = site.dispatcher.media[-1]
+        assert (question.sender.local, question.receiver.local) == (True, False)
+        assert question.phone.endpoint is not None
+        assert (question.phone.endpoint.address, question.phone.known_by) == ("203.0.113.9", "received")
+
+
+def test_or_nobody_knows(six: Site) -> None:
+    six.send(invite(six.alice, six.to, headers=words(request="media")))
+    question = six.dispatcher.media[-1]
+    assert (question.sender.local, question.receiver.local) == (None, None)
+
+
+# -- asymmetric clients
+
+
+def test_lists_of_clients_are_read_again(tmp_path: Path) -> None:
+    sip, rtp = tmp_path / "sip", tmp_path / "rtp"
+    sip.write_text("# none\n")
+    rtp.write_text("")
+    with kamailiosite.site(tmp_path / "site", sip_asymmetrics=str(sip), rtp_asymmetrics=str(rtp)) as site:
+
+        def ask() -> tuple[str | None, bool]:
+            headers = words(request="fix_contact media") + b"User-Agent: ipDialog SipTone II\r\n"
+            message = site.send(invite(site.alice, site.to, headers=headers))
+            return message.header("contact"), site.dispatcher.media[-1].asymmetric
+
+        assert ask() == (f"<sip:a@{site.alice.place}>", False)
+        new = tmp_path / "new"
+        new.write_text("ipDialog SipTone.*\n(a+)+$\n[[:broken\n")
+        new.rename(sip)
+        rtp.write_text("siptone\n")
+        deadline = time.monotonic() + 5.0
+        while ask() != ("<sip:a@127.0.0.1:5060>", True):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for _ in range(5):  # the other worker, too
+            assert ask() == ("<sip:a@127.0.0.1:5060>", True)
+        assert "line 3" in site.kamailio.log
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("timeout=0", "timeout"),
+        ("natping_interval=-1", "natping_interval"),
+        ('ice_candidate="often"', "often"),
+        ('local_domains="sip.test"', "local_domains"),
+        ('trusted_proxies=["10.0.0.0/99"]', "10.0.0.0/99"),
+        ("mediaproxy_sokcet=''", "mediaproxy_sokcet"),
+    ],
+)
+def test_a_wrong_setting_ends_the_start(tmp_path: Path, setting: str, complaint: str) -> None:
+    script = f"import mediaproxy.kamailio\ndef mod_init():\n    return mediaproxy.kamailio.Module({setting})\n"
+    with pytest.raises(Exception, match=complaint):
+        Kamailio(tmp_path, ["udp:127.0.0.1:5171"], script=script)
+
+
+def test_what_kamailio_lacks_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "kamailio.cfg"
+    text = (EXAMPLE / "kamailio.cfg").read_text()
+    config.write_text(text.replace('loadmodule "textopsx.so"', "").replace('loadmodule "tmx.so"', ""))
+    with Kamailio(tmp_path, ["udp:127.0.0.1:5171"], options=["-f", str(config)]) as kamailio:
+        assert "these modules must be loaded, too: textopsx, tmx" in kamailio.log
+
+
+def test_what_we_do_not_read_passes(six: Site) -> None:
+    """Kamailio takes a carriage return inside a line; to some it is a line end, so we do not touch such a message."""
+    sent = invite(six.alice, six.to, headers=BOTH)
+    six.alice.send(sent.replace(b"X-Request", b"X-Bad: a\rb\r\nX-Request"))
+    while b"X-Bad: a\rb\r\n" not in (got := six.bob.receive()):
+        pass
+    assert got.endswith(SDP)
+    message = parse(got.replace(b"a\rb", b"ab"))
+    assert isinstance(message, Request)
+    six.bob.answer(message, 486)
+    assert six.result(message) == {"test=2": -1, "fix_contact": -1, "media": -1}
