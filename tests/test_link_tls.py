@@ -222,3 +222,31 @@ async def test_a_fault_of_the_server_is_an_answer(tmp_path: Path, caplog: pytest
     assert "RuntimeError: a fault" in caplog.text
     await asking.close()
     await server.stop()
+
+
+async def test_who_loses_patience_does_not_end_the_attempt_of_others(ca: Authority) -> None:
+    """A far relay may take longer to be connected to than one question can wait."""
+    async with listening(ca.issue("relay", "127.0.0.1")) as server, link(server, ca.issue("d", "d")) as asking:
+        for _ in range(3):
+            hasty = asyncio.create_task(asking.ask(question("hasty")))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            hasty.cancel()
+        assert (await asking.ask(question("1"))).relay == "1"
+        assert len(server.clients) == 1, "they shared one connection"
+
+
+async def test_closing_while_connecting_is_an_answer_too() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        context = ssl.create_default_context()
+        address = Address(kind=Kind.TLS, host="127.0.0.1", port=deaf.getsockname()[1])
+        asking = StreamLink(address, tls=lambda: context)
+        replies = [asyncio.create_task(asking.ask(question(str(number)))) for number in range(3)]
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(asking.close())
+        await closing
+        await asyncio.sleep(0.05)
+        await asking.close()
+        assert {(await reply).status for reply in replies} == {503}

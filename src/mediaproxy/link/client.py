@@ -19,6 +19,8 @@ from mediaproxy.link.server import HANDSHAKE, keep_alive
 
 MAX_WAITING = 1000
 "Questions on one connection that wait for a reply; more means that nobody answers there."
+CONNECT = 10.0
+"Seconds that connecting may take, TLS handshake included."
 MAX_UNSENT = 4_194_304
 "Bytes of questions that the other process has not read."
 
@@ -37,7 +39,7 @@ class StreamLink:
         self._timeout = timeout
         self._name = address.path if address.kind is Kind.UNIX else str(address)
         self._connection: _Connection | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[_Connection] | None = None
 
     async def ask(self, question: Question) -> MediaReply:
         """The other process's answer. A lost connection is tried once more: questions are idempotent."""
@@ -65,18 +67,39 @@ class StreamLink:
 
     async def close(self) -> None:
         """Give the connection back."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
 
     async def _connected(self) -> "_Connection":
-        async with self._connecting:
-            if self._connection is None or self._connection.closed:
-                self._connection = None
-                self._connection = await self._connect()
+        """One attempt serves all who ask meanwhile, and goes on when they lose patience."""
+        if self._connection is not None and not self._connection.closed:
             return self._connection
+        if self._connecting is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            self._connecting.add_done_callback(self._attempted)
+        attempt = self._connecting
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if attempt.cancelled() and task is not None and not task.cancelling():
+                raise ConnectionResetError("the link was closed") from None
+            raise
+
+    def _attempted(self, attempt: "asyncio.Task[_Connection]") -> None:
+        self._connecting = None
+        if not attempt.cancelled() and attempt.exception() is None:
+            self._connection = attempt.result()
 
     async def _connect(self) -> "_Connection":
+        async with asyncio.timeout(CONNECT):
+            return await self._open()
+
+    async def _open(self) -> "_Connection":
         loop = asyncio.get_running_loop()
         if self.address.kind is Kind.UNIX:
             _, connection = await loop.create_unix_connection(_Connection, self.address.path)
