@@ -31,6 +31,8 @@ class Account:
     can (PJSIP can, baresip cannot); empty: nobody."""
     public_address: str = ""
     "What PJSIP was told its public address to be, right or wrong; empty: nothing, it tells its private one."
+    ice: bool = False
+    "PJSIP tries all ways by ICE (RFC 8445); what it knows are its own addresses."
     learns: bool = False
     "PJSIP takes the public address that answers to REGISTER show it (Via's received and rport) for its own."
 

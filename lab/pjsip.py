@@ -47,6 +47,7 @@ class Pjsip:
             "bind": seat.bind or seat.address,
             "stun": account.stun_server,
             "learns": account.learns,
+            "ice": account.ice,
             "port": seat.sip,
             "rtp_port": seat.rtp.start,
             "tone": str(folder / "tone.wav"),

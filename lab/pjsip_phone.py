@@ -148,6 +148,7 @@ def _account_config(settings: dict[str, Any]) -> Any:
     config.natConfig.viaRewriteUse = int(settings["learns"])
     config.natConfig.contactRewriteUse = int(settings["learns"])
     config.natConfig.sdpNatRewriteUse = int(settings["learns"])
+    config.natConfig.iceEnabled = settings["ice"]
     config.natConfig.sipOutboundUse = 0
     config.natConfig.udpKaIntervalSec = 0
     config.mediaConfig.transportConfig.port = settings["rtp_port"]

@@ -61,16 +61,19 @@ def test_anything_either_way_on_any_stream_is_life(source: str, where: str, comp
 
 @pytest.mark.parametrize(
     ("offer", "answer", "heard", "ends"),
-    [(True, True, False, 7200), (True, False, False, 90), (False, True, False, 90), (True, True, True, 90)],
-    ids=["both have ICE", "only the caller", "only the callee", "both, but media comes by us"],
+    [(True, True, None, 7200), (True, False, None, 90), (False, True, None, 90), (True, True, 9, 7200)]
+    + [(True, True, 11, 90)],
+    ids=["both have ICE", "only the caller", "only the callee", "both, and media came at first", "media comes by us"],
 )
-def test_media_that_has_found_a_direct_path(offer: bool, answer: bool, heard: bool, ends: int) -> None:
-    """Candidates can be left in the SDP: who has them on both sides may need no relay, and be well alive."""
+def test_media_that_has_found_a_direct_path(offer: bool, answer: bool, heard: int | None, ends: int) -> None:
+    """Candidates can be left in the SDP, and ours among them: who has them on both sides may need no relay, or only
+    until a better way is found, and be well alive."""
     bench = Bench()
     (port,) = bench.invite((stream("10.0.0.1:4000", ice=offer),)).ports
     bench.answer((stream("10.0.0.1:4000", ice=answer),))
     assert port is not None
-    if heard:
+    if heard is not None:
+        bench.run(heard)
         bench.packet(BOB, port.rtp)
     bench.run(ends - 1)
     assert bench.ended == []

@@ -19,6 +19,9 @@ from mediaproxy.relay.offers import Offers
 from mediaproxy.relay.stream import Stream, disabled
 from mediaproxy.relay.switchboard import Switchboard
 
+_ICE_SETTLES = 10.0
+"Seconds after an answer or a change in which ICE may still move media from the relay to a better way."
+
 
 class Call:
     """Mutable: one (Call-ID, caller's tag)."""
@@ -89,9 +92,11 @@ class Call:
 
     @property
     def bypassed(self) -> bool:
-        """Its media may well flow, but not by us: both parties have ICE on all streams, and nothing ever came."""
+        """Its media may well flow, but not by us: both parties have ICE on all streams, and none came by us after the
+        first seconds, in which ICE looks for the best way."""
         live = [stream for stream in self.present() if stream.enabled and not stream.caller.closed]
-        if any(port.tally.last is not None for stream in live for port in stream.ports):
+        last = max((port.tally.last or 0.0 for stream in live for port in stream.ports), default=0.0)
+        if last > self.changed + _ICE_SETTLES:
             return False
         return all(len(stream.sdp) == 2 and all(sdp.ice for sdp in stream.sdp.values()) for stream in live)
 

@@ -25,7 +25,8 @@ class IcePolicy(StrEnum):
     LOW_PRIORITY = "low-priority"
     "The relay is added to the phone's candidates as the last choice: media goes directly where it can."
     HIGH_PRIORITY = "high-priority"
-    "The relay is added to the phone's candidates as the first choice: media goes by the relay if it can."
+    """The relay is added to the phone's candidates as the first choice. ICE leaves it to the phones how long they
+    wait for that one: what answers first may do."""
 
 
 _PRIORITIES = {
