@@ -116,6 +116,41 @@ async def test_pings_by_sip_are_answered_and_nobody_hears_of_it(
             assert [record.message for record in caplog.records[quiet:]] == []
 
 
+SCRIPT = """
+def request_route(msg):
+    if msg.method == "REGISTER":
+        if msg.from_uri.startswith(("sip:alice@", "sip:bob@")):
+            setflag(6)  # nat
+        if msg.from_uri.startswith(("sip:alice@", "sip:carol@")):
+            setflag(2)  # sip_ping
+            setflag(3)
+        if not save("location"):
+            sl_reply_error()
+"""
+"As the documentation's example, but not for everybody the same."
+
+
+async def test_the_script_chooses_for_each_registration(tmp_path: Path) -> None:
+    script = tmp_path / "routing.py"
+    script.write_text(SCRIPT)
+    async with (
+        running(settings(natping_interval=INTERVAL, script=str(script))) as server,
+        Phone("alice", server.at()) as alice,
+        Phone("bob", server.at()) as bob,
+        Phone("carol", server.at()) as carol,
+        Phone("dave", server.at()) as dave,
+    ):
+        for phone in (alice, bob, carol, dave):
+            await phone.register()
+        for _ in range(5):
+            alice.answer(await alice.receive("OPTIONS"), 200)
+            await bob.receive_raw()
+        assert carol.unread() == [f"OPTIONS {carol.contact} SIP/2.0"] * 3, "asked without NAT, too"
+        await until(lambda: len(server.edge.registrations()) == 3)
+        assert [binding.aor for binding in server.edge.registrations()] == [alice.aor, bob.aor, dave.aor]
+        assert bob.unread() == dave.unread() == alice.raw == carol.raw == dave.raw == []
+
+
 async def test_a_silent_contact_is_removed_if_it_was_registered_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

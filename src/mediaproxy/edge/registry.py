@@ -6,7 +6,6 @@ expire or stay silent. The rules stand in ``registrar`` and ``keepalive``; this 
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from mediaproxy.edge import registrar
 from mediaproxy.edge.binding import Binding
@@ -75,7 +74,6 @@ class Registry:
     def register(self, asked: registrar.Registering, inbound: Inbound, now: float) -> registrar.Outcome:
         """Judge a REGISTER and keep what it says."""
         before = self.location.lookup(registrar.aor_of(asked.arrived), now)
-        asked = replace(asked, asymmetric=self.clients.sip.matches(asked.arrived.user_agent))
         outcome = registrar.register(asked, arrival_of(inbound), before, self._settings, now, inbound.connection)
         if not outcome.save and not outcome.remove:
             return outcome
