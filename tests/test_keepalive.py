@@ -209,11 +209,21 @@ def test_from_and_method_can_be_set(settings: dict[str, Any], method: str, sende
     assert ping.header("Event") == ("keep-alive" if method == "NOTIFY" else None)
 
 
-def test_without_domains_it_comes_from_our_address() -> None:
-    pings = SipPings(EdgeSettings(), SECRET)
-    for bind, sender in ((EDGE, "sip:ping@198.51.100.1"), (Endpoint("2001:db8::1", 5060), "sip:ping@[2001:db8::1]")):
-        data = pings.write("n", "sip:bob@10.0.0.1", (), Listener(transport=UDP, bind=bind), START)
-        assert parse(data).from_.uri.text == sender
+@pytest.mark.parametrize(
+    ("domains", "bind", "sender"),
+    [
+        (("example.com", "example.net"), EDGE, "sip:ping@example.com"),
+        ((), EDGE, "sip:ping@198.51.100.1"),
+        ((), Endpoint("2001:db8::1", 5060), "sip:ping@[2001:db8::1]"),
+        (("2001:db8::2",), EDGE, "sip:ping@[2001:db8::2]"),
+        (("192.0.2.9",), EDGE, "sip:ping@192.0.2.9"),
+        (("\u4f8b.example",), EDGE, "sip:ping@198.51.100.1"),
+    ],
+)
+def test_who_asks(domains: tuple[str, ...], bind: Endpoint, sender: str) -> None:
+    pings = SipPings(EdgeSettings(domains=domains), SECRET)
+    data = pings.write("n", "sip:bob@10.0.0.1", (), Listener(transport=UDP, bind=bind), START)
+    assert parse(data).from_.uri.text == sender
 
 
 def test_advertised_address_in_via() -> None:

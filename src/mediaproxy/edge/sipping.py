@@ -7,13 +7,16 @@ nobody can invent who has not seen it.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 
 from mediaproxy.edge.settings import EdgeSettings, Listener
+from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Request, Response
 from mediaproxy.sip.transaction import MAGIC_COOKIE
 
+_NAME = re.compile(r"[A-Za-z0-9.-]+")
 _BRANCH = MAGIC_COOKIE + "ping"
 _CALL_ID = "ping"
 
@@ -26,7 +29,7 @@ class SipPings:
         """``secret``: at least 16 random bytes."""
         self._method = settings.sipping_method
         self._from = settings.sipping_from
-        self._domain = next(iter(settings.domains), "")
+        self._domain = _host(next(iter(settings.domains), ""))
         self._key = hashlib.sha256(b"sipping\0" + secret).digest()
 
     @property
@@ -73,3 +76,11 @@ class SipPings:
             return ""
         genuine = self._mac("ping", call_id).encode()
         return parts[1] if hmac.compare_digest(mac.encode("latin-1"), genuine) else ""
+
+
+def _host(domain: str) -> str:
+    """A configured domain as a URI writes it; empty: none can."""
+    address = address_text(domain)
+    if address is not None:
+        return Endpoint(address, 0).host
+    return domain if _NAME.fullmatch(domain) else ""
