@@ -14,6 +14,7 @@ import pytest
 
 from mediaproxy.control import EndCause, EndRequest, MediaReply, Party, Question, decode, encode
 from tests.asking import Phone, answer, offer, ports
+from tests.relayhouse import PORTS
 from tests.test_cli import cli, surroundings
 
 ALICE, BOB = Phone("alice"), Phone("bob")
@@ -44,8 +45,10 @@ address = "unix:two/run/relay.sock"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    for name, port in (("one", 20000), ("two", 21000)):
-        (tmp_path / f"{name}.toml").write_text(RELAY.format(name=name, port=port, last=port + 499))
+    for name, port in (("one", PORTS), ("two", PORTS + 110)):
+        (tmp_path / f"{name}.toml").write_text(
+            RELAY.format(name=name, port=port, last=port + (109 if name == "one" else 209))
+        )
     (tmp_path / "dispatcher.toml").write_text(DISPATCHER)
     return tmp_path
 
@@ -99,12 +102,12 @@ def test_one_relay_is_killed_and_comes_back(home: Path) -> None:
         stack.enter_context(running(home, "run", "dispatcher", home / "module.sock"))
         worker = BlockingWorker(home / "module.sock")
         stack.callback(worker.close)
-        first = [worker.ask(offer(ALICE, BOB, f"before-{number}")).relay for number in range(20)]
+        first = [worker.ask(offer(ALICE, BOB, f"before-{number}")).relay for number in range(12)]
         assert set(first) == {"one", "two"}
         victim.kill()
         victim.wait(10)
-        replies = [worker.ask(offer(ALICE, BOB, f"after-{number}")) for number in range(20)]
-        assert [reply.relay for reply in replies if ports(reply)] == ["two"] * 20
+        replies = [worker.ask(offer(ALICE, BOB, f"after-{number}")) for number in range(12)]
+        assert [reply.relay for reply in replies if ports(reply)] == ["two"] * 12
         kept = first.index("two")
         assert worker.ask(answer(ALICE, BOB, f"before-{kept}")).relay == "two"
         wait(lambda: up(home) == {"one": False, "two": True})
@@ -113,7 +116,7 @@ def test_one_relay_is_killed_and_comes_back(home: Path) -> None:
 
         with running(home, "relay", "one", home / "one/run/admin.sock"):
             wait(lambda: up(home) == {"one": True, "two": True})
-            assert {worker.ask(offer(ALICE, BOB, f"again-{number}")).relay for number in range(20)} == {"one", "two"}
+            assert {worker.ask(offer(ALICE, BOB, f"again-{number}")).relay for number in range(12)} == {"one", "two"}
             calls = json.loads(cli("calls", "--json", "--config", "one.toml", home=home).stdout)
             assert calls and all(one["relay"] == "one" for one in calls)
             nobody = Party()
@@ -121,7 +124,7 @@ def test_one_relay_is_killed_and_comes_back(home: Path) -> None:
             assert not worker.ask(ended).error
         assert "relay one" in (home / "one.log").read_text()
     found = json.loads(cli("records", "--json", "--config", "two.toml", home=home).stdout)
-    assert {one["relay"] for one in found} == {"two"} and len(found) >= 20, "each call has left its record"
+    assert {one["relay"] for one in found} == {"two"} and len(found) >= 12, "each call has left its record"
 
 
 def up(home: Path) -> dict[str, bool]:
@@ -141,7 +144,7 @@ def up(home: Path) -> dict[str, bool]:
     ids=["plain", "naked", "name", "nonsense", "no files"],
 )
 def test_what_keeps_a_relay_from_starting(home: Path, text: str, error: str) -> None:
-    (home / "one.toml").write_text(RELAY.format(name="one", port=20000, last=20099) + f"[relay.listen]\n{text}\n")
+    (home / "one.toml").write_text(RELAY.format(name="one", port=PORTS, last=PORTS + 99) + f"[relay.listen]\n{text}\n")
     done = cli("relay", "--config", "one.toml", home=home)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()

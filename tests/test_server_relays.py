@@ -1,138 +1,32 @@
 """Relays in processes of their own: calls are shared, follow their domain, and go on when a relay dies."""
 
 import asyncio
-import itertools
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from mediaproxy.admin import AdminError, Command, ask
-from mediaproxy.config import Config
-from mediaproxy.config.schema import Relay
-from mediaproxy.control import EndCause, EndRequest, Party
-from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings, RelayEntry
-from mediaproxy.edge.settings import EdgeSettings
-from mediaproxy.link.address import TlsFiles
+from mediaproxy.admin import AdminError
+from mediaproxy.dispatcher.settings import RelayEntry
+from mediaproxy.edge.settings import EdgeSettings, Listener, Transport
+from mediaproxy.endpoint import Endpoint
 from mediaproxy.records import RecordReader
-from mediaproxy.relay.settings import RelayAddress
 from mediaproxy.server.answers import Calls, Ended, Relays, Status
 from mediaproxy.server.assembly import Server
-from mediaproxy.server.places import Places
 from mediaproxy.server.relaying import RelayServer
 from mediaproxy.server.starting import StartError
-from tests.asking import Phone, Worker, ack, answer, bye, offer, ports, worker
-from tests.nameserver import NameServer, name_server
-from tests.test_link_tls import Authority
+from tests.asking import Phone, ack, answer, bye, offer, ports
+from tests.relayhouse import ALICE, BOB, TLS, House, asked_of, asking, entry, shares, two, until, where
+from tests.test_server import call, media, phones, talk
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-ALICE, BOB = Phone("alice"), Phone("bob")
-TLS = "tls://127.0.0.1:0"
-_numbers = itertools.count()
-
-
-class House:
-    """Directories, certificates and configurations of relays and their dispatcher."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._ca = Authority(directory, "ca")
-        self.files = self._ca.issue("host", "127.0.0.1", "localhost")
-
-    def places(self, name: str) -> Places:
-        home = self.directory / name
-        return Places(runtime_dir=home / "run", state_dir=home / "state", records=home / "records.jsonl")
-
-    def relay(self, name: str, listen: str = "", *, first_port: int = 20000) -> RelayServer:
-        """A relay with few ports, which are lent again at once."""
-        return RelayServer(
-            Config(
-                relay=Relay(
-                    name=name,
-                    addresses=(RelayAddress(bind="127.0.0.1"),),
-                    port_min=first_port,
-                    port_max=first_port + 99,
-                    cool=0.0,
-                    cool_quiet=0.0,
-                    listen=ListenSettings(
-                        address=listen, certificate=self.files.certificate, authorities=self.files.authorities
-                    ),
-                )
-            ),
-            self.places(name),
-        )
-
-    def dispatcher(self, relays: Sequence[RelayEntry], *, tls: bool = True, **settings: Any) -> Server:
-        common: dict[str, Any] = {"health_interval": 0.1, "tls": self.files if tls else TlsFiles()}
-        return Server(
-            Config(
-                edge=EdgeSettings(enabled=False),
-                relay=Relay(addresses=(RelayAddress(bind="127.0.0.1"),), cool=0.0, cool_quiet=0.0),
-                dispatcher=DispatcherSettings(relays=tuple(relays), **common | settings),
-            ),
-            self.places("dispatcher"),
-        )
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
-
-
-def entry(relay: RelayServer, **fields: Any) -> RelayEntry:
-    """The relay as a dispatcher's configuration names it."""
-    return RelayEntry(name=relay.config.relay.name, address=str(relay.address), **fields)
-
-
-@asynccontextmanager
-async def two(house: House, listen: str = "") -> AsyncIterator[tuple[RelayServer, RelayServer]]:
-    async with house.relay("r1", listen) as one, house.relay("r2", listen, first_port=21000) as other:
-        yield one, other
-
-
-@asynccontextmanager
-async def asking(server: Server) -> AsyncIterator[Worker]:
-    async with server, worker(server.places.mediaproxy_socket) as asked:
-        yield asked
-
-
-async def where(asked: Worker, call_id: str, caller: Phone = ALICE, callee: Phone = BOB) -> str:
-    """The relay that a new call goes to. The call is ended."""
-    reply = await asked.ask(offer(caller, callee, call_id))
-    ports(reply)
-    assert not (await asked.ask(over(call_id))).error
-    return reply.relay
-
-
-def over(call_id: str) -> EndRequest:
-    return EndRequest(call_id=call_id, sender=Party(), receiver=Party(), cause=EndCause.ADMIN)
-
-
-async def shares(asked: Worker, calls: int = 40, caller: Phone = ALICE, callee: Phone = BOB) -> Counter[str]:
-    return Counter([await where(asked, f"share-{next(_numbers)}", caller, callee) for _ in range(calls)])
-
-
-async def asked_of(server: Server | RelayServer, name: str, result: Any, **fields: Any) -> Any:
-    return await asyncio.to_thread(
-        ask, server.places.runtime_dir / "admin.sock", Command(command=name, **fields), result
-    )
-
-
-async def states(server: Server) -> dict[str, bool]:
-    return {one.name: one.up for one in (await asked_of(server, "relays", Relays)).relays}
-
-
-async def until(server: Server, **wanted: bool) -> None:
-    """Wait for relays to be up or down."""
-    async with asyncio.timeout(5):
-        while {name: (await states(server)).get(name) for name in wanted} != wanted:
-            await asyncio.sleep(0.02)
 
 
 # -- load
@@ -190,12 +84,34 @@ async def test_a_server_without_a_relay_of_its_own(house: House) -> None:
                 await asked_of(server, "end", Ended, call_id="c")
 
 
+async def test_phones_of_the_built_in_edge_talk_through_a_relay_elsewhere(house: House) -> None:
+    async with house.relay("r1") as one:
+        server = house.dispatcher([entry(one)])
+        edge = EdgeSettings(
+            listeners=(Listener(transport=Transport.UDP, bind=Endpoint("127.0.0.1", 0)),), domains=("example.com",)
+        )
+        async with (
+            Server(replace(server.config, edge=edge), server.places) as running,
+            phones(running) as (alice, bob),
+            media("127.0.0.2") as hers,
+            media("127.0.0.3") as his,
+        ):
+            got, ok = await call(alice, bob, hers, his, call_id="c")
+            await talk(got, ok, hers, his)
+            (report,) = (await asked_of(one, "calls", Calls)).calls
+            assert (report.call_id, report.caller.uri) == ("c", "sip:alice@example.com")
+            alice.within("BYE", ok)
+            bob.answer(await bob.receive("BYE"), 200)
+            await alice.receive(200, "BYE")
+            assert not (await asked_of(one, "calls", Calls)).calls
+
+
 # -- domains
 
 
 async def test_the_domain_chooses(house: House) -> None:
     ann, zoe, otto = (Phone(name, domain=f"{name}.test") for name in ("ann", "zoe", "otto"))
-    async with two(house) as (one, other), house.relay("r3", first_port=22000) as third:
+    async with two(house) as (one, other), house.relay("r3", number=2) as third:
         relays = [entry(one, domains=("ann.test",)), entry(other, domains=("zoe.test", "*.zoe.test")), entry(third)]
         async with asking(house.dispatcher(relays)) as asked:
             assert set(await shares(asked, caller=ann)) == {"r1"}, "of the caller"
@@ -222,7 +138,7 @@ async def test_calls_go_to_the_others_while_a_relay_is_dead(house: House, caplog
     caplog.set_level(logging.INFO)
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(house.relay("r1"))
-        other = await stack.enter_async_context(house.relay("r2", first_port=21000))
+        other = await stack.enter_async_context(house.relay("r2", number=1))
         server = house.dispatcher([entry(one), entry(other)])
         asked = await stack.enter_async_context(asking(server))
         assert set(await shares(asked)) == {"r1", "r2"}
@@ -291,69 +207,6 @@ async def test_a_restarted_dispatcher_finds_running_calls(house: House) -> None:
             assert (await asked.ask(replace(answer(ALICE, BOB, call_id), cseq=2))).relay == "r1"
             assert (await asked.ask(bye(ALICE, BOB, call_id))).relay == "r1"
             assert call_id not in [one.call_id for one in (await asked_of(other, "calls", Calls)).calls]
-
-
-# -- DNS
-
-
-@pytest.fixture
-async def dns(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NameServer]:
-    """The name server that the dispatcher asks."""
-    async with name_server() as (server, resolver):
-        monkeypatch.setattr("mediaproxy.dispatcher.discovery.system_resolver", lambda: resolver)
-        monkeypatch.setattr("mediaproxy.dispatcher.discovery.PATIENCE", 5.0)
-        yield server
-
-
-async def test_srv_records_name_relays_that_stand_in_no_configuration(house: House, dns: NameServer) -> None:
-    async with two(house, TLS) as (one, other), house.relay("r3", TLS, first_port=22000) as third:
-        ports_ = [relay.address.port for relay in (one, other, third)]
-        dns.srv(
-            "example.com", f"1 75 {ports_[0]} localhost.", f"1 25 {ports_[1]} localhost.", f"2 1 {ports_[2]} localhost."
-        )
-        server = house.dispatcher([])
-        async with asking(server) as asked:
-            found = await shares(asked, 200)
-            assert found["r1"] / 200 == pytest.approx(0.75, abs=0.1) and set(found) == {"r1", "r2"}
-            assert await where(asked, "x", Phone("a", domain="else.test"), Phone("b", domain="else.test")) == "local"
-            shown = (await asked_of(server, "relays", Relays)).relays
-            strangers = {f"tls://localhost:{port}" for port in ports_}
-            assert {one.name for one in shown if one.named_by_dns} == strangers
-            assert {one.name for one in shown if not one.named_by_dns} == {"local"}
-            await one.__aexit__(None, None, None)
-            await other.__aexit__(None, None, None)
-            assert set(await shares(asked)) == {"r3"}, "the next tier"
-            await third.__aexit__(None, None, None)
-            assert set(await shares(asked)) == {"local"}, "those of everybody"
-
-
-async def test_srv_records_name_configured_relays(house: House, dns: NameServer) -> None:
-    async with two(house, "tcp://127.0.0.1:0") as (one, other), house.relay("r3.test", first_port=22000) as third:
-        dns.srv("ann.test", f"1 1 {one.address.port} 127.0.0.1.")
-        dns.srv("zoe.test", "1 1 25060 r3.test.")
-        dns.srv("otto.test", "1 1 25060 somewhere.else.test.")
-        relays = [entry(one, weight=0.0), entry(other), entry(third, domains=("nobody.test",))]
-        async with asking(house.dispatcher(relays, tls=False)) as asked:
-            expected = {"ann": "r2", "zoe": "r3.test", "otto": "r2"}  # r1 is drained, whatever DNS says
-            for name, relay in expected.items():
-                phone = Phone(name, domain=f"{name}.test")
-                assert set(await shares(asked, 10, phone, phone)) == {relay}
-
-
-async def test_a_relay_without_our_certificate_gets_no_calls(house: House, dns: NameServer, tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir()
-    theirs = House(tmp_path / "theirs")
-    async with theirs.relay("foreign", TLS) as foreign:
-        dns.srv("example.com", f"1 1 {foreign.address.port} localhost.")
-        async with asking(house.dispatcher([])) as asked:
-            assert set(await shares(asked, 10)) == {"local"}
-        assert not (await asked_of(foreign, "calls", Calls)).calls
-
-
-async def test_without_relays_elsewhere_dns_is_not_asked(house: House, dns: NameServer) -> None:
-    async with asking(house.dispatcher([], tls=False)) as asked:
-        assert await where(asked, "c") == "local"
-    assert not dns.asked
 
 
 # -- what keeps them from starting
