@@ -9,7 +9,7 @@ from mediaproxy.explain import Explanation, RelayAnswer, RelayError, SdpStream, 
 from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.message import Message, parse
 from mediaproxy.traversal import Policy
-from tests.sip_corpus import MESSAGES
+from tests.sip_corpus import MESSAGES, anything, parsed
 from tests.test_traversal import PHONE, POLICY, SDP, arrival, message
 
 OFFER = message("INVITE", "Contact: <sip:alice@192.168.1.10>", body=SDP)
@@ -213,3 +213,14 @@ def test_a_phone_whose_sdp_has_a_name_is_meant_itself() -> None:
     told = of(asked, "203.0.113.5 60000")
     assert told.plan.streams[0].endpoint == Endpoint("198.51.100.7", 4000)
     assert "c=IN IP4 203.0.113.5\r\n" in text(told)
+
+
+@given(anything)
+def test_whatever_is_a_message_can_be_explained(data: bytes) -> None:
+    asked = parsed(data)
+    if asked is None:
+        return
+    told = explain(asked, arrival(), POLICY, relay=RelayAnswer.pretended())
+    assert str(told).replace("\n", "").isprintable()
+    assert (told.client_nat_test, told.fix_contact) in ((one, other) for one in (1, -1) for other in (1, -1))
+    assert len(told.streams) >= len(told.plan.streams) and isinstance(told.message.values("contact"), tuple)
