@@ -112,7 +112,8 @@ class SplitPhone:
         self.tone = tone
         self.rtcp_heard = 0
         "RTCP packets that came to where it listens."
-        self._seat, self._agent, self._folder = seat, agent, folder
+        self._seat = seat
+        self._agent, self._folder = agent, folder
         folder.mkdir(parents=True, exist_ok=True)
         host, _, port = account.proxy.rpartition(":")
         self._server = host, int(port)

@@ -74,7 +74,7 @@ class Router(mediaproxy.kamailio.Module):
         """Who is behind NAT is answered where it sent from, and its Contact says so, too."""
         direct = KSR.hdr.is_present("Record-Route") < 0  # no proxy before us
         if direct and (self.client_nat_test(msg, "3") or self.nat_test(msg, "contact-differs")):
-            KSR.force_rport()
+            self.force_rport(msg)
             self.fix_contact(msg)
             if KSR.is_REGISTER():
                 KSR.setbflag(NATED)

@@ -61,6 +61,11 @@ class Functions:
         """1 if one of nathelper's tests holds, else -1. ``flags``: a sum of 1 to 512, as text or number."""
         return self._call("nat_uac_test", msg, lambda turn: self._nat_uac_test(turn, flags))
 
+    def force_rport(self, msg: Any) -> Result:
+        """Answer the request to the port that it came from, as Kamailio's own; 1. But not that of a SIP-asymmetric
+        client, which does not listen there."""
+        return self._call("force_rport", msg, self._force_rport)
+
     def fix_contact(self, msg: Any) -> Result:
         """Put the packet's source into every Contact: 1, or -1 if there is none, or ``*``."""
         return self._call("fix_contact", msg, lambda turn: self._edit(turn, "c", turn.run.fix_contact()))
@@ -120,6 +125,11 @@ class Functions:
         return self._policy
 
     # -- NAT
+
+    def _force_rport(self, turn: Turn) -> Result:
+        if not turn.run.sip_asymmetric:
+            self.host.ksr.force_rport()
+        return OK
 
     def _nat_uac_test(self, turn: Turn, flags: object) -> Result:
         if isinstance(turn.run.message, Request):
