@@ -20,6 +20,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.records: dict[tuple[str, str], list[str]] = {}
         "(name with its final dot, kind) -> data of the records."
         self.ttl = 60
+        self.negative = 0
+        "Seconds for which the zone says that there is nothing; 0: it does not say."
         self.silent = False
         self.broken = False
         self.asked: Counter[str] = Counter()
@@ -46,6 +48,9 @@ class NameServer(asyncio.DatagramProtocol):
             reply.answer.append(dns.rrset.from_text(question.name, self.ttl, "IN", kind, *records))
         elif not any(known == name for known, _ in self.records):
             reply.set_rcode(dns.rcode.NXDOMAIN)
+        if self.negative and not reply.answer:
+            soa = f"ns.test. admin.test. 1 3600 600 86400 {self.negative}"
+            reply.authority.append(dns.rrset.from_text("test.", 3600, "IN", "SOA", soa))
         self._transport.sendto(reply.to_wire(), addr)
 
 

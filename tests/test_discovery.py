@@ -126,7 +126,7 @@ def test_what_srv_records_name() -> None:
 
 async def found(discovery: Discovery, domain: str = "ours.test") -> list[str]:
     await discovery.find(domain)
-    return [f"{one.priority} {one.weight} {one.host}:{one.port}" for one in discovery.latest(domain)]
+    return sorted(f"{one.priority} {one.weight} {one.host}:{one.port}" for one in discovery.latest(domain))
 
 
 async def test_srv_records_are_found_and_kept_as_long_as_they_say() -> None:
@@ -153,6 +153,22 @@ async def test_that_there_are_none_is_kept_too(records: tuple[str, ...]) -> None
         for _ in range(3):
             assert await found(discovery) == []
         assert server.asked.total() == 1
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["another record", "no such name"])
+async def test_that_there_are_none_is_good_as_long_as_the_zone_says(exists: bool) -> None:
+    clock = [1000.0]
+    async with name_server() as (server, resolver):
+        server.negative = 5
+        if exists:
+            server.records[("_mediaproxy._tcp.ours.test.", "TXT")] = ['"x"']
+        discovery = Discovery(resolver, patience=5, now=lambda: clock[0])
+        assert await found(discovery) == []
+        server.srv("ours.test", "1 60 25060 relay1.test.")
+        clock[0] += 4
+        assert await found(discovery) == []
+        clock[0] += 2
+        assert await found(discovery) == ["1 60 relay1.test:25060"]
 
 
 async def test_silent_name_servers_hold_nobody_up_and_what_was_known_stays_good(

@@ -14,7 +14,9 @@ from collections.abc import Callable
 
 import dns.asyncresolver
 import dns.exception
+import dns.message
 import dns.name
+import dns.rdtypes.ANY.SOA
 import dns.rdtypes.IN.SRV
 import dns.resolver
 import msgspec
@@ -32,10 +34,10 @@ PATIENCE = 0.2
 "Seconds that a question is held up at most."
 LIFETIME = 4.0
 "Seconds that one look-up may take, all retries included."
-SHORTEST, LONGEST = 5.0, 3600.0
+SHORTEST, LONGEST = 1.0, 3600.0
 "Seconds that an answer is kept at least and at most."
 NONE = 60.0
-"Seconds that the absence of records is kept."
+"Seconds that the absence of records is kept if the zone does not say."
 FAILED = 10.0
 "Seconds until name servers that were silent are asked again."
 COMPLAIN = 60.0
@@ -121,14 +123,14 @@ class Discovery:
             answer = await self._resolver.resolve(
                 name, "SRV", raise_on_no_answer=False, lifetime=LIFETIME, search=False
             )
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return (), NONE
+        except dns.resolver.NXDOMAIN as error:
+            return (), _kept(error.response(name))  # type: ignore[no-untyped-call]  # of dnspython
         if answer.rrset is None:
-            return (), NONE
+            return (), _kept(answer.response)
         records = [record for record in answer.rrset if isinstance(record, dns.rdtypes.IN.SRV.SRV)]
         # "." says that the service is decidedly not there.
         targets = tuple(_target(record) for record in records if record.target != dns.name.root and record.port)
-        return targets, min(max(float(answer.rrset.ttl), SHORTEST), LONGEST)
+        return targets, _bounded(answer.rrset.ttl)
 
     def _complain(self, domain: str, error: Exception) -> None:
         if self._now() - self._complained >= COMPLAIN:
@@ -140,6 +142,19 @@ class Discovery:
         idle = (domain for domain, known in self._known.items() if known.looking is None)
         for domain in list(itertools.islice(idle, max(0, len(self._known) - _REMEMBERED))):
             del self._known[domain]
+
+
+def _kept(response: dns.message.Message) -> float:
+    """How long it is good that there is nothing (RFC 2308 §5)."""
+    for rrset in response.authority:
+        for record in rrset:
+            if isinstance(record, dns.rdtypes.ANY.SOA.SOA):
+                return _bounded(min(rrset.ttl, record.minimum))
+    return NONE
+
+
+def _bounded(ttl: int) -> float:
+    return min(max(float(ttl), SHORTEST), LONGEST)
 
 
 def _target(record: dns.rdtypes.IN.SRV.SRV) -> Target:
