@@ -215,6 +215,18 @@ async def test_the_socket_is_where_and_whose_it_was_told(tmp_path: Path) -> None
     assert not path.exists()
 
 
+async def test_a_sip_server_of_another_user_gets_at_the_socket(places: Places) -> None:
+    old = os.umask(0o077)
+    try:
+        async with Server(CONFIG, places):
+            assert stat.S_IMODE(places.runtime_dir.stat().st_mode) == 0o755
+            assert stat.S_IMODE(places.state_dir.stat().st_mode) == 0o750
+            assert stat.S_IMODE(places.mediaproxy_socket.stat().st_mode) == 0o660
+            assert stat.S_IMODE((places.runtime_dir / "admin.sock").stat().st_mode) == 0o600
+    finally:
+        os.umask(old)
+
+
 async def test_a_default_place_that_is_taken_is_given_up_with_a_warning(
     places: Places, caplog: pytest.LogCaptureFixture
 ) -> None:

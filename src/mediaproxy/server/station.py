@@ -8,6 +8,7 @@ import os
 import random
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -56,9 +57,10 @@ class Station(ABC):
     async def __aenter__(self) -> Self:
         """Start all parts. StartError if one cannot start; then none is left running."""
         async with AsyncExitStack() as stack:
-            for directory in (self.places.runtime_dir, self.places.state_dir):
+            # The sockets say who may use them, and a SIP server must get at its own; what is kept is nobody's business.
+            for directory, mode in ((self.places.runtime_dir, 0o755), (self.places.state_dir, 0o750)):
                 with told(f"{directory}: cannot be made"):
-                    directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+                    _make(directory, mode)
             # First of all, because it is how a second server finds out that it is one.
             await self._start_admin(stack)
             with told(f"{self.places.records}: cannot write call records"):
@@ -225,3 +227,14 @@ class Station(ABC):
     def relays(self, _: Command) -> Relays:
         """The relays that calls may go to. AdminError if this server does not choose any."""
         raise AdminError("this is a relay and chooses none; ask the server that sends it calls")
+
+
+def _make(directory: Path, mode: int) -> None:
+    """A directory with that mode whatever the umask is, unless it exists. OSError."""
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+    else:
+        directory.chmod(mode)
