@@ -155,14 +155,15 @@ class TestListeners:
             listeners = Listeners()
             to = Endpoint(*phone.getsockname())
             for each in (one, two):
-                local = listeners.local(f"udp:127.0.0.1:{each.getsockname()[1]}", 4)
+                local = listeners.named(f"udp:127.0.0.1:{each.getsockname()[1]}")
                 assert local == Endpoint(*each.getsockname())
                 listeners.send(local, to, b"\0\0\0\0")
                 assert phone.recvfrom(100) == (b"\0\0\0\0", each.getsockname())
-            assert listeners.local("udp:127.0.0.1:1", 4) is None
-            assert listeners.local("udp:nonsense", 4) is None
-            assert listeners.local(f"udp:127.0.0.1:{one.getsockname()[1]}", 6) is None
-            assert listeners.local("", 4) is not None
+            for name in ("udp:127.0.0.1:1", "udp:nonsense", "[not set]", ""):
+                assert listeners.named(name) is None
+            first = listeners.first(4)
+            assert first is not None
+            assert first.version == 4
             listeners.close()
             phone.sendto(b"x", one.getsockname())
             assert one.recv(100) == b"x"
@@ -172,5 +173,5 @@ class TestListeners:
             one.bind(("::1", 0))
             port = one.getsockname()[1]
             listeners = Listeners()
-            assert listeners.local(f"udp:[0:0:0:0:0:0:0:1]:{port}", 6) == Endpoint("::1", port)
+            assert listeners.named(f"udp:[0:0:0:0:0:0:0:1]:{port}") == Endpoint("::1", port)
             listeners.close()

@@ -7,10 +7,14 @@ sent here. The sockets stay Kamailio's: nothing is received from them, no option
 
 import contextlib
 import os
+import resource
 import socket
-from pathlib import Path
+import stat
 
 from mediaproxy.endpoint import Endpoint, ip_address
+
+_HIGHEST = 65536
+"Descriptors that are looked at. Kamailio opens its sockets first, so theirs are low."
 
 
 class Listeners:
@@ -18,22 +22,22 @@ class Listeners:
 
     def __init__(self) -> None:
         self._sockets: dict[Endpoint, socket.socket] = {}
-        for name in sorted(Path("/proc/self/fd").iterdir(), key=lambda path: int(path.name)):
-            with contextlib.suppress(OSError, ValueError):
-                found = _udp(name)
+        for number in range(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _HIGHEST)):
+            with contextlib.suppress(OSError):
+                found = _udp(number)
                 if found is not None and self._sockets.setdefault(found[0], found[1]) is not found[1]:
                     found[1].close()
 
-    def local(self, named: str, version: int) -> Endpoint | None:
-        """Which socket to use: the one that Kamailio names so, or if it is empty the first of that IP version; None if
-        there is none."""
-        if not named:
-            return next((one for one in self._sockets if one.version == version), None)
+    def named(self, name: str) -> Endpoint | None:
+        """The socket that Kamailio names so, such as ``udp:192.0.2.1:5060``; None if there is none."""
         with contextlib.suppress(ValueError):
-            one = Endpoint.parse(named.partition(":")[2])
-            if one in self._sockets and one.version == version:
-                return one
+            local = Endpoint.parse(name.partition(":")[2])
+            return local if local in self._sockets else None
         return None
+
+    def first(self, version: int) -> Endpoint | None:
+        """The first socket of an IP version; None if there is none."""
+        return next((local for local in self._sockets if local.version == version), None)
 
     def send(self, local: Endpoint, to: Endpoint, data: bytes) -> None:
         """Send one datagram, if the socket takes it at once. OSError if it cannot be sent."""
@@ -46,11 +50,11 @@ class Listeners:
         self._sockets.clear()
 
 
-def _udp(name: Path) -> tuple[Endpoint, socket.socket] | None:
-    """A copy of a descriptor if it is a bound UDP socket."""
-    if not os.readlink(name).startswith("socket:"):
+def _udp(number: int) -> tuple[Endpoint, socket.socket] | None:
+    """A copy of a descriptor if it is a bound UDP socket. OSError if there is no such descriptor."""
+    if not stat.S_ISSOCK(os.fstat(number).st_mode):
         return None
-    copy = os.dup(int(name.name))
+    copy = os.dup(number)
     try:
         one = socket.socket(fileno=copy)
     except OSError:

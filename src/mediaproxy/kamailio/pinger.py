@@ -26,6 +26,7 @@ TOLD_AGAIN = 600.0
 _MOST = 1000
 "Things are remembered, of what peers can multiply."
 _BODY = "$jsonrpl(body)"
+_FAMILIES = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Pinger:
@@ -124,13 +125,16 @@ class Pinger:
         if ping.way.transport != "udp":
             self._send_on_connection(ping)
             return
-        to = self._names.endpoint(ping.way.host, ping.way.port)
+        way = ping.way
+        local = listeners.named(way.socket)
+        to = self._names.endpoint(way.host, way.port, local.version if local is not None else 0)
         if to is None:
             raise OSError("its address is not known")
-        local = listeners.local(ping.way.socket, to.version)
-        if local is None:
-            raise OSError(f"there is no socket {ping.way.socket}")
-        listeners.send(local, to, ping.data if ping.sip is None else ping.sip.text(local, "UDP"))
+        if not way.socket:
+            local = listeners.first(to.version)
+        if local is None or local.version != to.version:
+            raise OSError(f"there is no socket {way.socket or 'of its IP version'}")
+        listeners.send(local, to, ping.data if ping.sip is None else ping.sip.text(local, "udp"))
 
     def _send_on_connection(self, ping: Ping) -> None:
         """Only on one that is open: nobody behind a NAT can be connected to."""
@@ -161,19 +165,20 @@ class _Names:
     "Seconds for which an answer is believed."
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, str]] = {}
+        self._known: dict[tuple[str, int], tuple[float, str]] = {}
         self._not_before = float("-inf")
 
-    def endpoint(self, host: str, port: int) -> Endpoint | None:
-        address = host if ip_address(host) is not None else self._look_up(host.lower(), time.monotonic())
+    def endpoint(self, host: str, port: int, version: int) -> Endpoint | None:
+        """Where a host is. ``version`` of IP that a name is looked up for; 0: either."""
+        address = host if ip_address(host) is not None else self._look_up(host.lower(), version, time.monotonic())
         return Endpoint.of(address, port) if address else None
 
-    def _look_up(self, name: str, now: float) -> str:
-        until, address = self._known.get(name, (0.0, ""))
+    def _look_up(self, name: str, version: int, now: float) -> str:
+        until, address = self._known.get((name, version), (0.0, ""))
         if now < until or now < self._not_before:
             return address
         try:
-            found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
+            found = socket.getaddrinfo(name, None, family=_FAMILIES[version], type=socket.SOCK_DGRAM)
             address = str(found[0][4][0]).partition("%")[0]
         except (OSError, UnicodeError):
             address = ""
@@ -181,5 +186,5 @@ class _Names:
         self._not_before = done + SHARE * (done - now)
         if len(self._known) >= _MOST:
             self._known.clear()
-        self._known[name] = (done + self.LIFETIME, address)
+        self._known[name, version] = (done + self.LIFETIME, address)
         return address
