@@ -8,8 +8,8 @@ number of calls is under way all the time, so a server is measured at full load 
 import csv
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,8 +29,10 @@ PORTS = (20_000, 23_999)
 FAILED = 0.001
 "The part of the calls that may fail."
 
+WORKERS = 2
+"Processes of Kamailio that take messages."
+
 _SCENARIOS = Path(__file__).with_name("scenarios")
-_KAMAILIO_WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Result:
     "Calls per second."
     cpu_rate: float
     "Calls per second of the server's CPU time."
+    costs: Mapping[str, float]
+    "Seconds of CPU time per call, by program."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,14 @@ class Contestant:
     name: str
     address: str
     "Where it listens, port 5060."
-    processes: tuple[subprocess.Popen[bytes], ...]
+    programs: Mapping[str, subprocess.Popen[bytes]]
+    "By name."
     calls: int
     "In one round."
 
-    def cpu(self) -> float:
-        """Seconds used so far."""
-        return sum(cpu_seconds(process.pid) for process in self.processes)
+    def cpu(self) -> dict[str, float]:
+        """Seconds used so far, by program."""
+        return {name: cpu_seconds(process.pid) for name, process in self.programs.items()}
 
 
 class Phones:
@@ -96,14 +101,14 @@ class Phones:
         more = ["-m", str(calls), "-users", str(UNDER_WAY), "-trace_stat", "-stf", str(table), "-fd", "600"]
         before = self._server.cpu()
         self._finish(name, self._argv("caller", self._caller, *more))
-        used = self._server.cpu() - before
+        costs = {name: (now - before[name]) / calls for name, now in self._server.cpu().items()}
         with table.open() as file:
             last = list(csv.DictReader(file, delimiter=";"))[-1]
         failed = int(last["FailedCall(C)"])
         if failed > FAILED * calls:
             raise LabError(f"{self._server.name}: {failed} of {calls} calls failed")
         begin, end = (float(last[column].split()[-1]) for column in ("StartTime", "CurrentTime"))
-        return Result(calls / (end - begin), calls / used)
+        return Result(calls / (end - begin), 1 / sum(costs.values()), costs)
 
 
 @contextmanager
@@ -121,60 +126,64 @@ def mediaproxy(folder: Path, host: int, core: int | None) -> Iterator[Contestant
     server = Server(None, folder, settings, (address, 5060))
     try:
         pin(server.process, core)
-        yield Contestant("mediaproxy", address, (server.process,), 1500)
+        yield Contestant("mediaproxy", address, {"mediaproxy": server.process}, 1500)
     finally:
         server.stop()
 
 
 @contextmanager
-def rivals(folder: Path, host: int, core: int | None) -> Iterator[Contestant]:
+def rtpengine(folder: Path, address: str, core: int | None) -> Iterator[subprocess.Popen[bytes]]:
+    """rtpengine-daemon in user space, with its control port (ng) at 2223."""
+    argv = ["rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=4", "--table=-1"]
+    argv += [f"--interface={address}", f"--listen-ng={address}:2223", f"--port-min={PORTS[0]}"]
+    argv += [f"--port-max={PORTS[1]}", "--delete-delay=0", "--num-threads=2"]
+    with running(pinned(core, argv), folder / "rtpengine.log") as engine:
+        wait_answer("rtpengine", (address, 2223), b"1 d7:command4:pinge")
+        yield engine
+
+
+@contextmanager
+def rivals(folder: Path, host: int, core: int | None, route: str = CALLS) -> Iterator[Contestant]:
     """Kamailio with rtpengine."""
     address = loopback(host)
     folder.mkdir()
-    control = f"{address}:2223"
-    argv = ["rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=4", "--table=-1"]
-    argv += [f"--interface={address}", f"--listen-ng={control}", f"--port-min={PORTS[0]}", f"--port-max={PORTS[1]}"]
-    argv += ["--delete-delay=0", "--num-threads=2"]
-    log = folder / "rtpengine.log"
-    with ExitStack() as stack:
-        engine = stack.enter_context(running(pinned(core, argv), log))
-        wait_answer("rtpengine", (address, 2223), b"1 d7:command4:pinge")
-        values = {"rtpengine": control}
-        listen = f"{address}:5060"
-        proxy = stack.enter_context(
-            kamailio(folder, CALLS, listen, children=_KAMAILIO_WORKERS, core=core, values=values)
-        )
-        yield Contestant(f"{version()} + rtpengine", address, (proxy, engine), 6000)
+    with rtpengine(folder, address, core) as engine:
+        listen, values = f"{address}:5060", {"rtpengine": f"{address}:2223"}
+        with kamailio(folder, route, listen, children=WORKERS, core=core, values=values) as proxy:
+            yield Contestant(f"{version()} + rtpengine", address, {"Kamailio": proxy, "rtpengine": engine}, 6000)
 
 
-def measure(folder: Path) -> tuple[str, list[Result], list[Result]]:
-    """All rounds of both, in turn, and the rival's name."""
-    cores = two_cores()
-    server_core, phone_core = cores or (None, None)
-    results: tuple[list[Result], list[Result]] = ([], [])
+Place = Callable[[Path, int, int | None], AbstractContextManager[Contestant]]
+"Starts a contestant: in a folder, on a loopback host, on a core."
+
+
+def measure(folder: Path, places: Sequence[Place]) -> list[tuple[Contestant, list[Result]]]:
+    """All rounds of all contestants, in turn."""
+    server_core, phone_core = two_cores() or (None, None)
     with ExitStack() as stack:
         enter = stack.enter_context
-        both = (enter(mediaproxy(folder / "ours", 1, server_core)), enter(rivals(folder / "rival", 2, server_core)))
-        pairs = [
+        servers = [enter(place(folder / f"server{at}", at + 1, server_core)) for at, place in enumerate(places)]
+        phones = [
             Phones(server, (10 * at + 11, 10 * at + 12), phone_core, folder / f"phones{at}")
-            for at, server in enumerate(both)
+            for at, server in enumerate(servers)
         ]
-        for phones in pairs:
-            enter(phones.answering())
-            phones.call(200)
-        for _ in range(ROUNDS):
-            for server, phones, result in zip(both, pairs, results, strict=True):
-                result.append(phones.call(server.calls))
-    return both[1].name, *results
+        for pair in phones:
+            enter(pair.answering())
+            pair.call(200)
+        rounds = [
+            [pair.call(server.calls) for server, pair in zip(servers, phones, strict=True)] for _ in range(ROUNDS)
+        ]
+        return [(server, list(results)) for server, *results in zip(servers, *rounds, strict=True)]
 
 
 def run() -> Iterator[str]:
     """The lines."""
     with tempfile.TemporaryDirectory(prefix="mpbench-") as name:
-        rival, ours, theirs = measure(Path(name))
-    yield line("calls", _middle(ours, "rate"), "calls/s", rival, _middle(theirs, "rate"))
-    yield line("calls per CPU", _middle(ours, "cpu_rate"), "calls/CPU s", rival, _middle(theirs, "cpu_rate"))
+        (_, ours), (rival, theirs) = measure(Path(name), (mediaproxy, rivals))
+    yield line("calls", middle(ours, "rate"), "calls/s", rival.name, middle(theirs, "rate"))
+    yield line("calls per CPU", middle(ours, "cpu_rate"), "calls/CPU s", rival.name, middle(theirs, "cpu_rate"))
 
 
-def _middle(results: list[Result], what: str) -> float:
+def middle(results: Sequence[Result], what: str) -> float:
+    """The median of one figure."""
     return median(float(getattr(result, what)) for result in results)

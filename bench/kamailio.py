@@ -3,14 +3,16 @@
 Debian's package, no database, everything it writes goes into a folder of ours.
 """
 
+import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench.processes import pinned, running, wait_log
-from lab.netns import run
+from lab.kamailio import EXAMPLE, VENV
+from lab.netns import LabError, run
 
 _HEAD = """\
 debug=1
@@ -116,6 +118,106 @@ failure_route[FAILED] {{
 "A registrar and proxy that helps phones behind NAT, media by rtpengine: what ``bench.calls`` measures."
 
 
+NATHELPER = """\
+alias="sip.test"
+loadmodule "kex.so"
+loadmodule "tm.so"
+loadmodule "tmx.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "nathelper.so"
+loadmodule "rtpengine.so"
+modparam("usrloc", "nat_bflag", 6)
+modparam("rr", "enable_full_lr", 1)
+modparam("nathelper|registrar", "received_avp", "$avp(received)")
+modparam("rtpengine", "rtpengine_sock", "udp:{rtpengine}")
+request_route {{
+    if (!mf_process_maxfwd_header("10")) {{
+        sl_send_reply("483", "Too Many Hops");
+        exit;
+    }}
+    if (is_method("REGISTER")) {{
+        route(REPAIR);
+        if (!save("location"))
+            sl_reply_error();
+        exit;
+    }}
+    if (is_method("BYE|CANCEL"))
+        rtpengine_delete();
+    if (is_method("CANCEL")) {{
+        if (t_check_trans())
+            t_relay();
+        exit;
+    }}
+    if (has_totag()) {{
+        if (!loose_route()) {{
+            sl_send_reply("404", "Not Here");
+            exit;
+        }}
+        route(REPAIR);
+        route(RELAY);
+    }}
+    if (is_method("ACK"))
+        exit;
+    t_check_trans();
+    route(REPAIR);
+    if (is_method("INVITE|SUBSCRIBE"))
+        record_route();
+    if (uri != myself) {{
+        sl_send_reply("403", "Not Our Domain");
+        exit;
+    }}
+    if (!lookup("location")) {{
+        sl_send_reply("404", "Not Found");
+        exit;
+    }}
+    route(RELAY);
+}}
+route[REPAIR] {{
+    if (!is_present_hf("Record-Route") && nat_uac_test("3")) {{
+        force_rport();
+        if (is_method("REGISTER")) {{
+            fix_nated_register();
+            setbflag(6);
+        }} else
+            fix_nated_contact();
+    }}
+}}
+route[RELAY] {{
+    if (is_method("INVITE|ACK|UPDATE")) {{
+        if (has_body("application/sdp"))
+            rtpengine_offer("replace-session-connection");
+        if (!is_method("ACK"))
+            t_on_reply("MEDIA");
+    }}
+    if (is_method("INVITE"))
+        t_on_failure("FAILED");
+    if (!t_relay()) {{
+        if (is_method("INVITE"))
+            rtpengine_delete();
+        sl_reply_error();
+    }}
+    exit;
+}}
+onreply_route[MEDIA] {{
+    if (status =~ "^(18[0-9]|2..)$" && nat_uac_test("1"))
+        fix_nated_contact();
+    if (has_body("application/sdp"))
+        rtpengine_answer("replace-session-connection");
+}}
+failure_route[FAILED] {{
+    rtpengine_delete();
+}}
+"""
+"The routing of examples/kamailio/router.py with Kamailio's own modules: what ``bench.kemi`` measures us beside."
+
+
 def version() -> str:
     """Its name and version."""
     said = re.search(r"kamailio ([0-9.]+)", run(["kamailio", "-v"]))
@@ -130,7 +232,33 @@ def kamailio(
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "kamailio.cfg"
     config.write_text(_HEAD.format(children=children, listen=listen) + route.format(folder=folder, **values))
-    argv = ["kamailio", "-f", str(config), "-DD", "-E", "-m", "256", "-M", "16"]
+    with _started(folder, ["-f", str(config)], core) as process:
+        yield process
+
+
+@contextmanager
+def example(
+    folder: Path, script: str, listen: str, *, children: int = 1, core: int | None = None, more: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Kamailio with the config of examples/kamailio and a Python script of ours on ``listen``. ``more``: lines
+    behind the config's own. LabError if the environment of its Python is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (VENV / "bin" / "python3").exists():
+        raise LabError(f"{VENV}: not there; make kamailio-venv")
+    router = folder / "script.py"
+    router.write_text(script)
+    config = folder / "kamailio.cfg"
+    config.write_text(f'include_file "{EXAMPLE}/kamailio.cfg"\n{more}')
+    options = ["-f", str(config), "-n", str(children), "-l", f"udp:{listen}", "-T", "-A", f'ROUTER="{router}"']
+    with _started(folder, options, core, ["env", f"PATH={VENV}/bin:{os.environ['PATH']}:/usr/sbin"]) as process:
+        yield process
+
+
+@contextmanager
+def _started(
+    folder: Path, options: Sequence[str], core: int | None, wrap: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    argv = [*wrap, "kamailio", *options, "-DD", "-E", "-m", "256", "-M", "16"]
     argv += ["-Y", str(folder), "-w", str(folder), "-P", str(folder / "pid")]
     with running(pinned(core, argv), folder / "kamailio.log") as process:
         wait_log(process, folder / "kamailio.log", "Aliases")
