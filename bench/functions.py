@@ -1,10 +1,10 @@
 """What each of the module's four functions costs per INVITE: in this process, and inside Kamailio's Python.
 
 The INVITEs are those of ``bench.messages``. In the process ``module.Run`` is called with an answer that is there at
-once. The first function reads the message, so that counts as its time. Inside, the routing script takes the time around each call: ours for one INVITE, for the next one the functions
+once. Inside, the routing script takes the time around each call: ours for one INVITE, for the next one the functions
 of Kamailio's own modules (nathelper, rtpengine) that do the same, called from the same script. There use_media_proxy
 and end_media_session wait for ``mediaproxy run``, as rtpengine_offer and rtpengine_delete do for rtpengine-daemon: one
-INVITE at a time, Kamailio and both relays on one core.
+INVITE at a time, Kamailio and both relays on one core. Reading the message counts as part of the first function.
 """
 
 import json
