@@ -1,6 +1,7 @@
 """What a Kamailio may be set up with: IPv6, TCP, the domain module, settings, lists of clients that change."""
 
 import contextlib
+import re
 import shutil
 import socket
 import time
@@ -180,6 +181,41 @@ def test_what_kamailio_lacks_is_named(tmp_path: Path) -> None:
     config.write_text(text.replace('loadmodule "textopsx.so"', "").replace('loadmodule "tmx.so"', ""))
     with Kamailio(tmp_path, ["udp:127.0.0.1:5171"], options=["-f", str(config)]) as kamailio:
         assert "these modules must be loaded, too: textopsx, tmx" in kamailio.log
+
+
+# -- configs that lack something
+
+
+def without(folder: Path, pattern: str) -> Path:
+    """The example's config without what matches."""
+    config = folder / "less.cfg"
+    config.write_text(re.sub(pattern, "", (EXAMPLE / "kamailio.cfg").read_text(), flags=re.DOTALL))
+    return config
+
+
+def test_without_the_native_routes_what_is_no_text_is_edited_for_a_while(tmp_path: Path) -> None:
+    config = without(tmp_path, r"route\[MEDIAPROXY_.*")
+    with kamailiosite.site(tmp_path / "site", options=["-f", str(config)]) as site:
+        contact = b'Contact: "\xe4" <sip:a@192.168.1.10:5060>\r\n'
+        body = SDP + b"a=\xe4\r\n"
+        message = site.send(invite(site.alice, site.to, body, headers=BOTH, contact=contact))
+        assert message.octets == RELAYED + b"a=\xe4\r\n"
+        assert message.raw_fields("contact") == (b'Contact: "\xe4" <sip:a@%b>\r' % site.alice.place.encode(),)
+        site.kamailio.wait_log(
+            "route[MEDIAPROXY_LINE] is not in the config: what is not UTF-8 is edited only 5000 times"
+        )
+
+
+def test_without_room_for_it_a_body_that_is_no_text_stays(tmp_path: Path) -> None:
+    config = without(tmp_path, r"pv_buffer_size=\d+")
+    with kamailiosite.site(tmp_path / "site", options=["-f", str(config)]) as site:
+        body = SDP + b"a=" + b"\xe4" * 9000 + b"\r\n"
+        message = site.send(invite(site.alice, site.to, body, headers=BOTH))
+        assert message.octets == body
+        assert site.result(message) == {"test=2": -1, "fix_contact": 1, "media": -1}
+        site.kamailio.wait_log("(see its pv_buffer_size)")
+        text = SDP + b"a=" + b"y" * 50_000 + b"\r\n"
+        assert site.send(invite(site.alice, site.to, text, headers=BOTH)).octets == text.replace(SDP, RELAYED)
 
 
 def test_what_we_do_not_read_passes(six: Site) -> None:

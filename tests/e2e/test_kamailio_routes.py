@@ -86,6 +86,22 @@ def test_each_branch_has_the_edits_once(site: Site, carol: Phone, routes: dict[s
     assert len(site.dispatcher.media) == 1
 
 
+@pytest.mark.parametrize(
+    "routes",
+    [{"request": "fix_contact media"}, {"branch": "fix_contact media"}, {"request": "media", "branch": "fix_contact"}],
+)
+def test_each_branch_has_edits_that_are_no_text(site: Site, carol: Phone, routes: dict[str, str]) -> None:
+    body, contact = SDP + b"a=\xe4\0\r\n", b'Contact: "\xe4" <sip:a@192.168.1.10:5060>\r\n'
+    request = f"{routes.pop('request', '')} fork=carol@{carol.place}"
+    site.alice.send(invite(site.alice, site.to, body, headers=words(request=request, **routes), contact=contact))
+    for phone in (site.bob, carol):
+        message = phone.request("INVITE")
+        assert message.octets == RELAYED + b"a=\xe4\0\r\n"
+        assert message.raw_fields("contact") == (b'Contact: "\xe4" <sip:a@%b>\r' % site.alice.place.encode(),)
+        phone.answer(message, 486)
+    site.alice.response(486)
+
+
 def retried(site: Site, carol: Phone, **routes: str) -> Request:
     """What Carol gets when Bob has refused."""
     routes["failure"] = f"{routes.get('failure', '')} retry=carol@{carol.place}"
@@ -168,6 +184,16 @@ def test_replies_are_repaired(site: Site, status: int, route: str) -> None:
     assert question.branch == request.via.branch
     assert question.contact == "sip:b@10.0.0.9:5062"
     site.bob.answer(request, 486)
+
+
+@pytest.mark.parametrize("route", ["core", "reply"])
+def test_replies_that_are_no_text(site: Site, route: str) -> None:
+    site.alice.send(invite(site.alice, site.to, headers=words(**{route: "fix_contact media"})))
+    request = site.bob.request("INVITE")
+    site.bob.answer(request, 200, ANSWER + b"a=\xe4\0\r\n", contact='"\xe4" <sip:b@10.0.0.9>')
+    reply = site.alice.response(200)
+    assert reply.octets == ANSWERED + b"a=\xe4\0\r\n"
+    assert reply.raw_fields("contact") == (b'Contact: "\xe4" <sip:b@%b>\r' % site.bob.place.encode(),)
 
 
 def test_both_reply_routes(site: Site) -> None:

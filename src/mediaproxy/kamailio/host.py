@@ -1,6 +1,6 @@
 """[shell] Kamailio as this package sees it: what it knows of the message in hand, and the lumps by which it is edited.
 
-``KSR`` is the module that Kamailio's app_python3 makes. Its functions give and take str in strict UTF-8: what is none is
+``KSR`` is the module that Kamailio's app_python3 makes. Its functions give and take str in strict UTF-8: what is not is
 read out of the error, and written by way of hexadecimal text in a variable of Kamailio's own. An edit is a note for the
 moment when Kamailio sends the message on: the buffer is never replaced, so edits of others stay.
 """
@@ -21,6 +21,9 @@ NEEDED = ("pv", "hdr", "textops", "textopsx", "tm", "tmx")
 "Kamailio modules without which nothing works here (hdr is built in)."
 _LONGEST_LOG = 500
 _ITERATOR = "mediaproxy"
+_DECODED = "$(var(mediaproxy_%s){s.decode.hexa})"
+_NO_ROUTE = -1
+_MOST_LEAKS = 5000
 
 
 class Host:
@@ -29,6 +32,7 @@ class Host:
     def __init__(self, ksr: Any) -> None:
         self.ksr = ksr
         self._get = ksr.pv.get
+        self._leaks = 0
         self.missing = tuple(name for name in NEEDED if not hasattr(ksr, name))
         "Modules that are needed and not loaded."
 
@@ -96,11 +100,9 @@ class Host:
         try:
             done = self.ksr.textops.set_body(_utf8(body), _ascii(kind))
         except ValueError:  # no UTF-8, or a NUL
-            pv = self.ksr.pv
-            pv.sets("$var(mediaproxy_body)", body.hex())
-            pv.sets("$var(mediaproxy_type)", kind.encode("latin-1").hex())
-            body_, kind_ = "$(var(mediaproxy_body){s.decode.hexa})", "$(var(mediaproxy_type){s.decode.hexa})"
-            done = msg.call_function("set_body", body_, kind_)
+            self.ksr.pv.sets("$var(mediaproxy_body)", body.hex())
+            self.ksr.pv.sets("$var(mediaproxy_type)", kind.encode("latin-1").hex())
+            done = self._native(msg, "MEDIAPROXY_BODY", "set_body", _DECODED % "body", _DECODED % "type")
         if done <= 0:
             raise HostError(f"Kamailio does not take a body of {len(body)} bytes (see its pv_buffer_size)")
 
@@ -133,7 +135,7 @@ class Host:
             return self._replace_each(msg, (line,))
 
     def _replace_each(self, msg: Any, lines: Sequence[bytes | None]) -> bool:
-        # append_hf(TEXT, "Contact") would be shorter, but called from Python it frees memory that is not its own.
+        # append_hf(TEXT, "Contact") would be shorter; called from here it frees memory that is not its own.
         textopsx = self.ksr.textopsx
         left = list(reversed(lines))
         textopsx.hf_iterator_start(_ITERATOR)
@@ -156,8 +158,23 @@ class Host:
             return bool(textopsx.hf_iterator_append(_ITERATOR, _utf8(line)) > 0)
         except ValueError:
             self.ksr.pv.sets("$var(mediaproxy_line)", line.hex())
-            line_ = "$(var(mediaproxy_line){s.decode.hexa})"
-            return bool(msg.call_function("hf_iterator_append", _ITERATOR, line_) > 0)
+            return self._native(msg, "MEDIAPROXY_LINE", "hf_iterator_append", _ITERATOR, _DECODED % "line") > 0
+
+    def _native(self, msg: Any, route: str, function: str, *arguments: str) -> int:
+        """Have Kamailio run a function of its config with arguments that it evaluates itself.
+
+        In a route of the config they are read once. Calling the function from here reads them anew and never frees
+        them (120 bytes a message), so that is done only where the config has no such route, and not for ever.
+        """
+        done: int = self.ksr.route(route)
+        if done != _NO_ROUTE:
+            return done
+        if self._leaks == 0:
+            self.warn(f"route[{route}] is not in the config: what is not UTF-8 is edited only {_MOST_LEAKS} times")
+        self._leaks += 1
+        if self._leaks > _MOST_LEAKS:
+            return -1
+        return int(msg.call_function(function, *arguments))
 
     def apply_changes(self) -> bool:
         """Put all edits so far into the buffer, so that other modules see them; whether Kamailio did it."""
