@@ -72,9 +72,16 @@ class Plane(Protocol):
 
     name: str
     "``kernel`` or ``user``: shown to operators."
+    lasting: bool
+    "Whether flows forward on, and counters count on, when the process has gone: ``adopt`` finds them."
 
     def start(self, receive: Callable[[Packet], None]) -> None:
         """Begin to pass packets up to ``receive``. Called once."""
+
+    def adopt(self) -> Iterable[tuple[Flow, SlotCounters]]:
+        """The flows that an earlier process has left and that still forward, with their counters as they are now.
+        Called once, after ``start`` and before anything is installed. Each is then installed again with its generation,
+        which keeps its counters and loses no packet, or removed."""
 
     def install(self, flow: Flow) -> None:
         """Lend the port (a new generation: what lies in the socket is drained first, counters start at 0), or change
@@ -89,5 +96,5 @@ class Plane(Protocol):
     def counters(self, only: Iterable[Endpoint] | None = None) -> Iterable[SlotCounters]:
         """A sweep over all lent flows; with ``only``, over those of these local ports."""
 
-    def close(self) -> None:
-        """Give back everything."""
+    def close(self, *, keep: bool = False) -> None:
+        """Give back everything. ``keep``: but what can go on without this process, for the next one to adopt."""

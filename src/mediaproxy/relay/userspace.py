@@ -42,6 +42,7 @@ class UserPlane:
     """A Plane (relay/flow.py) over ordinary UDP sockets. Needs a running event loop from ``start`` to ``close``."""
 
     name = "user"
+    lasting = False
 
     def __init__(
         self, *, max_sockets: int = 0, receive_buffer: int = 131072, now: Callable[[], float] = clock.now
@@ -81,6 +82,10 @@ class UserPlane:
         self._epoll = select.epoll()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._readable)
+
+    def adopt(self) -> Iterable[tuple[Flow, SlotCounters]]:
+        """Nothing: sockets end with their process."""
+        return ()
 
     def install(self, flow: Flow) -> None:
         """Lend the port of the flow, or change its flow. OSError if the port cannot be had, or no socket is left."""
@@ -128,8 +133,8 @@ class UserPlane:
             if counters is not None:
                 yield counters
 
-    def close(self) -> None:
-        """Close every socket. A second call does nothing."""
+    def close(self, *, keep: bool = False) -> None:
+        """Close every socket. A second call does nothing, and ``keep`` changes nothing."""
         if self._epoll is None or self._loop is None:
             return
         self._loop.remove_reader(self._epoll.fileno())
