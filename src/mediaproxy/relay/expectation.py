@@ -20,7 +20,7 @@ PROBATION_RANK = 4
 "Rank of a source that no address vouches for (calls.md 2)."
 
 
-class Anchor(msgspec.Struct, frozen=True, kw_only=True):
+class Anchor(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What the SIP side says of a party: only if one of these changes may its media come from a new ip (calls.md 6)."""
 
     sdp: Endpoint | None
@@ -28,7 +28,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     signalling: str | None
 
 
-class Expectation(msgspec.Struct, frozen=True, kw_only=True):
+class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """Who may speak at one port, and where that party is reached until it has."""
 
     anchor: Anchor
@@ -191,7 +191,7 @@ class Ground:
         )
 
 
-class Voucher(msgspec.Struct, frozen=True, kw_only=True):
+class Voucher(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What the signalling says of a party's whereabouts, for all its streams."""
 
     signalling: str | None = None

@@ -6,7 +6,8 @@ whose CSeq it is: both parties count from 1, and Alice may answer Bob's INVITE 2
 """
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from mediaproxy.control import MediaPort, MediaRequest
 from mediaproxy.events import Side
@@ -18,8 +19,9 @@ _REMEMBERED = 64
 Ports = tuple[MediaPort | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class Key(msgspec.Struct, frozen=True, array_like=True):
+    """By what a question is known again."""
+
     sender: str
     receiver: str
     cseq: int
@@ -27,8 +29,7 @@ class _Key:
     requester: Side
 
 
-@dataclass(frozen=True, slots=True)
-class _Counter:
+class Counter(msgspec.Struct, frozen=True, array_like=True):
     """CSeq numbers count per requester and dialog (RFC 3261 §12.2.1.1); SDP of both parties travels under them."""
 
     sender: Side
@@ -45,21 +46,21 @@ def _requester(question: MediaRequest, sender: Side) -> Side:
     return sender if question.status == 0 else sender.other
 
 
-def _key(question: MediaRequest, sender: Side) -> _Key:
+def _key(question: MediaRequest, sender: Side) -> Key:
     tags = (question.sender.tag, question.receiver.tag)
-    return _Key(*tags, question.cseq, question.sdp_hash, _requester(question, sender))
+    return Key(*tags, question.cseq, question.sdp_hash, _requester(question, sender))
 
 
-def _counter(question: MediaRequest, sender: Side) -> _Counter:
-    return _Counter(sender, _requester(question, sender), callee_tag(question, sender))
+def _counter(question: MediaRequest, sender: Side) -> Counter:
+    return Counter(sender, _requester(question, sender), callee_tag(question, sender))
 
 
 class Memory:
     """Mutable: the questions of one call."""
 
     def __init__(self) -> None:
-        self._answers: dict[_Key, Ports] = {}
-        self._last: dict[_Counter, int] = {}
+        self._answers: dict[Key, Ports] = {}
+        self._last: dict[Counter, int] = {}
         self._offers: dict[tuple[Side, str], deque[int]] = {}
         "(requester, callee's tag) -> CSeq of requests that had SDP."
         self._late: dict[tuple[Side, str], Transaction | None] = {}
@@ -103,7 +104,7 @@ class Memory:
             and (not asked.tag or known.tag in (asked.tag, ""))
         ]
         if asked.sender is not asked.requester:  # a response: the initial request may have been repeated since
-            same.append(self._last.get(_Counter(asked.requester, asked.requester, ""), 0))
+            same.append(self._last.get(Counter(asked.requester, asked.requester, ""), 0))
         return question.cseq < max(same, default=0)
 
     def offers(self, question: MediaRequest, sender: Side) -> bool:
