@@ -14,6 +14,9 @@ BENCH_PACKAGES := kamailio rtpengine-daemon sip-tester
 # The Python inside Kamailio is Debian's, whatever $(PYTHON) is, so it has an environment of its own.
 KAMAILIO_VENV := .venv-kamailio
 
+# What an editable install compiles (hatch_build.py).
+NATIVE := hatch_build.py $(wildcard src/mediaproxy/relay/*.bpf.[ch])
+
 .PHONY: help install dev demo test lint types layers docs unit e2e bench format clean kamailio kamailio-venv
 .DEFAULT_GOAL := help
 
@@ -28,7 +31,7 @@ help:
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	tools/debian-packages --python $(PYTHON)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[fast]'
@@ -40,7 +43,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 kamailio-venv: $(KAMAILIO_VENV)/.installed
 
-$(KAMAILIO_VENV)/.installed: pyproject.toml constraints.txt
+$(KAMAILIO_VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	tools/debian-packages $(KAMAILIO_PACKAGES)
 	test -x $(KAMAILIO_VENV)/bin/python3 || /usr/bin/python3 -m venv $(KAMAILIO_VENV)
 	$(KAMAILIO_VENV)/bin/pip install --quiet --editable '.[fast]'
@@ -88,4 +91,5 @@ format: dev
 
 clean:
 	rm -rf $(VENV) $(KAMAILIO_VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f src/mediaproxy/relay/*.bpf.o
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

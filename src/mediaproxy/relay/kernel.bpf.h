@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0
+ *
+ * What the program needs of the kernel's interface: types, the two contexts, helpers by their number, map definitions.
+ * Written here, so that the program compiles without any header: with ziglang's clang and with a distribution's alike.
+ * Numbers and offsets are those of include/uapi/linux/bpf.h; the kernel never changes them.
+ */
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int s32;
+typedef unsigned long long u64;
+typedef long long s64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+#define barrier() __asm__ volatile("" ::: "memory")
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define be16(x) ((u16)__builtin_bswap16((u16)(x)))
+#define be32(x) ((u32)__builtin_bswap32((u32)(x)))
+#else
+#define be16(x) ((u16)(x))
+#define be32(x) ((u32)(x))
+#endif
+
+/* Map definitions, read from BTF as libbpf does (relay/bpf/object.py). */
+#define NUMBER(name, value) int (*name)[value]
+#define TYPE(name, value) typeof(value) *name
+enum { MAP_ARRAY = 2, MAP_PERCPU_ARRAY = 6, MAP_SOCKMAP = 15 };
+enum { MAP_MMAPABLE = 1 << 10 };
+
+/* struct __sk_buff: the context of a classifier. */
+struct __sk_buff {
+    u32 len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority;
+    u32 ingress_ifindex, ifindex, tc_index, cb[5], hash, tc_classid, data, data_end, napi_id;
+    u32 family, remote_ip4, local_ip4, remote_ip6[4], local_ip6[4], remote_port, local_port, data_meta;
+    u64 flow_keys, tstamp;
+    u32 wire_len, gso_segs;
+    u64 sk;
+    u32 gso_size;
+};
+
+/* struct bpf_sk_lookup: the context of a socket lookup. */
+struct bpf_sk_lookup {
+    u64 sk;
+    u32 family, protocol, remote_ip4, remote_ip6[4];
+    u16 remote_port, : 16;
+    u32 local_ip4, local_ip6[4], local_port, ingress_ifindex;
+};
+
+enum { TC_NEXT = -1, TC_DROP = 2 };
+enum { SK_PASS = 1 };
+enum { FAMILY_INET = 2, FAMILY_INET6 = 10 };
+enum { FOR_THIS_HOST = 0 }; /* pkt_type */
+
+/* Helpers; what they do is in bpf-helpers(7). */
+static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
+static u64 (*const ktime_get_ns)(void) = (void *)5;
+static long (*const skb_store_bytes)(struct __sk_buff *, u32 offset, const void *, u32 size, u64 flags) = (void *)9;
+static long (*const l4_csum_replace)(struct __sk_buff *, u32 offset, u64 from, u64 to, u64 flags) = (void *)11;
+static long (*const skb_vlan_pop)(struct __sk_buff *) = (void *)19;
+static long (*const skb_load_bytes)(const void *skb, u32 offset, void *to, u32 size) = (void *)26;
+static long (*const skb_change_proto)(struct __sk_buff *, u16 protocol, u64 flags) = (void *)31;
+static long (*const skb_change_tail)(struct __sk_buff *, u32 size, u64 flags) = (void *)38;
+static s64 (*const csum_update)(struct __sk_buff *, u32 sum) = (void *)40;
+static long (*const skb_change_head)(struct __sk_buff *, u32 size, u64 flags) = (void *)43;
+static long (*const sk_release)(void *sk) = (void *)86;
+static long (*const sk_assign)(struct bpf_sk_lookup *, void *sk, u64 flags) = (void *)124;
+static long (*const redirect_neigh)(u32 ifindex, void *next_hop, int size, u64 flags) = (void *)152;
+
+enum { RECOMPUTE_CSUM = 1 << 0 };                         /* of skb_store_bytes */
+enum { PSEUDO_HEADER = 1 << 4, ZERO_STAYS_ZERO = 1 << 5 }; /* of l4_csum_replace */
