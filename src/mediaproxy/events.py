@@ -50,6 +50,8 @@ class EndReason(StrEnum):
     HOLD_EXPIRED = "hold-expired"
     SHUTDOWN = "shutdown"
     "The relay was stopped."
+    LOST = "lost"
+    "The relay was killed, and none that could have gone on with the call started in time."
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,11 @@ class Agenda(Generic[T]):
             subjects.append(subject)
         return subjects
 
+    def planned(self, subject: T) -> float | None:
+        """When the subject is to be looked at; None: never."""
+        plan = self._planned.get(subject)
+        return None if plan is None else plan.at
+
     @property
     def next(self) -> float | None:
         """When somebody is due next; None: never."""

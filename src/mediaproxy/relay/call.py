@@ -47,6 +47,12 @@ class Call:
         "The leg whose 2xx came first."
         self.active: Leg | None = None
         "The leg that is heard."
+        self.number = 0
+        "Of all calls of this relay, for its journal."
+        self.turn = 0
+        "How often it has been written there."
+        self.resumed = 0.0
+        "When the relay began to hear it again that had not been there for a while: no silence counts before."
         self.memory = Memory()
         self.offers = Offers()
         self.dialog_id = question.dialog_id

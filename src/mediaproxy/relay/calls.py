@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from mediaproxy.control import ConfirmRequest, EndCause, EndRequest, MediaReply, MediaRequest, Question
-from mediaproxy.control import Stream as Sdp
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded, CallReport, CallStarted, EndReason, Side
 from mediaproxy.relay import timers
+from mediaproxy.relay.addresses import clean
 from mediaproxy.relay.agenda import Agenda
 from mediaproxy.relay.call import Call
+from mediaproxy.relay.changes import Changes, Gone
 from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Packet, SlotCounters
 from mediaproxy.relay.negotiation import Negotiation, Refusal
@@ -40,14 +41,23 @@ class Calls:
         self.plane_name = "user"
         "What forwards, for reports: ``kernel`` or ``user``. The service sets it."
         self._settings = settings
-        self._name = relay_name
-        self._board = Switchboard(settings, rng)
+        self.name = relay_name
+        self.board = Switchboard(settings, rng)
         self._calls: defaultdict[str, list[Call]] = defaultdict(list)
         self._count = 0
-        self._gone: dict[tuple[str, str], tuple[float, int]] = {}
-        "(Call-ID, caller's tag) of ended calls -> (forget at, highest CSeq): a late 200 must not start a ghost."
+        self._numbers = 0
+        self._gone: dict[tuple[str, str], Gone] = {}
+        "By Call-ID and caller's tag."
         self._ends: Agenda[Call] = Agenda()
         self._looks: Agenda[Call] = Agenda()
+        self.changes: Changes | None = None
+        "What a journal must be told; None: there is none. See ``keep``."
+
+    def keep(self) -> Changes:
+        """From now on note what changes."""
+        self.changes = self.changes or Changes(self.board.pool, self._ends, self._looks)
+        self.changes.all(self._all())
+        return self.changes
 
     # -- what a shell calls
 
@@ -68,26 +78,31 @@ class Calls:
                 reply, effects = self._confirm(question, now)
             case EndRequest():
                 reply, effects = self._end(question, now)
-        return msgspec.structs.replace(reply, relay=self._name), effects
+        return msgspec.structs.replace(reply, relay=self.name), effects
 
     def packet(self, packet: Packet, now: float) -> list[Effect]:
         """Decide on a packet that the plane did not forward itself."""
-        return self._board.packet(packet, now)
+        effects = self.board.packet(packet, now)
+        if self.changes is not None and any(not isinstance(effect, Send) for effect in effects):
+            port = self.board.find(packet.local)
+            for call in self._calls.get(port.end.stream.call_id, ()) if port is not None else ():
+                self.changes.changed(call)
+        return effects
 
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
         """What time brings. Called once a second and at ``deadline``, with a sweep of the plane's counters: without
         it, a call that the plane forwards looks silent since the last one."""
         self._note(counters)
-        effects = self._board.thaw(now)
+        effects = self.board.thaw(now)
         for call in self._ends.due(now):
             expires, reason = timers.expiry(call)
             if expires <= now:
-                effects += self._finish(call, reason, now)
+                effects += self.finish(call, reason, now)
             else:
-                effects += timers.desert(call, now)
+                effects += self._changing(call, timers.desert(call, now))
                 self._ends.plan(call, max(timers.due(call, now), now))
         for call in self._looks.due(now):
-            effects += timers.look(call, now)
+            effects += self._changing(call, timers.look(call, now))
             self._look_again(call, now)
         self._forget_gone(now)
         return effects
@@ -103,13 +118,13 @@ class Calls:
     def reports(self, now: float) -> tuple[CallReport, ...]:
         """All calls as they stand, the oldest first."""
         calls = sorted(self._all(), key=lambda call: call.started)
-        return tuple(call_report(call, self._name, self.plane_name, now) for call in calls)
+        return tuple(call_report(call, self.name, self.plane_name, now) for call in calls)
 
     def end(self, call_id: str, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
         """An operator ends all calls of that Call-ID. ``counters`` as with ``ask``."""
         self._note(counters)
         calls = list(self._calls.get(call_id, ()))
-        return [effect for call in calls for effect in self._finish(call, EndReason.ADMIN, now)]
+        return [effect for call in calls for effect in self.finish(call, EndReason.ADMIN, now)]
 
     def shutdown(self, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
         """The relay stops: all calls end, all ports go back at once. Those that were over already keep their reason.
@@ -117,8 +132,8 @@ class Calls:
         self._note(counters)
         effects: list[Effect] = []
         for call in list(self._all()):
-            effects += self._finish(call, call.lingering or EndReason.SHUTDOWN, now)
-        return [*effects, *self._board.drain()]
+            effects += self.finish(call, call.lingering or EndReason.SHUTDOWN, now)
+        return [*effects, *self.board.drain()]
 
     def ports_of(self, call_id: str) -> list[Endpoint]:
         """The bound ports that the calls of a Call-ID have: whose counters ``ask`` wants."""
@@ -128,7 +143,7 @@ class Calls:
     def withdraw(self, local: Endpoint, now: float, *, busy: bool = True) -> list[Effect]:
         """The plane could not have this port. Its stream gets others when its question is asked again. ``busy``:
         another program has it, so it is never lent again."""
-        port = self._board.find(local)
+        port = self.board.find(local)
         if port is None:
             return []
         stream = port.end.stream
@@ -137,23 +152,23 @@ class Calls:
                 if stream in streams:
                     streams[streams.index(stream)] = call.retiring.pop(stream, None)
                     call.memory.forget()
-                    self._plan(call, now)
-        return self._board.withdraw(stream, local if busy else None)
+                    self.plan(call, now)
+        return self.board.withdraw(stream, local if busy else None)
 
     @property
     def ports_free(self) -> int:
         """Pairs of ports that can be lent at once, of all IP versions."""
-        return sum(self._board.pool.free(address.version) for address in self._settings.addresses)
+        return sum(self.board.pool.free(address.version) for address in self._settings.addresses)
 
     @property
     def ports_lent(self) -> int:
         """Pairs of ports that calls have."""
-        return self._board.pool.lent
+        return self.board.pool.lent
 
     @property
     def ports_cooling(self) -> int:
         """Pairs of ports of ended calls that are not lent again yet (calls.md 10)."""
-        return self._board.pool.cooling
+        return self.board.pool.cooling
 
     def __len__(self) -> int:
         return self._count
@@ -163,8 +178,8 @@ class Calls:
     def _media(self, question: MediaRequest, now: float) -> tuple[MediaReply, list[Effect]]:
         if len(question.streams) > self._settings.max_streams:
             return MediaReply(error=f"more than {self._settings.max_streams} streams", status=488), []
-        question = msgspec.structs.replace(question, streams=tuple(map(_clean, question.streams)))
-        ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and self._board.pool.ours(s.endpoint))
+        question = msgspec.structs.replace(question, streams=tuple(map(clean, question.streams)))
+        ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and self.board.pool.ours(s.endpoint))
         if ours and all(s.endpoint is None or i in ours for i, s in enumerate(question.streams)):
             return MediaReply(ports=(None,) * len(question.streams)), []  # a spiral
         found = self._find(question)
@@ -172,7 +187,7 @@ class Calls:
             if found is not None:
                 call, side = found
                 reply, effects = Negotiation(call, question, side, ours, now).run()
-                self._plan(call, now)
+                self.plan(call, now)
                 return reply, effects
             return self._start(question, ours, now)
         except Refusal as refusal:
@@ -187,11 +202,12 @@ class Calls:
         if self._count >= self._settings.max_calls:
             raise Refusal(f"max_calls = {self._settings.max_calls} reached", 480)
         side = Side.CALLER if question.status == 0 else Side.CALLEE
-        call = Call(question, side, self._board, now)
+        call = Call(question, side, self.board, now)
         reply, effects = Negotiation(call, question, side, ours, now).run()
-        self._calls[call.call_id].append(call)
-        self._count += 1
-        self._plan(call, now)
+        self._numbers += 1
+        call.number = self._numbers
+        self._begin(call)
+        self.plan(call, now)
         started = CallStarted(
             at=now, call_id=call.call_id, caller=party_report(call.caller), callee=party_report(call.callee)
         )
@@ -215,7 +231,7 @@ class Calls:
         requester = side.other if question.status else side
         call.offers.accepted(Transaction(requester=requester, tag=leg.tag, cseq=question.cseq))
         effects = [*call.revive(now), *call.lock(leg, now), *call.retire(now)]
-        self._plan(call, now)
+        self.plan(call, now)
         return MediaReply(), effects
 
     def _end(self, question: EndRequest, now: float) -> tuple[MediaReply, list[Effect]]:
@@ -234,7 +250,7 @@ class Calls:
             effects = call.fail_branch(question.branch, question.sender.tag if side is Side.CALLEE else "", now)
         else:
             effects = self._give_up(call, side, question, now)
-        self._plan(call, now)
+        self.plan(call, now)
         return MediaReply(), effects
 
     def _bye(self, call: Call, side: Side, question: EndRequest, now: float) -> tuple[MediaReply, list[Effect]]:
@@ -245,8 +261,8 @@ class Calls:
             return MediaReply(error="no leg of the call has this tag", status=481), []
         effects = call.leave(leg, now)
         if effects is None:
-            return MediaReply(), self._finish(call, EndReason.BYE, now)
-        self._plan(call, now)
+            return MediaReply(), self.finish(call, EndReason.BYE, now)
+        self.plan(call, now)
         return MediaReply(), effects
 
     def _refused(self, call: Call, side: Side, question: EndRequest, now: float) -> list[Effect]:
@@ -270,9 +286,30 @@ class Calls:
 
     # -- the register
 
+    def _begin(self, call: Call) -> None:
+        """One more call."""
+        self._calls[call.call_id].append(call)
+        self._count += 1
+        if self.changes is not None:
+            self.changes.began(call)
+
+    def adopt(self, call: Call, ends_at: float | None, looks_at: float | None) -> None:
+        """A call of an earlier process goes on, with what was planned for it."""
+        self._numbers = max(self._numbers, call.number)
+        self._begin(call)
+        for agenda, at in ((self._ends, ends_at), (self._looks, looks_at)):
+            if at is not None:
+                agenda.plan(call, at)
+
+    def _changing(self, call: Call, effects: list[Effect]) -> list[Effect]:
+        """These effects, which show that the call has changed."""
+        if effects and self.changes is not None:
+            self.changes.changed(call)
+        return effects
+
     def _note(self, counters: Iterable[SlotCounters]) -> None:
         for slot in counters:
-            self._board.noted(slot)
+            self.board.noted(slot)
 
     def _all(self) -> Iterator[Call]:
         return (call for calls in self._calls.values() for call in calls)
@@ -291,22 +328,30 @@ class Calls:
         """Whether it belongs to a call that has just ended."""
         for tag in (question.sender.tag, question.receiver.tag):
             gone = self._gone.get((question.call_id, tag))
-            if gone is not None and (question.status or question.receiver.tag or question.cseq <= gone[1]):
+            if gone is not None and (question.status or question.receiver.tag or question.cseq <= gone.cseq):
                 return True
         return False
+
+    def remember(self, gone: Gone) -> None:
+        """Of a call that has ended."""
+        key = (gone.call_id, gone.tag)
+        self._gone.pop(key, None)  # the newest last
+        self._gone[key] = gone
 
     def _forget_gone(self, now: float) -> None:
         while self._gone:
             oldest = next(iter(self._gone))
-            if self._gone[oldest][0] > now:
+            if self._gone[oldest].forget_at > now:
                 return
             del self._gone[oldest]
 
-    def _plan(self, call: Call, now: float) -> None:
+    def plan(self, call: Call, now: float) -> None:
         """See to it that ``tick`` looks at the call in time. Later than planned is found out then."""
         if call.reason is not None:
             return
         call.note_hold(now)
+        if self.changes is not None:
+            self.changes.changed(call)
         self._ends.plan(call, max(timers.due(call, now), now))
         self._look_again(call, now)
 
@@ -315,12 +360,12 @@ class Calls:
         if at is not None:
             self._looks.plan(call, at)
 
-    def _finish(self, call: Call, reason: EndReason, now: float) -> list[Effect]:
-        """The one end of a call."""
+    def finish(self, call: Call, reason: EndReason, now: float, over: float | None = None) -> list[Effect]:
+        """The one end of a call. ``over``: when that was, if not now."""
         call.reason = reason
         if call.over is None:
-            call.over = now
-        report = call_report(call, self._name, self.plane_name, now)
+            call.over = now if over is None else over
+        report = call_report(call, self.name, self.plane_name, now)
         siblings = self._calls[call.call_id]
         siblings.remove(call)
         if not siblings:
@@ -328,24 +373,8 @@ class Calls:
         self._count -= 1
         self._ends.cancel(call)
         self._looks.cancel(call)
-        key = (call.call_id, call.caller.tag)
-        self._gone.pop(key, None)  # the newest last
-        self._gone[key] = (now + self._settings.linger, call.memory.newest(Side.CALLER))
+        gone = Gone(call.call_id, call.caller.tag, now + self._settings.linger, call.memory.newest(Side.CALLER))
+        self.remember(gone)
+        if self.changes is not None:
+            self.changes.ended(call, gone)
         return [*call.close(now), Report(CallEnded(at=now, call_id=call.call_id, report=report))]
-
-
-def _clean(sdp: Sdp) -> Sdp:
-    """A stream whose endpoints are addresses in their usual form; what is none counts as not told."""
-    endpoint, rtcp = _usable(sdp.endpoint), _usable(sdp.rtcp)
-    if endpoint == sdp.endpoint and rtcp == sdp.rtcp:
-        return sdp
-    return msgspec.structs.replace(sdp, endpoint=endpoint, rtcp=rtcp)
-
-
-def _usable(endpoint: Endpoint | None) -> Endpoint | None:
-    if endpoint is None or not 0 < endpoint.port <= 65535:
-        return None
-    try:
-        return Endpoint.of(endpoint.address, endpoint.port)
-    except ValueError:
-        return None

@@ -8,6 +8,8 @@ vouch for, and never let go of a speaking one for a stranger.
 from dataclasses import dataclass
 from enum import Enum
 
+from msgspec.structs import replace
+
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.expectation import PROBATION_RANK, Anchor, Expectation
 from mediaproxy.relay.flow import SlotCounters
@@ -220,6 +222,13 @@ class Latch:
         """What the plane has forwarded from the learned source since."""
         if self.learned is not None and slot.last > max(self._last.at, self.learned_at):
             self._last = self._last.noted(slot)
+
+    def resume(self, now: float) -> None:
+        """Nobody has listened for a while: the silence since says nothing of whom we knew."""
+        self._last = replace(self._last, at=now)
+        self._provisional_at = now
+        if self.state is State.LEARNED:
+            self.learned_at = now
 
     @property
     def last(self) -> float | None:

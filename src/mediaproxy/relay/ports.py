@@ -7,15 +7,17 @@ file must never lend a port twice and never forget one.
 
 import heapq
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
+
+import msgspec
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.settings import RelaySettings
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(msgspec.Struct, frozen=True, array_like=True):
     """Two lent ports of the relay: one stream's RTP and RTCP towards one party."""
 
     rtp: Endpoint
@@ -34,6 +36,17 @@ class Pair:
     def advertised_rtcp(self) -> Endpoint:
         """RTCP as SDP shows it."""
         return self.advertised.with_port(self.advertised.port + 1)
+
+
+class CoolingValue(msgspec.Struct, frozen=True, array_like=True):
+    """A pair whose call is over, for a later process."""
+
+    pair: Pair
+    since: float
+    known: tuple[str, ...]
+    "Addresses that spoke in the ended call."
+    heard: float
+    known_heard: float
 
 
 @dataclass(slots=True)
@@ -59,6 +72,8 @@ class PortPool:
         self._queue: list[tuple[float, int, Endpoint]] = []
         "(free at the earliest, generation, rtp)"
         self._generation = 0
+        self.news: set[Endpoint] = set()
+        "RTP ports of pairs that have begun or ended to cool since somebody who keeps account has emptied this."
         self._bound = {name: a.bind for a in settings.addresses for name in (a.public, a.bind)}
         "Advertised or bound address -> bound address."
 
@@ -102,7 +117,7 @@ class PortPool:
     def unlend(self, pair: Pair) -> None:
         """Take back a pair that no SDP has named: free at once."""
         del self._lent[pair.rtp]
-        self._free[pair.rtp.version].append(pair.rtp.port)
+        self._free_again(pair)
 
     def withdraw(self, pair: Pair) -> None:
         """Take back a pair for good: another program has one of its ports."""
@@ -113,6 +128,7 @@ class PortPool:
         del self._lent[pair.rtp]
         entry = _Cooling(pair, now, known, free_at=now + self._settings.cool)
         self._cooling[pair.rtp] = entry
+        self.news.add(pair.rtp)
         heapq.heappush(self._queue, (entry.free_at, pair.generation, pair.rtp))
 
     def heard(self, local: Endpoint, generation: int, source: Endpoint, now: float) -> None:
@@ -155,8 +171,63 @@ class PortPool:
 
     def _release(self, entry: _Cooling) -> Pair:
         del self._cooling[entry.pair.rtp]
-        self._free[entry.pair.rtp.version].append(entry.pair.rtp.port)
+        self.news.add(entry.pair.rtp)
+        self._free_again(entry.pair)
         return entry.pair
+
+    def _free_again(self, pair: Pair) -> None:
+        """One that an earlier process had lent may be outside the range of this one."""
+        if self.serves(pair) and pair.rtp.port in self._settings.even_ports:
+            self._free[pair.rtp.version].append(pair.rtp.port)
+
+    # -- what an earlier process had lent
+
+    @property
+    def generation(self) -> int:
+        """The highest so far."""
+        return self._generation
+
+    def serves(self, pair: Pair) -> bool:
+        """Whether its address is still one of this relay's."""
+        address = self._settings.address(pair.rtp.version)
+        return address is not None and address.bind == pair.rtp.address
+
+    def may_adopt(self, pair: Pair) -> bool:
+        """Whether its address is still ours, and no call has it."""
+        return self.serves(pair) and pair.rtp not in self._lent and pair.rtp not in self._cooling
+
+    def adopt(self, pair: Pair) -> None:
+        """Lend a pair that ``may_adopt`` as it was. ``settle`` must follow."""
+        self._lent[pair.rtp] = pair
+
+    @property
+    def cooling_ports(self) -> Iterable[Endpoint]:
+        """RTP ports of the pairs that cool, in the order of their ends."""
+        return self._cooling
+
+    def cooled(self, rtp: Endpoint) -> "CoolingValue | None":
+        """A pair that cools, for ``adopt_cooling``; None: it does not."""
+        entry = self._cooling.get(rtp)
+        if entry is None:
+            return None
+        return CoolingValue(entry.pair, entry.since, tuple(entry.known), entry.heard, entry.known_heard)
+
+    def adopt_cooling(self, value: "CoolingValue", unheard: float) -> None:
+        """Let a pair that ``may_adopt`` cool on. ``unheard``: until when nobody listened: who knows who has sent.
+        ``settle`` must follow."""
+        settings, pair = self._settings, value.pair
+        heard, known_heard = max(value.heard, unheard), max(value.known_heard, unheard)
+        free_at = max(value.since + settings.cool, heard + settings.cool_quiet if heard else 0.0)
+        self._cooling[pair.rtp] = _Cooling(pair, value.since, value.known, heard, known_heard, free_at)
+        heapq.heappush(self._queue, (free_at, pair.generation, pair.rtp))
+
+    def settle(self, generation: int) -> None:
+        """All is adopted that there is. ``generation``: the highest that an earlier process has used."""
+        self._generation = max(self._generation, generation)
+        for address in self._settings.addresses:
+            ports = self._free[address.version]
+            taken = {rtp.port for rtp in chain(self._lent, self._cooling) if rtp.version == address.version}
+            ports[:] = [port for port in ports if port not in taken]
 
     def drain(self) -> list[Pair]:
         """All cooling pairs, free from now on: the relay stops."""

@@ -50,6 +50,10 @@ class Refusals:
         self._told.add(source)
         return True
 
+    def renew(self) -> None:
+        """The plane counts from 0 again; what it had counted stays."""
+        self._packets, self.dropped = self.packets, 0
+
     def _make_room(self) -> None:
         """Forget the oldest source that sent only once: a sprayer invents those, a phone sends streams."""
         once = next((source for source, packets in self._sources.items() if packets == 1), None)

@@ -58,7 +58,7 @@ def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
 
 
 def _stream_report(call: Call, stream: Stream, leg: str, plane: str, now: float) -> StreamReport:
-    offloaded = any(port.installed is not None and port.installed.source is not None for port in stream.ports)
+    offloaded = any(port.offloaded for port in stream.ports)
     return StreamReport(
         index=stream.index,
         kind=stream.kind,

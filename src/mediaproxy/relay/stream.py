@@ -59,6 +59,7 @@ class Port:
         "latch",
         "local",
         "native",
+        "offloaded",
         "passed",
         "peer",
         "refusals",
@@ -84,6 +85,8 @@ class Port:
         self.guests: list[Port] = []
         "Ports of other legs whose parties were told to send here."
         self.installed: Flow | None = None
+        self.offloaded = False
+        "Whether the plane forwards what comes here."
         self.passed: float | None = None
         "When the last ICE or DTLS packet came that was forwarded without being media."
         self.closed = False
@@ -167,7 +170,7 @@ class Port:
         flow = self.flow(now, tos)
         if flow == self.installed:
             return []
-        self.installed = flow
+        self.installed, self.offloaded = flow, flow.source is not None
         return [Install(flow)]
 
     def close(self) -> None:
@@ -182,6 +185,11 @@ class Port:
         for guest in self.guests:
             guest.shared = None
         self.guests.clear()
+
+    def renew(self) -> None:
+        """The plane counts this port's packets from 0 again."""
+        self.tally.renew()
+        self.refusals.renew()
 
     def noted(self, slot: SlotCounters) -> None:
         """The plane's counters of this port."""

@@ -5,6 +5,7 @@ and give them back. It must never forward a packet from a source that no latch a
 """
 
 import random
+from collections.abc import Iterable
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import PeerLearned, Side, SourceRefused
@@ -50,6 +51,18 @@ class Switchboard:
         for port in stream.ports:
             self._ports[port.local] = port
         return stream, effects
+
+    def adopt(self, ends: Iterable[End]) -> bool:
+        """Lend ports that an earlier process had lent. False, and nothing is: one of them cannot be had.
+        ``pool.settle`` must follow."""
+        ends = tuple(ends)
+        if not all(self.pool.may_adopt(end.pair) for end in ends):
+            return False
+        for end in ends:
+            self.pool.adopt(end.pair)
+            for port in end.ports:
+                self._ports[port.local] = port
+        return True
 
     def _make_room(self, version: int, now: float) -> list[Effect]:
         """If no port is free, take one that has cooled though strangers still send to it."""
@@ -164,7 +177,8 @@ class Switchboard:
             effects.append(Report(learned))
         if came_to is port:
             port.native = True  # from now on its party can be reached from its own port
-        for changed in (port, port.peer):
+        # What RTP has learned says also where RTCP may be sent, and whether that may be fast.
+        for changed in port.end.stream.ports if verdict.latched else (port, port.peer):
             if changed is not None and not changed.closed:
                 effects += changed.sync(now, self.settings.tos)
         return effects

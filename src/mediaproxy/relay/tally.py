@@ -89,6 +89,17 @@ class Tally:
         if slot.ssrc is not None and slot.payload_type is not None:
             self._sequenced(RtpHeader(slot.payload_type, slot.sequence, slot.ssrc))
 
+    def renew(self) -> None:
+        """The plane counts from 0 again; what it had counted stays."""
+        self._received, self._forwarded, self._bytes = self.received, self.forwarded, self.octets
+        self._plane_received = self._plane_forwarded = self._plane_bytes = 0
+
+    def skip(self, slot: SlotCounters) -> None:
+        """The plane has counted on while nobody looked. So many may have come that their sequence numbers went round:
+        what they say of losses is not known."""
+        if slot.packets + slot.undeliverable - self._plane_received >= 0x4000:
+            self._ssrc = None
+
     def _seen(self, at: float) -> None:
         self.first = at if self.first is None else self.first
         self.last = at if self.last is None else max(self.last, at)

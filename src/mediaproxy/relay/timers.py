@@ -19,7 +19,9 @@ def expiry(call: Call) -> tuple[float, EndReason]:
     since = max(call.changed, call.alive)
     if call.held:
         return since + settings.hold, EndReason.HOLD_EXPIRED
-    return since + (settings.hold if call.bypassed else settings.silence), EndReason.SILENT
+    if call.bypassed:
+        return since + settings.hold, EndReason.SILENT
+    return max(since, call.resumed) + settings.silence, EndReason.SILENT
 
 
 def due(call: Call, now: float) -> float:
@@ -58,7 +60,7 @@ def look(call: Call, now: float) -> list[Effect]:
 
 def _silent_since(call: Call, stream: Stream, side: Side) -> float:
     heard = stream.end(side).rtp.tally.last or 0.0
-    return max(heard, stream.changed, call.answered or 0.0)
+    return max(heard, stream.changed, call.answered or 0.0, call.resumed)
 
 
 def _silent_at(call: Call, stream: Stream, side: Side) -> float | None:

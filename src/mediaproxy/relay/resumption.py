@@ -1,0 +1,175 @@
+"""What becomes of an earlier process's calls when a relay starts: taken up again, or ended with the right reason.
+
+What a journal and the plane have kept comes in; the calls are in ``Calls`` afterwards, and effects go out. It must
+never count a packet twice, never let a call end without a word, and never take anybody's ports for another call.
+
+A plane that lasts has forwarded on, and its counters say who has spoken: timers are judged by them. A plane that does
+not was deaf: nothing is said against a call because nobody heard it, but after ``restart_within`` seconds its phones
+have given up, so that it has ended when the process did.
+"""
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import CallEnded, CallReport, CallState, EndReason
+from mediaproxy.relay import timers
+from mediaproxy.relay.call import Call
+from mediaproxy.relay.calls import Calls
+from mediaproxy.relay.callvalue import decode_call, decode_counters
+from mediaproxy.relay.changes import Gone
+from mediaproxy.relay.effects import Effect, Install, Remove, Report
+from mediaproxy.relay.flow import Flow, SlotCounters
+from mediaproxy.relay.ports import CoolingValue
+from mediaproxy.relay.revival import Revival
+from mediaproxy.relay.stream import End, Port
+
+Recorded = tuple[str, str, float]
+"Call-ID, caller's tag and start of a call."
+
+_brief = msgspec.json.Decoder(CallReport)
+
+
+class SavedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call as a journal has it."""
+
+    number: int
+    brief: bytes
+    "A CallReport without streams, JSON."
+    value: bytes
+    counters: bytes | None = None
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """What a journal has."""
+
+    calls: tuple[SavedCall, ...] = ()
+    "In the order of their numbers."
+    gone: tuple[Gone, ...] = ()
+    "The oldest first."
+    cooling: tuple[CoolingValue, ...] = ()
+    generation: int = 0
+    died: float = 0.0
+    "When the earlier process was alive last."
+    stopped: bool = False
+    "Somebody stopped it; else it was killed."
+
+
+class Resumption:
+    """One start of a relay. ``calls`` has none so far."""
+
+    def __init__(self, calls: Calls, saved: Saved, adopted: Iterable[tuple[Flow, SlotCounters]], now: float) -> None:
+        """``adopted``: what the plane has (Plane.adopt)."""
+        self._calls = calls
+        self._board = calls.board
+        self._saved = saved
+        self._slots = {(flow.local, flow.generation): counters for flow, counters in adopted}
+        self._now = now
+        self._effects: list[Effect] = []
+        self.taken = 0
+        "Calls that go on."
+        self.ended = 0
+        "Calls that have ended meanwhile, or that cannot go on."
+        self.unreadable: list[str] = []
+        "Why some of these cannot go on, a line each."
+
+    def run(self, within: float, recorded: Collection[Recorded] = ()) -> list[Effect]:
+        """Take all up. ``within``: after how many seconds it is too late for calls that nobody has forwarded meanwhile;
+        ``recorded``: calls that have their record already, so that the journal is behind."""
+        too_late = self._now - self._saved.died > within
+        calls = [call for call in map(self._revive, self._saved.calls) if call is not None]
+        cooling = [value for value in self._saved.cooling if self._board.pool.may_adopt(value.pair)]
+        for value in cooling:
+            self._board.pool.adopt_cooling(value, self._now if self._now > self._saved.died else 0.0)
+        self._board.pool.settle(self._saved.generation)
+        for gone in self._saved.gone:
+            self._calls.remember(gone)
+        for value in cooling:
+            self._effects += [self._deaf(local, value.pair.generation) for local in (value.pair.rtp, value.pair.rtcp)]
+        for call in calls:
+            self._resume(call, too_late, recorded)
+        strays = [Remove(local, generation) for local, generation in self._slots]
+        return [*strays, *self._effects]
+
+    def _deaf(self, local: Endpoint, generation: int) -> Effect:
+        self._slots.pop((local, generation), None)
+        return Install(Flow(local=local, generation=generation))
+
+    # -- one call
+
+    def _revive(self, saved: SavedCall) -> Call | None:
+        """The call, with its ports; None: it cannot go on."""
+        try:
+            value = decode_call(saved.value)
+            revival = Revival(value, self._board)
+            counters = decode_counters(saved.counters) if saved.counters is not None else None
+            if counters is not None and counters.turn == value.turn:
+                revival.count(counters)
+        except (msgspec.MsgspecError, ValueError) as error:
+            self._lose(saved, str(error))
+            return None
+        call = revival.call
+        if not self._board.adopt(_open_ends(call)):
+            self._lose(saved, "its address is no more this relay's, or another call has its ports")
+            return None
+        self._calls.adopt(call, value.ends_at, value.looks_at)
+        return call
+
+    def _lose(self, saved: SavedCall, why: str) -> None:
+        """Nothing is known of a call but what it is called."""
+        self.ended += 1
+        if self._calls.changes is not None:
+            self._calls.changes.lost(saved.number)
+        try:
+            brief = _brief.decode(saved.brief)
+        except msgspec.MsgspecError:
+            self.unreadable.append(f"a call: {why}")
+            return
+        self.unreadable.append(f"call {brief.call_id!r}: {why}")
+        report = msgspec.structs.replace(
+            brief, state=CallState.ENDED, ended=self._saved.died, reason=EndReason.LOST, relay=self._calls.name
+        )
+        self._effects.append(Report(CallEnded(at=self._now, call_id=report.call_id, report=report)))
+
+    def _resume(self, call: Call, too_late: bool, recorded: Collection[Recorded]) -> None:
+        ports = [port for end in _open_ends(call) for port in end.ports]
+        forwarded = [self._count(port) for port in ports]
+        if not any(forwarded) and self._now > self._saved.died:
+            call.resumed = self._now
+            for port in ports:
+                port.latch.resume(self._now)
+        over = self._over(call, any(forwarded) or not too_late)
+        if over is None:
+            self.taken += 1
+            self._effects += call.sync(self._now)
+            self._calls.plan(call, self._now)
+            return
+        self.ended += 1
+        at, reason = over
+        known = (call.call_id, call.caller.tag, call.started) in recorded
+        effects = self._calls.finish(call, reason, self._now, at)
+        self._effects += [effect for effect in effects if not (known and isinstance(effect, Report))]
+
+    def _count(self, port: Port) -> bool:
+        """Take what the plane has counted meanwhile. False: it has no such flow, and will count from 0."""
+        slot = self._slots.pop((port.local, port.generation), None)
+        if slot is None:
+            port.renew()
+            return False
+        port.tally.skip(slot)
+        port.noted(slot)
+        return True
+
+    def _over(self, call: Call, may_go_on: bool) -> tuple[float, EndReason] | None:
+        """Whether the call has ended meanwhile: when, and why."""
+        expires, reason = timers.expiry(call)
+        if not may_go_on and call.lingering is None:
+            expires, reason = self._saved.died, EndReason.SHUTDOWN if self._saved.stopped else EndReason.LOST
+        elif expires > self._now:
+            return None
+        return expires, reason
+
+
+def _open_ends(call: Call) -> list[End]:
+    return [end for stream in call.all_streams() for end in stream.ends if not end.closed]

@@ -1,0 +1,194 @@
+"""All that a relay which starts again must know of a call, to go on with it as if nothing had happened.
+
+A Call comes in, a CallValue goes out; ``revival`` makes a Call of it again. A value shares what may change with its
+call, so it is to be encoded at once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from operator import attrgetter
+from typing import TypeVar
+
+import msgspec
+
+from mediaproxy.relay.call import Call
+from mediaproxy.relay.callvalue import (
+    NONE,
+    CallValue,
+    ChangeValue,
+    CountersValue,
+    EndValue,
+    LatchValue,
+    LegValue,
+    MemoryValue,
+    PartyValue,
+    PortValue,
+    RefusalsValue,
+    StreamValue,
+    TallyValue,
+)
+from mediaproxy.relay.latch import Latch
+from mediaproxy.relay.leg import Leg
+from mediaproxy.relay.memory import Memory
+from mediaproxy.relay.offers import Change
+from mediaproxy.relay.stream import End, Limit, Port, Stream
+
+V = TypeVar("V", bound=msgspec.Struct)
+
+
+def camera(kind: type[V], *more: str) -> tuple[Callable[..., V], Callable[[V, object], None]]:
+    """How to take a value of an object, and how to set the object's attributes by one. ``more``: fields that are no
+    attributes, the last ones of the value: they are arguments."""
+    names = kind.__struct_fields__[: len(kind.__struct_fields__) - len(more)]
+    look = attrgetter(*names)
+
+    def take(subject: object, *rest: object) -> V:
+        return kind(*look(subject), *rest)
+
+    def put(value: V, subject: object) -> None:
+        for name in names:
+            setattr(subject, name, getattr(value, name))
+
+    return take, put
+
+
+take_tally, put_tally = camera(TallyValue)
+take_refusals, put_refusals = camera(RefusalsValue)
+take_latch, put_latch = camera(LatchValue, "rtp", "probation")
+take_port, put_port = camera(PortValue, "latch", "guests", "tally", "refusals")
+take_party, put_party = camera(PartyValue)
+take_leg, put_leg = camera(LegValue, "party", "latches", "streams")
+take_change, _ = camera(ChangeValue, "leg", "lent")
+_PARTS = CallValue.__struct_fields__[CallValue.__struct_fields__.index("caller") :]
+take_call, put_call = camera(CallValue, *_PARTS)
+
+
+class _Numbers:
+    """The numbers of what a call consists of, in the order in which it is first referred to."""
+
+    def __init__(self, call: Call) -> None:
+        changes: Iterable[Change] = call.offers._changes
+        self.legs = list(call.legs)
+        for change in changes:
+            if change.leg not in self.legs:
+                self.legs.append(change.leg)
+        self.streams = list(dict.fromkeys(_all_streams(call, self.legs, changes)))
+        self._stream = {id(stream): number for number, stream in enumerate(self.streams)}
+        self.latches: list[Latch] = []
+        self._latch: dict[int, int] = {}
+        self._port: dict[int, int] | None = None
+
+    def leg(self, leg: Leg | None) -> int:
+        return NONE if leg is None else self.legs.index(leg)
+
+    def stream(self, stream: Stream | None) -> int:
+        return NONE if stream is None else self._stream[id(stream)]
+
+    def latch(self, latch: Latch | None) -> int:
+        if latch is None:
+            return NONE
+        number = self._latch.get(id(latch))
+        if number is None:
+            number = self._latch[id(latch)] = len(self.latches)
+            self.latches.append(latch)
+        return number
+
+    def ports(self, ports: list[Port]) -> tuple[int, ...]:
+        if not ports:
+            return ()
+        if self._port is None:
+            numbered = chain.from_iterable(stream.ports for stream in self.streams)
+            self._port = {id(port): number for number, port in enumerate(numbered)}
+        return tuple(self._port[id(port)] for port in ports)
+
+
+def _all_streams(call: Call, legs: list[Leg], changes: Iterable[Change]) -> Iterator[Stream]:
+    yield from (stream for stream in call.streams if stream is not None)
+    for leg in legs:
+        if leg.streams is not None:
+            yield from (stream for stream in leg.streams if stream is not None)
+    for new, old in call.retiring.items():
+        yield from (new, old)
+    for change in changes:
+        yield from change.lent
+
+
+def call_value(call: Call, now: float, ends_at: float | None = None, looks_at: float | None = None) -> CallValue:
+    """The call as it is. ``now``: what is older than a second limits no rate any more. ``ends_at``, ``looks_at``: what
+    is planned for it."""
+    numbers = _Numbers(call)
+    streams = tuple(_stream_value(stream, numbers, now) for stream in numbers.streams)
+    legs = tuple(_leg_value(leg, numbers) for leg in numbers.legs)
+    latches = []
+    for latch in numbers.latches:  # it grows: an RTCP latch may refer to one that no port has
+        latches.append(take_latch(latch, numbers.latch(latch._rtp), latch._probation._runs))
+    return take_call(
+        call,
+        take_party(call.caller),
+        take_party(call.invited),
+        legs,
+        len(call.legs),
+        numbers.leg(call.locked),
+        numbers.leg(call.active),
+        tuple(latches),
+        streams,
+        tuple(numbers.stream(stream) for stream in call.streams),
+        tuple((numbers.stream(new), numbers.stream(old)) for new, old in call.retiring.items()),
+        _memory_value(call.memory),
+        tuple(
+            take_change(change, numbers.leg(change.leg), tuple(map(numbers.stream, change.lent)))
+            for change in call.offers._changes
+        ),
+        ends_at,
+        looks_at,
+    )
+
+
+def counters_value(call: Call) -> CountersValue:
+    """Its counters, numbered as ``call_value`` numbers them."""
+    numbers = _Numbers(call)
+    ports = [port for stream in numbers.streams for port in stream.ports]
+    for port in ports:
+        numbers.latch(port.latch)
+    return CountersValue(
+        call.turn,
+        tuple(take_tally(port.tally) for port in ports),
+        tuple(port.passed for port in ports),
+        tuple(latch._last for latch in numbers.latches),
+    )
+
+
+def _stream_value(stream: Stream, numbers: _Numbers, now: float) -> StreamValue:
+    caller, callee = (_end_value(end, numbers, now) for end in stream.ends)
+    return StreamValue(stream.index, stream.changed, stream.sdp, stream.one_way, caller, callee)
+
+
+def _end_value(end: End, numbers: _Numbers, now: float) -> EndValue:
+    return EndValue(end.pair, _sent(end.limit, now), _port_value(end.rtp, numbers), _port_value(end.rtcp, numbers))
+
+
+def _sent(limit: Limit, now: float) -> tuple[float, ...]:
+    sent = limit._sent
+    return tuple(at for at in sent if now - at < 1.0) if sent and now - sent[-1] < 1.0 else ()
+
+
+def _port_value(port: Port, numbers: _Numbers) -> PortValue:
+    refused = take_refusals(port.refusals) if port.refusals.packets else None
+    latch = numbers.latch(port.latch)
+    return take_port(port, latch, numbers.ports(port.guests), take_tally(port.tally), refused)
+
+
+def _leg_value(leg: Leg, numbers: _Numbers) -> LegValue:
+    latches = {index: (numbers.latch(rtp), numbers.latch(rtcp)) for index, (rtp, rtcp) in leg._latches.items()}
+    streams = None if leg.streams is None else tuple(map(numbers.stream, leg.streams))
+    return take_leg(leg, take_party(leg.party), latches, streams)
+
+
+def _memory_value(memory: Memory) -> MemoryValue:
+    return MemoryValue(
+        memory._answers,
+        memory._last,
+        {whose: list(cseqs) for whose, cseqs in memory._offers.items()},
+        memory._late,
+        tuple(memory._refused),
+    )

@@ -1,0 +1,67 @@
+"""A relay that is killed at any moment of any story goes on as if it had not been: the same effects from then on."""
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.test_calls_random import World
+from tests.twins import Shelf, alike, keep, keep_all, restart
+
+
+class Twins:
+    """Two worlds with the same chance."""
+
+    def __init__(self, rng: random.Random) -> None:
+        state = rng.getstate()
+        self.one, self.other = World(random.Random()), World(random.Random())
+        for world in (self.one, self.other):
+            world.rng.setstate(state)
+        self.shelf = Shelf()
+        keep(self.other, self.shelf)
+
+    def step(self) -> None:
+        for world in (self.one, self.other):
+            world.step()
+        keep(self.other, self.shelf)
+        self.compare()
+
+    def compare(self) -> None:
+        one, other = self.one, self.other
+        assert one.now == other.now
+        assert alike(one.sent) == alike(other.sent)
+        assert alike(one.events) == alike(other.events)
+        assert one.flows == other.flows
+        assert one.slots == other.slots
+        assert alike(one.calls.reports(one.now)) == alike(other.calls.reports(other.now))
+        for world in (one, other):
+            world.sent.clear()
+            world.events.clear()
+
+    def restart(self) -> None:
+        for world in (self.one, self.other):
+            world.tick()
+        keep_all(self.other, self.shelf)
+        restart(self.other, self.shelf)
+        self.compare()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_restart_changes_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    twins = Twins(rng)
+    for _ in range(300):
+        twins.step()
+        if rng.random() < 0.1:
+            twins.restart()
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=50)
+@given(st.integers(0, 2**32), st.lists(st.booleans(), min_size=1, max_size=25))
+def test_a_restart_of_a_short_story_changes_nothing(seed: int, restarts: list[bool]) -> None:
+    twins = Twins(random.Random(seed))
+    for restarted in restarts:
+        twins.step()
+        if restarted:
+            twins.restart()
