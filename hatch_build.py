@@ -1,9 +1,9 @@
 """The build hook: compiles the kernel program when the wheel or the editable install is built.
 
 Nothing binary is in the repository. The object is written beside its source, where an editable install finds it and
-from where it goes into the wheel. The compiler is ``BPF_CLANG`` if that is set, else the clang inside ``ziglang``, which
-pip downloads for the build alone, and only if there is something to compile. Where the program cannot be compiled the
-installation succeeds all the same, with a warning: media then goes through user space.
+from where it goes into the wheel. The compiler is ``BPF_CLANG`` if that is set, else the clang inside ``ziglang``,
+which pip downloads for the build alone, and only if there is something to compile. Where the program cannot be
+compiled the installation succeeds all the same, with a warning: media then goes through user space.
 """
 
 import hashlib
@@ -23,7 +23,16 @@ SOURCE, OBJECT = RELAY / "relay.bpf.c", RELAY / "relay.bpf.o"
 
 ZIGLANG = "ziglang>=0.17,<0.18"
 _TARGET = "bpfel" if sys.byteorder == "little" else "bpfeb"
-_FLAGS = ("-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-fno-asynchronous-unwind-tables")
+_FLAGS = (
+    "-mcpu=v3",
+    "-O2",
+    "-g",  # BTF
+    "-Wall",
+    "-Wextra",
+    "-fno-asynchronous-unwind-tables",
+    "-mllvm",
+    "-no-stack-slot-sharing",  # without CAP_PERFMON the verifier lets no number overwrite a pointer on the stack
+)
 
 
 def sources() -> list[Path]:

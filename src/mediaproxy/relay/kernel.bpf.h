@@ -15,6 +15,10 @@ typedef long long s64;
 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
+#define CALLED static __attribute__((noinline)) /* with a stack frame of its own; at most five arguments */
+/* Without CAP_PERFMON the verifier wants no map pointer moved by a loop's counter. */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define opaque(x) __asm__ volatile("" : "+r"(x)) /* the compiler makes no assumptions about x */
 #define barrier() __asm__ volatile("" ::: "memory")
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 

@@ -36,13 +36,28 @@ struct route {
     u8 flags, tos;
 };
 
+/* Room for one packet at a time per CPU: it would crowd the stack, which without CAP_PERFMON must not be reused. */
+struct scratch {
+    struct packet packet;
+    struct route route;
+};
+
+struct {
+    NUMBER(type, MAP_PERCPU_ARRAY);
+    NUMBER(max_entries, 1);
+    TYPE(key, u32);
+    TYPE(value, struct scratch);
+} scratch SEC(".maps");
+
 INLINE void count(u32 reason)
 {
     u32 zero = 0;
     struct totals *t = map_lookup(&totals, &zero);
 
-    if (t && reason < REASONS)
-        t->reasons[reason]++;
+    if (!t)
+        return;
+    *(volatile u64 *)&t->which = reason; /* through memory: the verifier must not see one index here, another there */
+    t->reasons[READ_ONCE(t->which) & (REASONS - 1)]++;
 }
 
 INLINE int drop(u32 reason)
@@ -97,27 +112,30 @@ INLINE u64 pseudo(const u32 *address, int v4)
 
 INLINE u32 address_index(struct control *c, const u32 *ip)
 {
-    u32 i;
+    u32 i, found = ADDRESSES;
 
-    for (i = 0; i < ADDRESSES; i++) {
-        if (i >= c->count)
-            break;
-        if (same(c->addresses[i].ip, ip))
-            return i;
-    }
-    return ADDRESSES;
+    UNROLL
+    for (i = 0; i < ADDRESSES; i++)
+        if (found == ADDRESSES && same(c->addresses[i], ip))
+            found = i;
+    return found;
+}
+
+/* The slot of a port of an own address, in *index; 0: none. */
+INLINE int port_index(struct control *c, u32 address, u16 port, u32 *index)
+{
+    u32 offset = (u32)be16(port) - c->port_min;
+
+    *index = address * c->ports + offset;
+    return offset < c->ports;
 }
 
 /* The slot of an own address and port, in *index; 0: none. */
 INLINE int slot_index(struct control *c, const u32 *ip, u16 port, u32 *index)
 {
     u32 address = address_index(c, ip);
-    u32 offset = (u32)be16(port) - c->port_min;
 
-    if (address >= ADDRESSES || offset >= c->ports)
-        return 0;
-    *index = c->addresses[address].base + offset;
-    return 1;
+    return address < ADDRESSES && port_index(c, address, port, index);
 }
 
 INLINE void mapped(u32 *to, u32 v4)
@@ -125,20 +143,36 @@ INLINE void mapped(u32 *to, u32 v4)
     to[0] = to[1] = 0, to[2] = be32(0xffff), to[3] = v4;
 }
 
-INLINE int parse_ipv4(struct __sk_buff *skb, u32 at, struct control *c, struct packet *p)
+/* Read an IPv4 header: source, destination. 0: it is one. */
+INLINE int read_ipv4(struct __sk_buff *skb, u32 at, struct packet *p)
 {
-    u32 *h = p->header, words, fragment;
+    u32 *h = p->header;
 
     if (skb_load_bytes(skb, at, h, IPV4))
-        return TC_NEXT;
-    words = be32(h[0]) >> 24 & 15;
-    if (be32(h[0]) >> 28 != 4 || words < 5 || (be32(h[2]) >> 16 & 255) != PROTO_UDP)
-        return TC_NEXT;
+        return -1;
     mapped(p->source, h[3]);
     mapped(p->destination, h[4]);
-    if (address_index(c, p->destination) >= ADDRESSES)
+    return be32(h[0]) >> 28 != 4 || (be32(h[2]) >> 16 & 255) != PROTO_UDP;
+}
+
+/* The same for IPv6. */
+INLINE int read_ipv6(struct __sk_buff *skb, u32 at, struct packet *p)
+{
+    u32 *h = p->header;
+
+    if (skb_load_bytes(skb, at, h, IPV6))
+        return -1;
+    copy(p->source, h + 2);
+    copy(p->destination, h + 6);
+    return be32(h[0]) >> 28 != 6;
+}
+
+INLINE int parse_ipv4(u32 at, struct packet *p)
+{
+    u32 *h = p->header, words = be32(h[0]) >> 24 & 15, fragment = be32(h[1]) & 0x3fff;
+
+    if (words < 5)
         return TC_NEXT;
-    fragment = be32(h[1]) & 0x3fff;
     if (fragment & 0x1fff) {
         count(REASON_FRAGMENT);
         return TC_NEXT;
@@ -183,21 +217,11 @@ INLINE int skip_extensions(struct __sk_buff *skb, u32 *at, u8 next, struct packe
     return next == PROTO_UDP ? DONE : TC_NEXT;
 }
 
-INLINE int parse_ipv6(struct __sk_buff *skb, u32 at, struct control *c, struct packet *p)
+INLINE int parse_ipv6(struct __sk_buff *skb, u32 at, struct packet *p)
 {
-    u32 *h = p->header;
-    u32 length;
+    u32 *h = p->header, length = (be32(h[1]) >> 16) + IPV6;
 
-    if (skb_load_bytes(skb, at, h, IPV6))
-        return TC_NEXT;
-    if (be32(h[0]) >> 28 != 6)
-        return TC_NEXT;
-    copy(p->source, h + 2);
-    copy(p->destination, h + 6);
-    if (address_index(c, p->destination) >= ADDRESSES)
-        return TC_NEXT;
     p->version = 6;
-    length = (be32(h[1]) >> 16) + IPV6;
     p->ip_length = length > 0xffff ? 0 : length;
     p->tos = be32(h[0]) >> 20 & 255;
     p->ttl = be32(h[1]) & 255;
@@ -206,21 +230,22 @@ INLINE int parse_ipv6(struct __sk_buff *skb, u32 at, struct control *c, struct p
     return skip_extensions(skb, &p->udp, be32(h[1]) >> 8 & 255, p);
 }
 
-/* A UDP packet to an own address: DONE. Else the verdict. */
-INLINE int parse(struct __sk_buff *skb, u32 at, struct control *c, struct packet *p)
+/* A UDP packet to a port of the relay: DONE, and *index is its slot. Else the verdict. */
+INLINE int parse(struct __sk_buff *skb, u32 at, struct control *c, struct packet *p, u32 *index)
 {
+    int v4 = skb->protocol == be16(TYPE_IPV4), verdict;
+    u32 address;
     u16 udp[4];
-    int verdict;
 
-    if (skb->protocol == be16(TYPE_IPV4))
-        verdict = parse_ipv4(skb, at, c, p);
-    else if (skb->protocol == be16(TYPE_IPV6))
-        verdict = parse_ipv6(skb, at, c, p);
-    else
+    if (v4 ? read_ipv4(skb, at, p) : skb->protocol != be16(TYPE_IPV6) || read_ipv6(skb, at, p))
         return TC_NEXT;
+    address = address_index(c, p->destination);
+    if (address >= ADDRESSES)
+        return TC_NEXT;
+    verdict = v4 ? parse_ipv4(at, p) : parse_ipv6(skb, at, p);
     if (verdict != DONE)
         return verdict;
-    if (skb_load_bytes(skb, p->udp, udp, UDP))
+    if (skb_load_bytes(skb, p->udp, udp, UDP) || !port_index(c, address, udp[1], index))
         return TC_NEXT;
     p->source_port = udp[0];
     p->destination_port = udp[1];
@@ -265,12 +290,14 @@ INLINE int allowed(const struct config *k, const u32 *ip)
 
     if (k->flags & FLAG_ANY)
         return 1;
+    UNROLL
     for (i = 0; i < PREFIXES; i++) {
         s32 left = k->bits[i];
         u32 differs = 0;
 
         if (!left)
             continue;
+        UNROLL
         for (j = 0; j < 4; j++, left -= 32) {
             u32 mask = left >= 32 ? ~0u : left > 0 ? be32(~0u << (32 - left)) : 0;
 
@@ -319,7 +346,7 @@ INLINE void begin(struct counters *n, u32 generation)
 }
 
 /* Pass up, or drop because nobody is there or enough were passed up. */
-INLINE int pass_up(struct control *c, struct counters *n, int ranked, u32 reason, u64 now)
+CALLED int pass_up(struct control *c, struct counters *n, int ranked, u32 reason, u64 now)
 {
     u32 zero = 0;
     struct totals *t = map_lookup(&totals, &zero);
@@ -340,13 +367,17 @@ INLINE int pass_up(struct control *c, struct counters *n, int ranked, u32 reason
 
 /* -- what a packet from the source tells (RFC 3550 6.4.1, A.3, A.8) */
 
-INLINE u32 tick_of(const struct config *k, u8 payload_type)
+CALLED u32 tick_of(const struct config *k, u8 payload_type)
 {
     u32 i;
 
-    for (i = 0; i < CLOCKS; i++)
-        if (k->payload_types[i] == payload_type)
-            return k->ticks[i];
+    UNROLL
+    for (i = 0; i < CLOCKS; i++) {
+        u32 clock = k->clocks[i];
+
+        if ((clock & 127) == payload_type)
+            return clock >> 7;
+    }
     return 0;
 }
 
@@ -363,7 +394,7 @@ INLINE void hear_rtp(struct counters *n, const struct config *k, const struct pa
         n->change = change;
     }
     if (follows && tick && tick == n->tick && timestamp != n->timestamp) {
-        s64 apart = (s64)(now - n->arrived) - ((s64)(s32)(timestamp - n->timestamp) * tick >> 12);
+        s64 apart = (s64)(now - n->arrived) - ((s64)(s32)(timestamp - n->timestamp) * tick >> 5);
         u64 off = apart < 0 ? -apart : apart;
         u64 jitter = n->jitter + (off > 0xfffffff ? 0xfffffff : off) - ((n->jitter + 8) >> 4);
 
@@ -427,7 +458,7 @@ INLINE void build_ipv6(u32 *h, const struct packet *p, const struct route *r, u8
 }
 
 /* Write the headers; the packet already has the right IP version. 0: done. */
-INLINE int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const struct route *r, u8 ttl)
+CALLED int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const struct route *r, u8 ttl)
 {
     u8 tos = r->flags & FLAG_TOS ? (r->tos & 0xfc) | (p->tos & 3) : p->tos;
     u32 size = r->flags & FLAG_V6 ? IPV6 : IPV4;
@@ -472,7 +503,10 @@ enum { HOPS = SHORTCUTS + 1 };
 
 INLINE const struct config *active(const struct slot *s, u64 word)
 {
-    return word >> 32 & 1 ? &s->copies[1] : &s->copies[0];
+    u64 copy = word >> 32 & 1;
+
+    opaque(copy); /* a product: the verifier would take a choice for two pointers */
+    return (const struct config *)((const u8 *)s->copies + copy * sizeof(struct config));
 }
 
 INLINE int state_of(u64 word)
@@ -481,12 +515,11 @@ INLINE int state_of(u64 word)
 }
 
 /* Where a packet that came from the source of slot `from` goes. 0, or the reason why it cannot be forwarded. */
-INLINE u32 find_route(struct control *c, const struct slot *from, u64 word, struct route *r)
+CALLED u32 find_route(struct control *c, const struct slot *from, u64 word, struct route *r)
 {
     const struct config *k = active(from, word);
     u32 peer = k->peer, generation = k->peer_generation;
     const struct slot *to = map_lookup(&slots, &peer);
-    const struct address *own;
     u64 to_word;
 
     if (!to)
@@ -495,10 +528,9 @@ INLINE u32 find_route(struct control *c, const struct slot *from, u64 word, stru
     k = active(to, to_word);
     if (state_of(to_word) < STATE_LEARNING || (u32)to_word != generation || !(k->flags & FLAG_TARGET))
         return READ_ONCE(from->word) == word ? REASON_UNDELIVERABLE : REASON_UP_CHANGED;
-    own = &c->addresses[k->address & (ADDRESSES - 1)];
-    copy(r->source, own->ip);
+    copy(r->source, c->addresses[k->address & (ADDRESSES - 1)]);
     copy(r->target, k->target);
-    r->source_port = be16(c->port_min + peer - own->base);
+    r->source_port = be16(c->port_min + peer - k->address * c->ports);
     r->target_port = k->target_port;
     r->ifindex = k->ifindex;
     r->mtu = k->mtu;
@@ -509,7 +541,7 @@ INLINE u32 find_route(struct control *c, const struct slot *from, u64 word, stru
 }
 
 /* A target that is another leg of this relay, and has learned us as its source: the packet need not travel. */
-INLINE const struct slot *shortcut(struct control *c, const struct route *r, u32 *index, u64 *word)
+CALLED const struct slot *shortcut(struct control *c, const struct route *r, u32 *index, u64 *word)
 {
     const struct config *k;
     const struct slot *s;
@@ -527,7 +559,7 @@ INLINE const struct slot *shortcut(struct control *c, const struct route *r, u32
 }
 
 /* Note a packet of the source of a slot: forwarded, or with nowhere to go. */
-INLINE void account(u32 index, const struct packet *p, int forwarded, u64 now)
+CALLED void account(u32 index, const struct packet *p, int forwarded, u64 now)
 {
     struct counters *n = map_lookup(&counters, &index);
     const struct slot *s = map_lookup(&slots, &index);
@@ -586,45 +618,44 @@ INLINE int send(struct __sk_buff *skb, u32 at, const struct packet *p, const str
     if (rewrite(skb, at, p, r, ttl))
         return drop(REASON_UNDELIVERABLE);
     count(REASON_FORWARDED);
-    skb->mark = 0; /* what other programs wrote there was meant for the packet that came */
-    skb->queue_mapping = 0;
+    *(volatile u32 *)&skb->mark = 0; /* volatile: two fields, two writes. What other programs wrote was for the packet that came */
+    *(volatile u32 *)&skb->queue_mapping = 0;
     return redirect_neigh(r->ifindex, 0, 0, 0);
 }
 
 /* A packet from the source of slot `s`. */
-INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, const struct packet *p, u32 index,
-                   const struct slot *s, u64 word, struct counters *n, u64 now)
+INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, const struct packet *p, struct route *r,
+                   u32 index, const struct slot *s, u64 word, struct counters *n, u64 now)
 {
     u32 hops[HOPS] = {}, last = 0, reason = REASON_LOOP, up;
-    struct route r = {};
     u32 i;
 
-#pragma clang loop unroll(full)
+    UNROLL
     for (i = 0; i < HOPS; i++) {
         hops[i] = index;
         last = i;
-        reason = find_route(c, s, word, &r);
+        reason = find_route(c, s, word, r);
         if (reason)
             break;
-        s = shortcut(c, &r, &index, &word);
+        s = shortcut(c, r, &index, &word);
         if (!s)
             break;
         reason = REASON_LOOP;
     }
     if (!reason && p->ttl <= last + 1)
         reason = REASON_TTL;
-    up = reason == REASON_UP_CHANGED ? reason : reason ? 0 : unfit(skb, p, &r);
-    if (!reason && !up && reshape(skb, &at, p, &r))
+    up = reason == REASON_UP_CHANGED ? reason : reason ? 0 : unfit(skb, p, r);
+    if (!reason && !up && reshape(skb, &at, p, r))
         up = REASON_UP_UNCHANGED;
     if (up) {
         begin(n, (u32)word);
         return pass_up(c, n, 1, up, now);
     }
-#pragma clang loop unroll(full)
+    UNROLL
     for (i = 0; i < HOPS; i++)
         if (i <= last)
             account(hops[i], p, !reason || i < last, now);
-    return reason ? drop(reason) : send(skb, at, p, &r, p->ttl - last - 1);
+    return reason ? drop(reason) : send(skb, at, p, r, p->ttl - last - 1);
 }
 
 /* A packet from elsewhere. */
@@ -648,20 +679,20 @@ INLINE int relay(struct __sk_buff *skb, u32 at)
 {
     u32 index = 0, zero = 0;
     struct control *c = map_lookup(&control, &zero);
-    struct packet p = {};
+    struct scratch *room = map_lookup(&scratch, &zero);
     const struct config *k;
+    struct packet *p;
     struct counters *n;
     struct slot *s;
     u64 word, now;
     int verdict;
 
-    if (!c || skb->pkt_type != FOR_THIS_HOST)
+    if (!c || !room || skb->pkt_type != FOR_THIS_HOST)
         return TC_NEXT;
-    verdict = parse(skb, at, c, &p);
+    p = &room->packet;
+    verdict = parse(skb, at, c, p, &index);
     if (verdict != DONE)
         return verdict;
-    if (!slot_index(c, p.destination, p.destination_port, &index))
-        return TC_NEXT;
     s = map_lookup(&slots, &index);
     n = map_lookup(&counters, &index);
     if (!s || !n)
@@ -676,15 +707,15 @@ INLINE int relay(struct __sk_buff *skb, u32 at)
     word = READ_ONCE(s->word);
     if (state_of(word) == STATE_FREE)
         return drop(REASON_NOT_LENT);
-    if (!well_formed(skb, at, &p))
+    if (!well_formed(skb, at, p))
         return drop(REASON_MALFORMED);
-    if (p.version == 6 && !p.checksum)
+    if (p->version == 6 && !p->checksum)
         return drop(REASON_NO_CHECKSUM);
     now = ktime_get_ns();
     k = active(s, word);
-    if (state_of(word) == STATE_LEARNED && same(k->source, p.source) && k->source_port == p.source_port)
-        return forward(skb, at, c, &p, index, s, word, n, now);
-    return judge(c, &p, s, word, n, now);
+    if (state_of(word) == STATE_LEARNED && same(k->source, p->source) && k->source_port == p->source_port)
+        return forward(skb, at, c, p, &room->route, index, s, word, n, now);
+    return judge(c, p, s, word, n, now);
 }
 
 /* Interfaces with Ethernet headers. */
@@ -702,18 +733,20 @@ SEC("tc/plain") int tc_plain(struct __sk_buff *skb)
 /* Packets that passed, to lent ports: they belong to the relay's socket whatever it is bound to. */
 SEC("sk_lookup") int lookup(struct bpf_sk_lookup *ctx)
 {
-    u32 index = 0, zero = 0, which = ctx->family == FAMILY_INET6, ip[4];
+    u32 index = 0, zero = 0, which = ctx->family == FAMILY_INET6, port = ctx->local_port, ip[4];
     struct control *c = map_lookup(&control, &zero);
     struct slot *s;
     void *sk;
 
     if (!c || ctx->protocol != PROTO_UDP)
         return SK_PASS;
-    if (which)
-        ip[0] = ctx->local_ip6[0], ip[1] = ctx->local_ip6[1], ip[2] = ctx->local_ip6[2], ip[3] = ctx->local_ip6[3];
-    else
+    ip[0] = READ_ONCE(ctx->local_ip6[0]); /* each on its own: contexts are read by plain offsets only */
+    ip[1] = READ_ONCE(ctx->local_ip6[1]);
+    ip[2] = READ_ONCE(ctx->local_ip6[2]);
+    ip[3] = READ_ONCE(ctx->local_ip6[3]);
+    if (!which)
         mapped(ip, ctx->local_ip4);
-    if (!slot_index(c, ip, be16(ctx->local_port), &index))
+    if (!slot_index(c, ip, be16(port), &index))
         return SK_PASS;
     s = map_lookup(&slots, &index);
     if (!s || state_of(READ_ONCE(s->word)) == STATE_FREE)

@@ -7,7 +7,7 @@
 #pragma once
 #include "kernel.bpf.h"
 
-enum { PREFIXES = 4, CLOCKS = 12, ADDRESSES = 16, EXTENSIONS = 6, SHORTCUTS = 2, REASONS = 32 };
+enum { PREFIXES = 4, CLOCKS = 12, ADDRESSES = 8, EXTENSIONS = 6, SHORTCUTS = 2, REASONS = 32 };
 
 /* The word of a slot, stored in one piece: generation | copy << 32 | state << 40 | change << 48. */
 enum state {
@@ -42,8 +42,8 @@ struct config {
     u8 spare[3];
     u32 allowed[PREFIXES][4]; /* prefixes whose packets may change a decision */
     u8 bits[PREFIXES];        /* their lengths, IPv4 plus 96; 0: unused */
-    u8 payload_types[CLOCKS]; /* RTP payload types whose clock is known; 255: unused */
-    u32 ticks[CLOCKS];        /* nanoseconds per timestamp unit, times 4096 */
+    u32 clocks[CLOCKS];       /* RTP clocks: nanoseconds per timestamp unit times 32 << 7 | payload type */
+    u8 more[12];
 };
 
 /* One local port. Written by the relay only. */
@@ -62,7 +62,7 @@ struct counters {
     u32 rtp;           /* RTP packets from source */
     s32 lost;          /* RFC 3550 6.4.1: how many more the sequence numbers say were sent; duplicates count below 0 */
     u32 jitter;        /* RFC 3550 6.4.1, in nanoseconds times 16; at most 268 ms */
-    u32 tick;          /* nanoseconds per timestamp unit of the last RTP packet, times 4096; 0: not known */
+    u32 tick;          /* nanoseconds per timestamp unit of the last RTP packet, times 32; 0: not known */
     u32 ssrc;          /* of the last RTP packet, host order */
     u32 timestamp;
     u16 sequence;
@@ -75,12 +75,6 @@ struct counters {
     u64 ranked;        /* two token buckets: when each is empty again, CLOCK_MONOTONIC nanoseconds */
     u64 strangers;
     u64 spare[3];
-};
-
-struct address {
-    u32 ip[4];
-    u32 base;  /* index of the slot of port_min */
-    u32 spare;
 };
 
 /* A token bucket: one packet costs interval nanoseconds, and burst nanoseconds may be owed. */
@@ -103,7 +97,7 @@ struct control {
     struct bucket spray;  /* the same for all slots together, per CPU */
     u32 count;            /* of addresses */
     u32 spare;
-    struct address addresses[ADDRESSES];
+    u32 addresses[ADDRESSES][4]; /* unused: 0. The slot of a port: index here * ports + port - port_min */
 };
 
 /* What became of packets to the relay's addresses: each is counted once. */
@@ -133,10 +127,20 @@ enum reason {
     REASON_COUNT,
 };
 
+/* So that the object's BTF has the enums, too. */
+struct names {
+    enum state state;
+    enum flag flag;
+    enum reason reason;
+};
+
+struct names _names SEC("names");
+
 /* Per CPU. Written by the program only. */
 struct totals {
     u64 reasons[REASONS];
     u64 strangers; /* bucket "spray" */
+    u64 which;     /* scratch: the reason that is being counted */
 };
 
 struct {

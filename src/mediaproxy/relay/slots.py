@@ -1,0 +1,314 @@
+"""The layout of the maps that the relay shares with the kernel program, and how their values are read and written.
+
+A SlotConfig goes in, the bytes of one slot come out; the counters' bytes go in, numbers come out. ``relay.bpf.h`` says
+the same in C; ``LAYOUT`` is compared with the program's BTF at every load. The tables work on any buffer: on a mapped
+BPF array, or on bytes in a test. This file must never let the program see half of a configuration (calls.md 12).
+"""
+
+import hashlib
+import ipaddress
+import struct
+from enum import IntEnum, IntFlag
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from mediaproxy.endpoint import Endpoint
+
+PREFIXES, CLOCKS, ADDRESSES, REASONS = 4, 12, 8, 32
+"How many of each fit: allowed prefixes and RTP clocks of a slot, addresses of a relay, drop reasons."
+TICK = 32
+"Ticks are nanoseconds per RTP timestamp unit times this."
+
+
+class State(IntEnum):
+    """What the program does with a slot."""
+
+    FREE = 0
+    "Not lent: everything is dropped silently."
+    DEAF = 1
+    "Lent, nobody is expected (a port that cools): passed up at the rate of strangers, never forwarded."
+    LEARNING = 2
+    "What comes from allowed sources is passed up."
+    LEARNED = 3
+    "What comes from the source is forwarded."
+
+
+class Flag(IntFlag):
+    """Of a configuration."""
+
+    V6 = 1
+    "The slot's own address is IPv6."
+    TARGET = 2
+    "The target is known."
+    TOS = 4
+    "The DSCP of what leaves from here is that of ``tos``."
+    ANY = 8
+    "Every source is allowed."
+    SETTLED = 16
+    "Only calls.md 6 may move the source."
+    OWN = 32
+    "The target is an address and port of this relay."
+
+
+class Reason(IntEnum):
+    """What became of a packet to a port of the relay; each is counted once. The comments are in relay.bpf.h."""
+
+    FORWARDED = 0
+    UP = 1
+    UP_FRAGMENT = 2
+    UP_OPTIONS = 3
+    UP_TOO_BIG = 4
+    UP_NO_CHECKSUM = 5
+    UP_CHANGED = 6
+    UP_UNCHANGED = 7
+    FRAGMENT = 8
+    VLAN = 9
+    NOT_LENT = 10
+    NO_PROCESS = 11
+    REFUSED = 12
+    FLOOD = 13
+    UNDELIVERABLE = 14
+    TTL = 15
+    LOOP = 16
+    MALFORMED = 17
+    NO_CHECKSUM = 18
+
+
+class Record:
+    """A C struct: its fields in order, each with the format of the struct module."""
+
+    def __init__(self, name: str, **fields: str) -> None:
+        self.name = name
+        self.struct = struct.Struct("=" + "".join(fields.values()))
+        self.names = tuple(fields)
+        self.offsets: dict[str, tuple[int, int]] = {}
+        "Field -> (offset, size), in bytes."
+        at = 0
+        for field, format_ in fields.items():
+            size = struct.calcsize("=" + format_)
+            self.offsets[field] = (at, size)
+            at += size
+        self.size = at
+
+
+CONFIG = Record(
+    "config", source="16s", target="16s", peer="I", peer_generation="I", ifindex="I", source_port="2s",
+    target_port="2s", mtu="H", address="B", tos="B", flags="B", spare="3s", allowed="64s", bits="4s", clocks="48s",
+    more="12s",
+)  # fmt: skip
+SLOT = Record("slot", word="Q", copies=f"{2 * CONFIG.size}s", spare="8s")
+COUNTERS = Record(
+    "counters", packets="Q", bytes="Q", last="Q", arrived="Q", rtp="I", lost="i", jitter="I", tick="I", ssrc="I",
+    timestamp="I", sequence="H", payload_type="B", change="B", generation="I", undeliverable="Q", dropped="Q",
+    passed="Q", ranked="Q", strangers="Q", spare="24s",
+)  # fmt: skip
+CONTROL = Record(
+    "control", heartbeat="Q", alive="Q", layout="Q", silence="Q", ahead="I", port_min="H", ports="H", ranked="8s",
+    strangers="8s", spray="8s", count="I", spare="4s", addresses=f"{ADDRESSES * 16}s",
+)  # fmt: skip
+TOTALS = Record("totals", reasons=f"{8 * REASONS}s", strangers="Q", which="Q")
+
+LAYOUT = {record.name: record for record in (CONFIG, SLOT, COUNTERS, CONTROL, TOTALS)}
+"The structs by name, to be compared with BTF."
+NAMES: dict[str, type[IntEnum] | type[IntFlag]] = {"state": State, "flag": Flag, "reason": Reason}
+"The enums by name, likewise."
+
+
+def layout_hash() -> int:
+    """64 bits that change whenever a value of these maps would be read otherwise: kept in the control map."""
+    text = repr([(r.name, r.offsets) for r in LAYOUT.values()]) + repr([(n, list(e)) for n, e in NAMES.items()])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+# -- values
+
+
+class SlotConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration of a slot. Indexes are those of slots (``Places``) and of the relay's addresses."""
+
+    address: int = 0
+    "Which own address it belongs to: the source of what leaves from here."
+    version: int = 4
+    "4 or 6: of the own address, and so of source and target."
+    source: Endpoint | None = None
+    "The learned source: only with State.LEARNED."
+    target: Endpoint | None = None
+    "Where what leaves from here is sent, as the host's routing must see it: an own address is the one bound."
+    ifindex: int = 0
+    "Interface towards the target; that of lo for an address of this host."
+    mtu: int = 0
+    "Longest IP packet on that interface; longer ones are passed up. 0: not checked."
+    peer: int = 0
+    "Index of the slot that faces the other party."
+    peer_generation: int = 0
+    "Its generation; 0: no peer."
+    tos: int | None = None
+    "TOS or traffic class whose DSCP is set on what leaves from here, 0 to 255; None: kept. ECN is always kept."
+    allowed: tuple[str, ...] | None = None
+    "At most 4 prefixes (CIDR) whose packets may change a decision; None: all."
+    settled: bool = False
+    "Only calls.md 6 may move the source: allowed packets that cannot are treated like a stranger's."
+    own: bool = False
+    "The target is a port of this relay."
+    clocks: tuple[tuple[int, int], ...] = ()
+    "RTP payload type and clock rate in Hz, the likeliest first; at most 12 count, and rates from 954 Hz."
+
+
+@lru_cache(maxsize=65536)
+def packed(address: str) -> bytes:
+    """16 bytes in network order; IPv4 as ::ffff:a.b.c.d."""
+    ip = ipaddress.ip_address(address)
+    return ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
+
+
+def unpacked(data: bytes) -> str:
+    """The address of 16 bytes."""
+    ip = ipaddress.IPv6Address(data)
+    return str(ip.ipv4_mapped or ip)
+
+
+@lru_cache(maxsize=65536)
+def _prefix(text: str) -> tuple[bytes, int]:
+    network = ipaddress.ip_network(text, strict=False)
+    return packed(str(network.network_address)), network.prefixlen + (96 if network.version == 4 else 0)
+
+
+def encode(config: SlotConfig) -> bytes:
+    """The bytes of one copy of a slot's configuration."""
+    prefixes = [_prefix(text) for text in config.allowed or ()]
+    unlimited = config.allowed is None or len(prefixes) > PREFIXES or any(bits in (0, 96) for _, bits in prefixes)
+    if unlimited:
+        prefixes = []
+    clocks = [tick(rate) << 7 | number for number, rate in config.clocks if 0 <= number < 128 and rate >= 954][:CLOCKS]
+    flags = Flag(0)
+    for flag, on in (
+        (Flag.V6, config.version == 6),
+        (Flag.TARGET, config.target is not None),
+        (Flag.TOS, config.tos is not None),
+        (Flag.ANY, unlimited),
+        (Flag.SETTLED, config.settled),
+        (Flag.OWN, config.own),
+    ):
+        flags |= flag if on else Flag(0)
+    return CONFIG.struct.pack(
+        packed(config.source.address) if config.source else b"",
+        packed(config.target.address) if config.target else b"",
+        config.peer,
+        config.peer_generation & 0xFFFFFFFF,
+        config.ifindex,
+        (config.source.port if config.source else 0).to_bytes(2, "big"),
+        (config.target.port if config.target else 0).to_bytes(2, "big"),
+        config.mtu,
+        config.address,
+        config.tos or 0,
+        flags,
+        b"",
+        b"".join(ip for ip, _ in prefixes),
+        bytes(bits for _, bits in prefixes),
+        struct.pack(f"={CLOCKS}I", *clocks, *[0] * (CLOCKS - len(clocks))),
+        b"",
+    )
+
+
+def tick(rate: int) -> int:
+    """Nanoseconds per timestamp unit of a clock rate in Hz, times 32."""
+    return round(1_000_000_000 * TICK / rate)
+
+
+class Word(NamedTuple):
+    """The word of a slot: stored in one piece, so that the program sees all of a change or nothing."""
+
+    generation: int
+    copy: int
+    state: State
+    change: int
+
+    @classmethod
+    def of(cls, word: int) -> "Word":
+        return cls(word & 0xFFFFFFFF, word >> 32 & 1, State(word >> 40 & 0xFF), word >> 48)
+
+    def __int__(self) -> int:
+        return self.generation & 0xFFFFFFFF | self.copy << 32 | self.state << 40 | (self.change & 0xFFFF) << 48
+
+
+class SlotTable:
+    """The map ``slots``. One writer at a time."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        """``buffer``: writable, a multiple of SLOT.size."""
+        self._bytes = buffer.cast("B")
+        self._words = self._bytes.cast("Q")
+
+    def __len__(self) -> int:
+        return len(self._bytes) // SLOT.size
+
+    def word(self, index: int) -> Word:
+        """The word of a slot."""
+        return Word.of(self._words[index * SLOT.size // 8])
+
+    def store(self, index: int, generation: int, state: State, config: SlotConfig) -> None:
+        """Change a slot: the idle copy is written, then one store makes it the active one."""
+        self.store_bytes(index, generation, state, encode(config))
+
+    def store_bytes(self, index: int, generation: int, state: State, config: bytes) -> None:
+        """The same with bytes of ``encode``."""
+        old = self.word(index)
+        copy = 1 - old.copy
+        at = index * SLOT.size + 8 + copy * CONFIG.size
+        self._bytes[at : at + CONFIG.size] = config
+        self._words[index * SLOT.size // 8] = int(Word(generation, copy, state, old.change + 1))
+
+    def free(self, index: int) -> None:
+        """Take the port back: from now on its packets are dropped silently."""
+        old = self.word(index)
+        self._words[index * SLOT.size // 8] = int(Word(old.generation, old.copy, State.FREE, old.change + 1))
+
+    def config_bytes(self, index: int) -> bytes:
+        """The active copy."""
+        at = index * SLOT.size + 8 + self.word(index).copy * CONFIG.size
+        return bytes(self._bytes[at : at + CONFIG.size])
+
+    def states(self) -> list[int]:
+        """The states of all slots, FREE to LEARNED, in one sweep."""
+        return [word >> 40 & 0xFF for word in self._words[:: SLOT.size // 8].tolist()]
+
+    def release(self) -> None:
+        """Let go of the buffer, so that it can be unmapped."""
+        self._words.release()
+        self._bytes.release()
+
+
+class CounterTable:
+    """The map ``counters``. Only the program writes it."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        """``buffer``: a multiple of COUNTERS.size."""
+        self._bytes = buffer.cast("B")
+        self._columns = {code: self._bytes.cast(code) for code in ("Q", "I", "i", "H", "B")}
+
+    def __len__(self) -> int:
+        return len(self._bytes) // COUNTERS.size
+
+    def read(self, index: int) -> dict[str, int]:
+        """All counters of one slot by name. They are those of ``generation``, 0 if nothing has come since."""
+        values = COUNTERS.struct.unpack_from(self._bytes, index * COUNTERS.size)
+        return dict(zip(COUNTERS.names[:-1], values, strict=False))
+
+    def column(self, name: str, slots: slice = slice(None)) -> list[int]:
+        """One counter of all slots, or of a slice of them: 40 000 take about a millisecond."""
+        code = _CODES[name]
+        at, size = COUNTERS.offsets[name]
+        step = COUNTERS.size // size
+        return self._columns[code][at // size :: step][slots].tolist()
+
+    def release(self) -> None:
+        """Let go of the buffer, so that it can be unmapped."""
+        for column in self._columns.values():
+            column.release()
+        self._bytes.release()
+
+
+_CODES = {name: {8: "Q", 4: "I", 2: "H", 1: "B"}[size] for name, (_, size) in COUNTERS.offsets.items() if size <= 8}
+_CODES["lost"] = "i"
