@@ -42,6 +42,8 @@ class Twins:
     def restart(self) -> None:
         for world in (self.one, self.other):
             world.tick()
+            for call in world.calls._all():  # a start tells the plane everything anew, also what could have waited
+                world.do(call.sync(world.now))
         keep_all(self.other, self.shelf)
         restart(self.other, self.shelf)
         self.compare()

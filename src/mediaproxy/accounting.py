@@ -5,7 +5,6 @@ way tell: silences, moves, a crossed CANCEL. It must never tell of a call twice,
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -105,11 +104,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-@dataclass(slots=True)
-class _Open:
-    """What the events of a running call have told."""
+class Notes(msgspec.Struct, array_like=True):
+    """Mutable: what the events of a running call have told."""
 
-    silences: list[Silence] = field(default_factory=list)
+    silences: list[Silence] = []
     moves: int = 0
     changes: int = 0
     revived: bool = False
@@ -119,7 +117,7 @@ class Ledger:
     """Mutable: folds events into records."""
 
     def __init__(self) -> None:
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, Notes] = {}
         self._closed: OrderedDict[tuple[str, str, float], None] = OrderedDict()
 
     def fold(self, event: Event) -> Record | None:
@@ -128,7 +126,7 @@ class Ledger:
             case CallEnded():
                 return self._close(event.report, event.at)
             case CallStarted():
-                self._open.setdefault(event.call_id, _Open())
+                self._open.setdefault(event.call_id, Notes())
             case OneWay():
                 silences = self._notes(event).silences
                 if len(silences) < 32:
@@ -147,9 +145,17 @@ class Ledger:
                 assert_never(event)
         return None
 
-    def _notes(self, event: Event) -> _Open:
+    def notes(self, call_id: str) -> Notes | None:
+        """What is known of a running call, for ``resume``; None: nothing."""
+        return self._open.get(call_id)
+
+    def resume(self, call_id: str, notes: Notes | None) -> None:
+        """A call that an earlier process has begun goes on."""
+        self._open.setdefault(call_id, notes or Notes())
+
+    def _notes(self, event: Event) -> Notes:
         """The notes of the event's call; of a call that is not open they are thrown away."""
-        return self._open.get(event.call_id) or _Open()
+        return self._open.get(event.call_id) or Notes()
 
     def _close(self, report: CallReport, at: float) -> Record | None:
         key = (report.call_id, report.caller.tag, report.started)
@@ -158,10 +164,10 @@ class Ledger:
         self._closed[key] = None
         if len(self._closed) > _REMEMBERED:
             self._closed.popitem(last=False)
-        return _record(report, self._open.pop(report.call_id, _Open()), at)
+        return _record(report, self._open.pop(report.call_id, Notes()), at)
 
 
-def _record(report: CallReport, notes: _Open, at: float) -> Record:
+def _record(report: CallReport, notes: Notes, at: float) -> Record:
     answered = report.answered
     return Record(
         date=datetime.fromtimestamp(report.started, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

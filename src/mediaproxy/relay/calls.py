@@ -83,10 +83,11 @@ class Calls:
     def packet(self, packet: Packet, now: float) -> list[Effect]:
         """Decide on a packet that the plane did not forward itself."""
         effects = self.board.packet(packet, now)
-        if self.changes is not None and any(not isinstance(effect, Send) for effect in effects):
-            port = self.board.find(packet.local)
-            for call in self._calls.get(port.end.stream.call_id, ()) if port is not None else ():
-                self.changes.changed(call)
+        port = None if all(isinstance(effect, Send) for effect in effects) else self.board.find(packet.local)
+        if port is not None:
+            for call in self._calls[port.end.stream.call_id]:
+                # What RTP has learned says where RTCP may be sent, too; and ports of a call may share what they learn.
+                effects = [*self._changing(call, effects), *call.sync(now)]
         return effects
 
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:

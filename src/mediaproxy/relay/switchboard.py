@@ -177,8 +177,7 @@ class Switchboard:
             effects.append(Report(learned))
         if came_to is port:
             port.native = True  # from now on its party can be reached from its own port
-        # What RTP has learned says also where RTCP may be sent, and whether that may be fast.
-        for changed in port.end.stream.ports if verdict.latched else (port, port.peer):
+        for changed in (port, port.peer):
             if changed is not None and not changed.closed:
                 effects += changed.sync(now, self.settings.tos)
         return effects
