@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,19 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 
 
+def line_of(record: Record) -> bytes:
+    """The line of a record, with its end."""
+    return _encoder.encode(record) + b"\n"
+
+
+def record_of(line: bytes) -> Record | None:
+    """The record of a line; None: it is none."""
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 class RecordWriter:
     """Appends records to a file."""
 
@@ -39,7 +52,7 @@ class RecordWriter:
         "Records given up since start."
         self._sync = sync
         self._retry = retry
-        self._spool: deque[bytes] = deque()
+        self._spool: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._most = spool
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -59,7 +72,11 @@ class RecordWriter:
 
     def write(self, record: Record) -> None:
         """Keep a record. Returns at once; never raises."""
-        self._spool.append(_encoder.encode(record) + b"\n")
+        self.write_line(line_of(record))
+
+    def write_line(self, line: bytes, done: Callable[[], None] = lambda: None) -> None:
+        """The same with its line. ``done`` is called when it is on disk."""
+        self._spool.append((line, done))
         while len(self._spool) > self._most:
             self._spool.popleft()
             self.lost += 1
@@ -97,13 +114,15 @@ class RecordWriter:
         """Whether the oldest records are on disk now."""
         batch = [self._spool.popleft() for _ in range(min(_BATCH, len(self._spool)))]
         try:
-            await asyncio.to_thread(_append, self.path, b"".join(batch), sync=self._sync)
+            await asyncio.to_thread(_append, self.path, b"".join(line for line, _ in batch), sync=self._sync)
         except OSError as error:
             self._spool.extendleft(reversed(batch))
             if not self._failing:
                 self._failing = True
                 log.error("%s: %s: call records wait in memory, at most %d", self.path, error.strerror, self._most)
             return False
+        for _, done in batch:
+            done()
         if self._failing:
             self._failing = False
             log.warning("%s: call records are written again; %d are lost", self.path, self.lost)
@@ -159,10 +178,11 @@ class RecordReader:
         for line in lines:
             if not line.strip():
                 continue
-            try:
-                yield _decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            record = record_of(line)
+            if record is None:
                 self.broken += line.endswith(b"\n")
+            else:
+                yield record
 
 
 def _lines(path: Path) -> Iterator[bytes]:

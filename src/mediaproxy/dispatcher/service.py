@@ -18,7 +18,7 @@ from mediaproxy.dispatcher.directory import domains_of
 from mediaproxy.dispatcher.guide import Guide
 from mediaproxy.dispatcher.pool import NO_RELAY, Groups, Pool, Relay, belongs
 from mediaproxy.events import CallEnded, Event
-from mediaproxy.link import Link, Prompt, ask_in_time
+from mediaproxy.link import Link, Pending, Prompt, ask_in_time
 
 log = logging.getLogger("mediaproxy.dispatcher")
 
@@ -120,18 +120,22 @@ class Dispatcher:
 
     # -- questions
 
-    def answer(self, question: Question) -> MediaReply | None:
+    def answer(self, question: Question) -> MediaReply | Pending | None:
         """The reply if the only relay is here and needs no waiting (link.Prompt)."""
         if self._prompt is None:
             return None
         reply = self._prompt.answer(question)
-        return None if reply is None else self._said(next(iter(self._links)), question, reply)
+        name = next(iter(self._links))
+        if isinstance(reply, Pending):
+            reply.reply = self._said(name, question, reply.reply)
+            return reply
+        return None if reply is None else self._said(name, question, reply)
 
     async def ask(self, question: Question) -> MediaReply:
         """The reply of the relay that has the call, or takes it."""
         at_once = self.answer(question)
         if at_once is not None:
-            return at_once
+            return await at_once.wait() if isinstance(at_once, Pending) else at_once
         home = self.pool.home(question.call_id)
         groups = await self._groups(question, wait=home is None and not belongs(question))
         if home is None and _in_dialog(question):

@@ -7,7 +7,7 @@ been answered. No peer can make a link wait or remember without bound.
 """
 
 from mediaproxy.link.address import Address, Kind
-from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, LocalLink, Prompt, ask_in_time
+from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, LocalLink, Pending, Prompt, ask_in_time
 from mediaproxy.link.client import StreamLink, UnixLink
 from mediaproxy.link.listener import UnixListener
 from mediaproxy.link.server import MAX_CONNECTIONS, FileRights, LineServer, UnixServer
@@ -23,6 +23,7 @@ __all__ = [
     "LineServer",
     "Link",
     "LocalLink",
+    "Pending",
     "Prompt",
     "StreamLink",
     "UnixLink",

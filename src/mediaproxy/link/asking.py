@@ -6,7 +6,7 @@ status. Nothing here decides which relay is asked.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from mediaproxy.control import MediaReply, Question
 
@@ -24,11 +24,35 @@ class Link(Protocol):
         """The answer. Never raises for what a peer or the network did; ``error`` says what went wrong."""
 
 
+class Pending:
+    """Mutable: a reply that is known, and may not be given before something is on disk."""
+
+    __slots__ = ("_told", "reply")
+
+    def __init__(self, reply: MediaReply) -> None:
+        self.reply = reply
+        self._told: Callable[[MediaReply], None] = lambda reply: None
+
+    def then(self, tell: Callable[[MediaReply], None]) -> None:
+        """Whom to give it to. Called once, at once."""
+        self._told = tell
+
+    def give(self) -> None:
+        """It may be given now."""
+        self._told(self.reply)
+
+    async def wait(self) -> MediaReply:
+        """The reply, when it may be given. Instead of ``then``."""
+        given = asyncio.get_running_loop().create_future()
+        self.then(lambda reply: None if given.done() else given.set_result(reply))
+        return cast(MediaReply, await given)
+
+
 @runtime_checkable
 class Prompt(Protocol):
     """A Link that may know the answer without waiting for anything, which saves a task and a timer per question."""
 
-    def answer(self, question: Question) -> MediaReply | None:
+    def answer(self, question: Question) -> MediaReply | Pending | None:
         """The answer; None: it takes time, ``ask``."""
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from mediaproxy.control import ControlError, MediaReply, Question, decode, encode
 from mediaproxy.link.address import Address, Kind
-from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, Prompt, ask_in_time
+from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, Pending, Prompt, ask_in_time
 from mediaproxy.link.socketfile import bind_unix, unlink_unix
 
 log = logging.getLogger("mediaproxy.link")
@@ -324,13 +324,16 @@ class _Client(asyncio.Protocol):
             self._write(_NO_QUESTION)
             return
         reply = self._at_once(question)
-        if reply is not None:
+        if isinstance(reply, MediaReply):
             self._write(reply)
             return
         self._busy = True
-        self._server.spawn(self._ask(question))
+        if reply is None:
+            self._server.spawn(self._ask(question))
+        else:
+            reply.then(self._answered)
 
-    def _at_once(self, question: Question) -> MediaReply | None:
+    def _at_once(self, question: Question) -> MediaReply | Pending | None:
         prompt = self._server.prompt
         if prompt is None:
             return None
@@ -346,6 +349,9 @@ class _Client(asyncio.Protocol):
         except Exception:
             log.exception("call %r: no answer", question.call_id)
             reply = _BROKEN
+        self._answered(reply)
+
+    def _answered(self, reply: MediaReply) -> None:
         self._write(reply)
         self._go_on()
 

@@ -70,7 +70,7 @@ class Calls:
         without them they are those of the last ``tick``.
         """
         if isinstance(question, EndRequest):
-            self._note(counters)
+            self.note(counters)
         match question:
             case MediaRequest():
                 reply, effects = self._media(question, now)
@@ -93,7 +93,7 @@ class Calls:
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
         """What time brings. Called once a second and at ``deadline``, with a sweep of the plane's counters: without
         it, a call that the plane forwards looks silent since the last one."""
-        self._note(counters)
+        self.note(counters)
         effects = self.board.thaw(now)
         for call in self._ends.due(now):
             expires, reason = timers.expiry(call)
@@ -123,14 +123,14 @@ class Calls:
 
     def end(self, call_id: str, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
         """An operator ends all calls of that Call-ID. ``counters`` as with ``ask``."""
-        self._note(counters)
+        self.note(counters)
         calls = list(self._calls.get(call_id, ()))
         return [effect for call in calls for effect in self.finish(call, EndReason.ADMIN, now)]
 
     def shutdown(self, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
         """The relay stops: all calls end, all ports go back at once. Those that were over already keep their reason.
         ``counters`` as with ``ask``."""
-        self._note(counters)
+        self.note(counters)
         effects: list[Effect] = []
         for call in list(self._all()):
             effects += self.finish(call, call.lingering or EndReason.SHUTDOWN, now)
@@ -308,7 +308,8 @@ class Calls:
             self.changes.changed(call)
         return effects
 
-    def _note(self, counters: Iterable[SlotCounters]) -> None:
+    def note(self, counters: Iterable[SlotCounters]) -> None:
+        """What the plane has counted."""
         for slot in counters:
             self.board.noted(slot)
 

@@ -67,6 +67,8 @@ class Resumption:
         self._slots = {(flow.local, flow.generation): counters for flow, counters in adopted}
         self._now = now
         self._effects: list[Effect] = []
+        self._within: float | None = None
+        self._away = 0.0
         self.taken = 0
         "Calls that go on."
         self.ended = 0
@@ -74,10 +76,11 @@ class Resumption:
         self.unreadable: list[str] = []
         "Why some of these cannot go on, a line each."
 
-    def run(self, within: float, recorded: Collection[Recorded] = ()) -> list[Effect]:
+    def run(self, within: float | None, recorded: Collection[Recorded] = ()) -> list[Effect]:
         """Take all up. ``within``: after how many seconds it is too late for calls that nobody has forwarded meanwhile;
-        ``recorded``: calls that have their record already, so that the journal is behind."""
-        too_late = self._now - self._saved.died > within
+        None: none goes on. ``recorded``: calls that have their record already, so that the journal is behind."""
+        self._away = self._now - self._saved.died
+        self._within = within
         calls = [call for call in map(self._revive, self._saved.calls) if call is not None]
         cooling = [value for value in self._saved.cooling if self._board.pool.may_adopt(value.pair)]
         for value in cooling:
@@ -88,7 +91,7 @@ class Resumption:
         for value in cooling:
             self._effects += [self._deaf(local, value.pair.generation) for local in (value.pair.rtp, value.pair.rtcp)]
         for call in calls:
-            self._resume(call, too_late, recorded)
+            self._resume(call, recorded)
         strays = [Remove(local, generation) for local, generation in self._slots]
         return [*strays, *self._effects]
 
@@ -132,14 +135,14 @@ class Resumption:
         )
         self._effects.append(Report(CallEnded(at=self._now, call_id=report.call_id, report=report)))
 
-    def _resume(self, call: Call, too_late: bool, recorded: Collection[Recorded]) -> None:
+    def _resume(self, call: Call, recorded: Collection[Recorded]) -> None:
         ports = [port for end in _open_ends(call) for port in end.ports]
         forwarded = [self._count(port) for port in ports]
         if not any(forwarded) and self._now > self._saved.died:
             call.resumed = self._now
             for port in ports:
                 port.latch.resume(self._now)
-        over = self._over(call, any(forwarded) or not too_late)
+        over = self._over(call, any(forwarded))
         if over is None:
             self.taken += 1
             self._effects += call.sync(self._now)
@@ -161,14 +164,14 @@ class Resumption:
         port.noted(slot)
         return True
 
-    def _over(self, call: Call, may_go_on: bool) -> tuple[float, EndReason] | None:
+    def _over(self, call: Call, forwarded: bool) -> tuple[float, EndReason] | None:
         """Whether the call has ended meanwhile: when, and why."""
         expires, reason = timers.expiry(call)
-        if not may_go_on and call.lingering is None:
-            expires, reason = self._saved.died, EndReason.SHUTDOWN if self._saved.stopped else EndReason.LOST
-        elif expires > self._now:
-            return None
-        return expires, reason
+        if self._within is None or (not forwarded and self._away > self._within):
+            if call.lingering is not None:
+                return self._saved.died, call.lingering
+            return self._saved.died, EndReason.SHUTDOWN if self._saved.stopped else EndReason.LOST
+        return None if expires > self._now else (expires, reason)
 
 
 def _open_ends(call: Call) -> list[End]:

@@ -10,16 +10,20 @@ import errno
 import logging
 import random
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import assert_never
 
 from mediaproxy import clock
 from mediaproxy.control import EndRequest, MediaReply, Question
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.events import CallReport, CallStarted, Event
+from mediaproxy.events import CallEnded, CallReport, CallStarted, Event
+from mediaproxy.link import Pending
 from mediaproxy.relay.calls import Calls, Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Packet, Plane
+from mediaproxy.relay.journal import Journal
+from mediaproxy.relay.keeper import Keeper
+from mediaproxy.relay.resumption import Recorded, Resumption, Saved
 from mediaproxy.relay.settings import RelaySettings
 
 log = logging.getLogger("mediaproxy.relay")
@@ -59,8 +63,19 @@ class RelayService:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_due = 0.0
         "Kept here, because the handle of uvloop does not know it if the time has come already."
+        self._keeper: Keeper | None = None
+        self._go_on = True
+        self._saved = Saved()
+        self._recorded: Collection[Recorded] = ()
 
     # -- life
+
+    def keep(self, journal: Journal, saved: Saved, recorded: Collection[Recorded] = (), *, go_on: bool = True) -> None:
+        """Before ``start``: keep calls in a journal. ``saved``: what is in it, with which the start goes on;
+        ``recorded``: calls that have their record already. ``go_on`` = False: end these, and keep none."""
+        self._go_on = go_on
+        self._keeper = Keeper(self.calls, journal, self._now, counters=not self._plane.lasting)
+        self._saved, self._recorded = saved, recorded
 
     async def start(self) -> None:
         """Begin. OSError names an address that this host has not; what may go wrong later is logged as a warning."""
@@ -70,26 +85,57 @@ class RelayService:
         for warning in port_warnings(self._settings):
             log.warning("%s", warning)
         self._plane.start(self._packet)
+        self._resume()
         self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._sweep_now)
 
-    async def stop(self) -> None:
-        """End all calls (their CallEnded events are told) and give everything back."""
+    async def stop(self, *, keep: bool = False) -> None:
+        """End all calls (their CallEnded events are told) and give everything back. ``keep``: leave the calls to the
+        next start, if there is a journal that can be written."""
         if self._sweep is None:
             return
         self._sweep.cancel()
         self._sweep = None
         self._set_alarm(None)
+        if keep and self._keeper is not None and self._settings.restart_within > 0:
+            self.calls.note(self._plane.counters())
+            if await self._keeper.keep_all():
+                self._plane.close(keep=True)
+                return
         self._do(self.calls.shutdown(self._now(), self._plane.counters()))
+        if self._keeper is not None:
+            await self._keeper.stop()
         self._plane.close()
+
+    def _resume(self) -> None:
+        """Go on with what an earlier process has left, in the journal and in the plane."""
+        if self._keeper is not None:
+            self.calls.keep()
+        now = self._now()
+        resumption = Resumption(self.calls, self._saved, self._plane.adopt(), now)
+        effects = resumption.run(self._settings.restart_within if self._go_on else None, self._recorded)
+        self._saved, self._recorded = Saved(), ()
+        events: list[Event] = []
+        for local, error in self._carry_out(effects, events):
+            self._withdraw(local, error, events, now)
+        for why in resumption.unreadable:
+            log.error("%s: it cannot go on", why)
+        if resumption.taken or resumption.ended:
+            log.info("%d calls go on, %d have ended meanwhile", resumption.taken, resumption.ended)
+        self._tell(events)
+        if self._keeper is not None:
+            self._keeper.flush()
+        if not self._go_on:
+            self._keeper = self.calls.changes = None
 
     # -- questions
 
     async def ask(self, question: Question) -> MediaReply:
         """Answer a question of the SIP side. Never raises: what cannot be done is an error with a status."""
-        return self.answer(question)
+        reply = self.answer(question)
+        return await reply.wait() if isinstance(reply, Pending) else reply
 
-    def answer(self, question: Question) -> MediaReply:
-        """The same without waiting: nothing here takes time (link.Prompt)."""
+    def answer(self, question: Question) -> MediaReply | Pending:
+        """The same without waiting, but perhaps for the journal (link.Prompt)."""
         if self._sweep is None:
             return MediaReply(error="the relay is not running", status=503)
         now = self._now()
@@ -108,7 +154,7 @@ class RelayService:
             events.clear()  # the call that would have begun with this question has never been
         self._tell(events)
         self._set_alarm(now)
-        return reply
+        return reply if self._keeper is None else self._keeper.kept(reply)
 
     def reports(self) -> tuple[CallReport, ...]:
         """All calls as they stand now."""
@@ -134,6 +180,11 @@ class RelayService:
         for local, error in self._carry_out(effects, events):
             log.error("the flow of %s could not be changed: %s", local, error.strerror)
         self._tell(events)
+        if self._keeper is not None:
+            if any(isinstance(event, CallEnded) for event in events):
+                self._keeper.soon()
+            else:
+                self._keeper.later()
 
     def _carry_out(self, effects: Iterable[Effect], events: list[Event]) -> list[_Failure]:
         """Do all of them in order, events apart: they are told when nothing of this is left half done."""
@@ -171,6 +222,8 @@ class RelayService:
         now = self._now()
         self._do(self.calls.tick(now, self._plane.counters()))
         self._set_alarm(now)
+        if self._keeper is not None:
+            self._keeper.sweep()
 
     def _deadline_now(self) -> None:
         self._alarm = None

@@ -49,6 +49,11 @@ class Places:
         """The file of registrations."""
         return self.state_dir / "location.db"
 
+    @property
+    def journal(self) -> Path:
+        """The file of the relay's calls."""
+        return self.state_dir / "calls.db"
+
     @classmethod
     def of(cls, config: Config) -> "Places":
         """As configured; what is empty follows from the user that we are."""

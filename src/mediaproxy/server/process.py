@@ -67,8 +67,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(station: Station) -> int:
     ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+
+    def terminated() -> None:
+        """SIGTERM is what ``systemctl restart`` sends: calls go on with the next start."""
+        station.keep_calls = True
+        ended.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, terminated)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, ended.set)
     async with station as server:
         _collect_seldom()
         for line in server.introduction():

@@ -15,7 +15,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from mediaproxy import __version__, clock
-from mediaproxy.accounting import Ledger, discreet
+from mediaproxy.accounting import Ledger, Record, discreet
 from mediaproxy.admin import SOCKET, AdminError, AdminServer, AlreadyRunning, Command, Handler
 from mediaproxy.config import Config
 from mediaproxy.control import EndCause, EndRequest, Party
@@ -24,11 +24,13 @@ from mediaproxy.edge.interfaces import host_addresses
 from mediaproxy.events import CallEnded, CallReport, Event
 from mediaproxy.link import Link
 from mediaproxy.logs import log_event
-from mediaproxy.records import RecordWriter
+from mediaproxy.records import RecordWriter, line_of
+from mediaproxy.relay.journal import Journal
 from mediaproxy.relay.service import RelayService
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.userspace import UserPlane
 from mediaproxy.server.answers import Calls, Ended, Registrations, Relays, Status
+from mediaproxy.server.keeping import open_journal
 from mediaproxy.server.places import Places, relay_of_host
 from mediaproxy.server.starting import StartError, told
 
@@ -47,6 +49,9 @@ class Station(ABC):
         self._stack = AsyncExitStack()
         self._ledger = Ledger()
         self._records: RecordWriter | None = None
+        self._journal: Journal | None = None
+        self.keep_calls = False
+        "At the end, calls are left to the next start (relay.journal) instead of being ended."
         self._started = 0.0
         self._running = False
         self._ending: dict[str, list[Farewell]] = {}
@@ -63,6 +68,7 @@ class Station(ABC):
                     _make(directory, mode)
             # First of all, because it is how a second server finds out that it is one.
             await self._start_admin(stack)
+            stack.push_async_callback(self._close_journal)
             with told(f"{self.places.records}: cannot write call records"):
                 self._records = RecordWriter(self.places.records)
                 await self._records.start()
@@ -76,7 +82,7 @@ class Station(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End all calls, write their records, close everything."""
+        """End all calls or keep them, write records, close everything."""
         self._running = False
         await self._stack.aclose()
 
@@ -114,21 +120,44 @@ class Station(ABC):
     async def _start_relay(self, stack: AsyncExitStack, settings: RelaySettings, name: str, advice: str) -> None:
         self.relay_settings = settings
         relay = RelayService(settings, UserPlane(), self._rng, self._happened, name=name)
+        assert self._records is not None
+        wanted = settings.journal
+        self._journal = open_journal(self.places, relay, self._ledger, self._records, wanted=wanted)
         with told("cannot relay media", advice):
             await relay.start()
-        stack.push_async_callback(relay.stop)
+        stack.push_async_callback(self._stop_relay, relay)
         self.relay = relay
+
+    async def _stop_relay(self, relay: RelayService) -> None:
+        await relay.stop(keep=self.keep_calls)
+
+    async def _close_journal(self) -> None:
+        """After the records, which it may have to keep."""
+        if self._journal is not None:
+            await self._journal.close(stopped=self.keep_calls)
+            if not self.relay_settings.journal:
+                self.places.journal.unlink(missing_ok=True)
 
     def _happened(self, event: Event) -> None:
         """Each event of a call: a log line, and at its end a record."""
         log_event(event)
         record = self._ledger.fold(event)
-        if record is not None and self._records is not None:
-            self._records.write(record)
-        if isinstance(event, CallEnded):
+        if record is not None:
+            self._write(record)
+        if isinstance(event, CallEnded) and self.relay is not None:  # else it has ended while nobody was here
             done = self._ended(event)
             if done is not None and event.call_id in self._ending:
                 self._ending[event.call_id].append(done)
+
+    def _write(self, record: Record) -> None:
+        """In the journal first: a record that is in its own file is of a call that will not go on."""
+        records, journal = self._records, self._journal
+        assert records is not None
+        if journal is None or (self._running and not self.relay_settings.journal):
+            records.write(record)
+        else:
+            line = line_of(record)
+            journal.record(line, lambda done: records.write_line(line, done))
 
     def _ended(self, event: CallEnded) -> Farewell | None:
         """A call of our relay is over: tell who else must know. What was done so that its phones hang up, if anything
