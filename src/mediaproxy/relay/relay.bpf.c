@@ -164,6 +164,8 @@ INLINE int read_ipv6(struct __sk_buff *skb, u32 at, struct packet *p)
         return -1;
     copy(p->source, h + 2);
     copy(p->destination, h + 6);
+    if (!(h[6] | h[7]) && h[8] == be32(0xffff))
+        return -1; /* a mapped IPv4 address has no business on a wire (RFC 4291 2.5.5.2) */
     return be32(h[0]) >> 28 != 6;
 }
 

@@ -170,14 +170,15 @@ def unpacked(data: bytes) -> str:
 
 
 @lru_cache(maxsize=65536)
-def _prefix(text: str) -> tuple[bytes, int]:
+def prefix(text: str) -> tuple[bytes, int]:
+    """Network address and length of a CIDR prefix, as the program compares them: IPv4 mapped, its length plus 96."""
     network = ipaddress.ip_network(text, strict=False)
     return packed(str(network.network_address)), network.prefixlen + (96 if network.version == 4 else 0)
 
 
 def encode(config: SlotConfig) -> bytes:
     """The bytes of one copy of a slot's configuration."""
-    prefixes = [_prefix(text) for text in config.allowed or ()]
+    prefixes = [prefix(text) for text in config.allowed or ()]
     unlimited = config.allowed is None or len(prefixes) > PREFIXES or any(bits in (0, 96) for _, bits in prefixes)
     if unlimited:
         prefixes = []

@@ -59,7 +59,7 @@ class Btf:
     def __init__(self, data: bytes) -> None:
         try:
             self._types = _parse(data)
-        except (struct.error, ValueError, IndexError) as error:
+        except (struct.error, ValueError, LookupError, OverflowError) as error:
             raise ObjectError(f"damaged BTF: {error}") from error
 
     def struct(self, name: str) -> dict[str, tuple[int, int]] | None:
@@ -97,9 +97,11 @@ class Btf:
 
     def _plain(self, number: int) -> int:
         """The type behind typedefs and qualifiers."""
-        while self._types[number].kind in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG):
+        for _ in self._types:
+            if self._types[number].kind not in (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG):
+                return number
             number = self._types[number].size
-        return number
+        raise ObjectError("damaged BTF: a type that refers to itself")
 
     def _size(self, number: int) -> int:
         found = self._types[self._plain(number)]

@@ -48,7 +48,9 @@ def read(data: bytes) -> Elf:
         raise ObjectError("no ELF file")
     try:
         return _read(data)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except ObjectError:
+        raise
+    except (struct.error, LookupError, ValueError, OverflowError) as error:
         raise ObjectError(f"damaged ELF file: {error}") from error
 
 

@@ -76,6 +76,13 @@ def read_object(data: bytes) -> BpfObject:
     elf = read(data)
     if ".BTF" not in elf.sections:
         raise ObjectError("it has no BTF")
+    try:
+        return _object(elf)
+    except (struct.error, LookupError, OverflowError, RecursionError) as error:
+        raise ObjectError(f"damaged: {error}") from error
+
+
+def _object(elf: Elf) -> BpfObject:
     btf = Btf(elf.sections[".BTF"])
     check_layout(btf)
     maps = {definition.name: definition for definition in btf.maps()}

@@ -1,0 +1,63 @@
+"""The specification of the kernel path: the packet table, and mutated packets that must never leave damaged."""
+
+import random
+
+import pytest
+
+from mediaproxy.relay.packetpath import Outcome, Verdict, path
+from mediaproxy.relay.slots import Reason
+from tests.packets.datagram import ETHERNET, valid
+from tests.packets.mutation import mutated
+from tests.packets.table import FORWARDED, OUT, TABLE, Row, world
+
+NOW = 10**9
+
+
+def run(row: Row) -> tuple[Outcome, dict[str, int]]:
+    """What becomes of the row's packet, and the counters of its slot."""
+    state = world(row, NOW - 1000)
+    for before in row.before:
+        path(state, before.frame(), NOW)
+    for _ in range(row.spray):
+        outcome = path(state, row.packet.frame(), NOW)
+    slot = state.slots.get(row.packet.destination.port - state.control.ports.port_min)
+    heard = slot.heard if slot else None
+    return outcome, {} if heard is None else {name: getattr(heard, name) for name in ("packets", "undeliverable")}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_the_table(row: Row) -> None:
+    outcome, _ = run(row)
+    assert (outcome.verdict, outcome.reason) == (row.verdict, row.reason)
+    if row.out is not None:
+        assert outcome.frame.hex() == row.out.frame().hex()
+        assert outcome.ifindex == OUT
+
+
+def test_every_reason_is_in_the_table() -> None:
+    """But three that need a race, a kernel without memory, and a VLAN's tag."""
+    assert set(Reason) - {row.reason for row in TABLE} == {Reason.UP_CHANGED, Reason.UP_UNCHANGED, Reason.VLAN}
+
+
+def test_names_of_rows_are_unique() -> None:
+    assert len({row.name for row in TABLE}) == len(TABLE)
+
+
+def test_a_tagged_packet_is_left_to_the_vlan_and_a_priority_is_none() -> None:
+    row = FORWARDED[0]
+    frame = row.packet.frame()
+    assert path(world(row, NOW), frame, NOW, tag=0x2005) == Outcome(Verdict.PASS, Reason.VLAN)
+    assert path(world(row, NOW), frame, NOW, tag=0x2000).verdict is Verdict.SEND
+
+
+@pytest.mark.parametrize("row", FORWARDED, ids=lambda row: row.name)
+def test_what_leaves_after_a_mutation_is_no_worse_than_what_came(row: Row) -> None:
+    """A valid packet leaves valid, and the frame is never longer than the new headers make it."""
+    rng = random.Random(row.name)
+    for _ in range(200):
+        frame = mutated(row.packet.frame(), rng)
+        outcome = path(world(row, NOW), frame, NOW)
+        if outcome.verdict is Verdict.SEND:
+            assert len(outcome.frame) <= len(frame) + 20
+            if valid(frame[len(ETHERNET) + 2 :]):
+                assert valid(outcome.frame[len(ETHERNET) + 2 :])
