@@ -16,8 +16,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -100,11 +100,17 @@ class Namespace:
 
     def socket(self, kind: socket.SocketKind, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
         """A socket that lives in here, for this process to use."""
+        with self.inside():
+            return socket.socket(family, kind)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """This thread is in here meanwhile."""
         own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         inside = os.open(_NETNS_DIR / self.name, os.O_RDONLY)
         try:
             _enter(inside)
-            return socket.socket(family, kind)
+            yield
         finally:
             _enter(own)
             os.close(inside)
