@@ -109,14 +109,15 @@ class House:
         with self.relay.inside():
             return socket.if_nametoindex(name)
 
-    def install(self, flows: Iterable[Flow], *, mtu: int = 0) -> None:
-        """Lend ports; targets are reached by the veth of their network, or by lo if they are here."""
+    def install(self, flows: Iterable[Flow], *, mtu: int = 0, own: bool = False) -> None:
+        """Lend ports; targets are reached by the veth of their network, or by lo if they are here. ``own``: a target
+        that is a port of this relay is known as one."""
         out = {name: self.index(name) for name in ("to-a", "to-b", "lo")}
         for flow in flows:
             config = config_of(flow, mtu=mtu)
             values = {name: getattr(config, name) for name in SlotConfig.__struct_fields__}
             values["ifindex"] = out[_way(flow.target)]
-            values["own"] = False
+            values["own"] = own and config.own
             index = PORTS.index(flow.local)
             assert index is not None
             self.kernel.slots.store(index, flow.generation, state_of(flow), SlotConfig(**values))
