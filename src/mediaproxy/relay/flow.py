@@ -31,6 +31,11 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     "Prefixes (CIDR) whose packets may still change a decision; a plane may drop and count others. Empty: pass all."
     tos: int | None = None
     "IP TOS / traffic class of packets sent from here; None: keep."
+    settled_at: float | None = None
+    """From then on only a new port of the same address can replace the source (calls.md 6): a plane may treat allowed
+    packets that cannot as it treats those of others. None: whoever is allowed may change a decision."""
+    clocks: tuple[tuple[int, int], ...] = ()
+    "RTP payload type and clock rate in Hz of what comes here, the likeliest first: a plane may measure jitter by them."
 
 
 class SlotCounters(msgspec.Struct, kw_only=True):
@@ -94,7 +99,8 @@ class Plane(Protocol):
         """Send one datagram from a lent port (while learning). Errors of the network are counted, never raised."""
 
     def counters(self, only: Iterable[Endpoint] | None = None) -> Iterable[SlotCounters]:
-        """A sweep over all lent flows; with ``only``, over those of these local ports."""
+        """A sweep over the lent flows; those of which nothing is news since the last one may be left out. With
+        ``only``, over all of these local ports that are lent."""
 
     def close(self, *, keep: bool = False) -> None:
         """Give back everything. ``keep``: but what can go on without this process, for the next one to adopt."""

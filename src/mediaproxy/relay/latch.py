@@ -211,6 +211,13 @@ class Latch:
         return prefixes
 
     @property
+    def settled_at(self) -> float | None:
+        """Flow.settled_at: when a better source could come no more; None: one still can."""
+        if self.state not in (State.LEARNED, State.SETTLED) or self.rank == PROBATION_RANK:
+            return None
+        return self.learned_at + self._settings.upgrade
+
+    @property
     def addresses(self) -> set[str]:
         """All addresses that this party has or could have."""
         expectation = self.expectation

@@ -24,6 +24,8 @@ from mediaproxy.relay.tally import Tally
 
 _MOVES, _MOVE_EVERY = 8, 10.0
 "New sources of one port that are told at once; further ones at most so often, in seconds."
+Clocks = tuple[tuple[int, int], ...]
+"As Flow.clocks."
 _SPEAKS = (Direction.SENDRECV, Direction.SENDONLY)
 _LISTENS = (Direction.SENDRECV, Direction.RECVONLY)
 
@@ -163,6 +165,8 @@ class Port:
             target=self.target(now),
             allowed=() if self.guests else self.latch.allowed(self.local.version),
             tos=tos,
+            settled_at=None if self.guests else self.latch.settled_at,
+            clocks=() if self.rtcp else self.end.stream.clocks(self.end.side),
         )
 
     def sync(self, now: float, tos: int | None) -> list[Effect]:
@@ -251,7 +255,7 @@ class Stream:
     leaves nothing to the garbage collector, whose work would delay packets.
     """
 
-    __slots__ = ("__weakref__", "caller", "changed", "call_id", "callee", "index", "one_way", "sdp")
+    __slots__ = ("__weakref__", "_clocks", "caller", "changed", "call_id", "callee", "index", "one_way", "sdp")
 
     def __init__(self, index: int, pairs: dict[Side, Pair], settings: RelaySettings, call_id: str, now: float) -> None:
         self.index = index
@@ -262,6 +266,7 @@ class Stream:
         "What each party's SDP said last."
         self.one_way: dict[Side, float] = {}
         "Sides that an event has called silent, with its time."
+        self._clocks: dict[Side, tuple[tuple[Sdp | None, ...], Clocks]] = {}
         self.caller = End(self, Side.CALLER, pairs[Side.CALLER], settings)
         self.callee = End(self, Side.CALLEE, pairs[Side.CALLEE], settings)
         for one, other in zip(self.caller.ports, self.callee.ports, strict=True):
@@ -311,6 +316,17 @@ class Stream:
     def kind(self) -> str:
         """Media type: audio, video, image…"""
         return self.described.kind
+
+    def clocks(self, side: Side) -> Clocks:
+        """RTP payload types and clock rates of what that side may send: what the other one wants, then what it wants
+        itself."""
+        told = (self.sdp.get(side.other), self.sdp.get(side))
+        known = self._clocks.get(side)
+        if known is None or known[0][0] is not told[0] or known[0][1] is not told[1]:
+            rates = {t.number: t.clock_rate for sdp in reversed(told) if sdp is not None for t in sdp.payload_types}
+            order = dict.fromkeys(t.number for sdp in told if sdp is not None for t in sdp.payload_types)
+            known = self._clocks[side] = told, tuple((number, rates[number]) for number in order if rates[number])
+        return known[1]
 
     def speaks(self, side: Side) -> bool:
         """Whether SDP lets us expect media from that side now."""
