@@ -70,9 +70,11 @@ class Attachment:
             syscalls.pin(self.link, str(path))
 
     def detach(self) -> None:
-        """Take it away; no packet passes through it any more."""
+        """Take it away; no packet passes through it any more. A second time does nothing."""
         if self.filter is not None:
             rtnetlink.remove_filter(self.filter)
+            return
+        if self.link < 0:
             return
         with contextlib.suppress(OSError):  # the interface may be gone, and the link with it
             syscalls.link_detach(self.link)

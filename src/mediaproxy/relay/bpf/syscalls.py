@@ -14,7 +14,7 @@ from typing import NamedTuple
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 "The system call's number."
 (_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD, _OBJ_PIN, _OBJ_GET) = (0, 1, 2, 3, 5, 6, 7)
-(_TEST_RUN, _PROG_FD, _INFO, _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH) = (10, 13, 15, 28, 29, 34)
+(_TEST_RUN, _PROG_FD, _INFO, _PROG_QUERY, _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH) = (10, 13, 15, 16, 28, 29, 34)
 
 SCHED_CLS, SK_LOOKUP_PROGRAM = 3, 30
 "Program types."
@@ -161,6 +161,13 @@ def link_create(program: int, target: int, attach_type: int) -> int:
     """Attach a program to an interface (by index) or a network namespace (by descriptor): the link's descriptor."""
     attributes = _attributes("IIIIIIQ", program, target, attach_type, 0, 0, 0, 0)
     return _opened(_bpf(_LINK_CREATE, attributes, "attaching a program"))
+
+
+def attached(target: int, attach_type: int) -> int:
+    """How many programs are attached to an interface (by index) or a network namespace (by descriptor)."""
+    attributes = _attributes("IIIIQIIQQQQ", target, attach_type, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    _bpf(_PROG_QUERY, attributes, "asking what is attached")
+    return int(struct.unpack_from("=I", attributes, 24)[0])
 
 
 def link_update(link: int, program: int) -> None:
