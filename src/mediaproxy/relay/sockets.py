@@ -92,7 +92,7 @@ class LentSocket:
 
     def __init__(self, local: Endpoint, receive_buffer: int) -> None:
         self.local = local
-        self.sock = _open(local, receive_buffer)
+        self.sock = bound_socket(local, receive_buffer)
         self.receive = self.sock.recvfrom
         self.send = self.sock.sendto
         self.tos: int | None = None
@@ -135,12 +135,7 @@ class LentSocket:
         self._verdict = ("", False)
         self.flow = flow
         if flow.tos != self.tos:
-            level, name = (
-                (socket.IPPROTO_IP, socket.IP_TOS)
-                if self.local.version == 4
-                else (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
-            )
-            self.sock.setsockopt(level, name, flow.tos or 0)
+            set_tos(self.sock, flow.tos or 0)
             self.tos = flow.tos
 
     def may_pass(self, host: str, now: float, strangers: TokenBucket) -> bool:
@@ -195,7 +190,7 @@ def _inside(host: str, prefixes: tuple[str, ...]) -> bool:
     )
 
 
-def _open(local: Endpoint, receive_buffer: int) -> socket.socket:
+def bound_socket(local: Endpoint, receive_buffer: int) -> socket.socket:
     """A bound socket that drops all. The filter stands before the port is ours, so nothing is ever queued unwanted."""
     family = socket.AF_INET if local.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -212,6 +207,14 @@ def _open(local: Endpoint, receive_buffer: int) -> socket.socket:
         sock.close()
         raise OSError(error.errno, f"{local}: {error.strerror}") from error
     return sock
+
+
+def set_tos(sock: socket.socket, tos: int) -> None:
+    """Set the TOS or traffic class of what a UDP socket sends."""
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
 
 
 def raise_file_limit() -> int:
