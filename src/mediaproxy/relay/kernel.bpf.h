@@ -72,8 +72,10 @@ static long (*const skb_change_tail)(struct __sk_buff *, u32 size, u64 flags) = 
 static s64 (*const csum_update)(struct __sk_buff *, u32 sum) = (void *)40;
 static long (*const skb_change_head)(struct __sk_buff *, u32 size, u64 flags) = (void *)43;
 static long (*const sk_release)(void *sk) = (void *)86;
+static s64 (*const csum_level)(struct __sk_buff *, u64 what) = (void *)135;
 static long (*const sk_assign)(struct bpf_sk_lookup *, void *sk, u64 flags) = (void *)124;
 static long (*const redirect_neigh)(u32 ifindex, void *next_hop, int size, u64 flags) = (void *)152;
 
+enum { CSUM_LEVEL_QUERY = 0 };
 enum { RECOMPUTE_CSUM = 1 << 0 };                         /* of skb_store_bytes */
 enum { PSEUDO_HEADER = 1 << 4, ZERO_STAYS_ZERO = 1 << 5 }; /* of l4_csum_replace */

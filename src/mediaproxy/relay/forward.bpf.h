@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0
+ *
+ * Packets from a learned source: where they go, and the bytes that leave.
+ */
+#pragma once
+#include "judge.bpf.h"
+
+/* -- writing */
+
+/* The UDP checksum after a change of addresses and ports, in a state where the field holds a whole checksum. */
+INLINE u16 new_checksum(const struct packet *p, const struct route *r, u32 addresses)
+{
+    u64 sum = (u64)(u16)~p->checksum + addresses + (u16)~p->source_port + (u16)~p->destination_port + r->source_port +
+              r->target_port;
+    u16 checksum = ~fold16(sum);
+
+    return checksum ? checksum : 0xffff;
+}
+
+INLINE void build_ipv4(u32 *h, const struct packet *p, const struct route *r, u8 ttl, u8 tos)
+{
+    int same_version = p->version == 4;
+    u32 length = same_version ? p->ip_length : p->ip_length - IPV6 + IPV4;
+
+    h[0] = be32(0x45000000 | (u32)tos << 16 | length);
+    h[1] = same_version ? p->head[1] : be32(0x4000); /* don't fragment, no identification (RFC 6864) */
+    h[2] = be32((u32)ttl << 24 | PROTO_UDP << 16);
+    h[3] = r->source[3];
+    h[4] = r->target[3];
+    h[2] |= be32((u32)be16((u16)~fold16(sum5(h))));
+}
+
+INLINE void build_ipv6(u32 *h, const struct packet *p, const struct route *r, u8 ttl, u8 tos)
+{
+    int same_version = p->version == 6;
+    u32 length = same_version ? p->ip_length - IPV6 : p->ip_length - IPV4;
+
+    h[0] = be32(0x60000000 | (u32)tos << 20 | (same_version ? be32(p->head[0]) & 0xfffff : 0));
+    h[1] = be32(length << 16 | PROTO_UDP << 8 | ttl);
+    copy(h + 2, r->source);
+    copy(h + 6, r->target);
+}
+
+/* Write the headers; the packet already has the right IP version. 0: done. */
+CALLED int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const struct route *r, u8 ttl)
+{
+    u8 tos = r->flags & FLAG_TOS ? (r->tos & 0xfc) | (p->tos & 3) : p->tos;
+    u32 size = r->flags & FLAG_V6 ? IPV6 : IPV4;
+    u32 addresses = fold32(pseudo(r->source, size == IPV4) + pseudo(r->target, size == IPV4) +
+                           (u64)(u32)~fold32(pseudo(p->source, p->version == 4)) +
+                           (u32)~fold32(pseudo(p->destination, p->version == 4)));
+    u32 ports = fold32((u64)r->source_port + r->target_port + (u32)~p->source_port + (u32)~p->destination_port);
+    int complete = csum_update(skb, 0) >= 0; /* CHECKSUM_COMPLETE: the kernel has summed up the packet */
+    int whole = complete || csum_level(skb, CSUM_LEVEL_QUERY) >= 0; /* or CHECKSUM_UNNECESSARY: hardware has checked */
+    union {
+        u32 words[12];
+        u16 halves[24];
+    } h;
+
+    if (size == IPV6) {
+        build_ipv6(h.words, p, r, ttl, tos);
+        h.halves[20] = r->source_port;
+        h.halves[21] = r->target_port;
+        h.halves[22] = be16(p->length);
+        h.halves[23] = whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
+        if (skb_store_bytes(skb, at, &h, IPV6 + UDP, complete ? RECOMPUTE_CSUM : 0))
+            return -1;
+    } else {
+        build_ipv4(h.words, p, r, ttl, tos);
+        h.halves[10] = r->source_port;
+        h.halves[11] = r->target_port;
+        h.halves[12] = be16(p->length);
+        h.halves[13] = whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
+        if (skb_store_bytes(skb, at, &h, IPV4 + UDP, complete ? RECOMPUTE_CSUM : 0))
+            return -1;
+    }
+    if (whole || !p->checksum)
+        return 0;
+    /* The field holds the sum of the pseudo header (CHECKSUM_PARTIAL) or a whole checksum; the kernel knows. */
+    if (l4_csum_replace(skb, at + size + 6, 0, addresses, PSEUDO_HEADER | ZERO_STAYS_ZERO))
+        return -1;
+    return l4_csum_replace(skb, at + size + 6, 0, ports, ZERO_STAYS_ZERO) ? -1 : 0;
+}
+
+/* -- forwarding */
+
+enum { HOPS = SHORTCUTS + 1 };
+
+/* Where a packet that came from the source of slot `from` goes. 0, or the reason why it cannot be forwarded. */
+CALLED u32 find_route(struct control *c, const struct slot *from, u64 word, struct route *r)
+{
+    const struct config *k = active(from, word);
+    u32 peer = k->peer, generation = k->peer_generation;
+    const struct slot *to = map_lookup(&slots, &peer);
+    u64 to_word;
+
+    if (!to)
+        return REASON_UNDELIVERABLE;
+    to_word = READ_ONCE(to->word);
+    k = active(to, to_word);
+    if (state_of(to_word) < STATE_LEARNING || (u32)to_word != generation || !(k->flags & FLAG_TARGET))
+        return READ_ONCE(from->word) == word ? REASON_UNDELIVERABLE : REASON_UP_CHANGED;
+    copy(r->source, c->addresses[k->address & (ADDRESSES - 1)]);
+    copy(r->target, k->target);
+    r->source_port = be16(c->port_min + peer - k->address * c->ports);
+    r->target_port = k->target_port;
+    r->ifindex = k->ifindex;
+    r->mtu = k->mtu;
+    r->flags = k->flags;
+    r->tos = k->tos;
+    barrier();
+    return READ_ONCE(to->word) == to_word && READ_ONCE(from->word) == word ? 0 : REASON_UP_CHANGED;
+}
+
+/* A target that is another leg of this relay, and has learned us as its source: the packet need not travel. */
+CALLED const struct slot *shortcut(struct control *c, const struct route *r, u32 *index, u64 *word)
+{
+    const struct config *k;
+    const struct slot *s;
+
+    if (!(r->flags & FLAG_OWN) || !slot_index(c, r->target, r->target_port, index))
+        return 0;
+    s = map_lookup(&slots, index);
+    if (!s)
+        return 0;
+    *word = READ_ONCE(s->word);
+    k = active(s, *word);
+    if (state_of(*word) != STATE_LEARNED || !same(k->source, r->source) || k->source_port != r->source_port)
+        return 0;
+    return s;
+}
+
+/* Note a packet of the source of a slot: forwarded, or with nowhere to go. */
+CALLED void account(u32 index, const struct packet *p, int forwarded, u64 now)
+{
+    struct counters *n = map_lookup(&counters, &index);
+    const struct slot *s = map_lookup(&slots, &index);
+    u64 word;
+
+    if (!n || !s)
+        return;
+    word = READ_ONCE(s->word);
+    begin(n, (u32)word);
+    hear(n, active(s, word), p, (u8)(word >> 48), now);
+    if (forwarded) {
+        __sync_fetch_and_add(&n->packets, p->segments);
+        __sync_fetch_and_add(&n->bytes, p->length - UDP);
+    } else {
+        __sync_fetch_and_add(&n->undeliverable, p->segments);
+    }
+}
+
+/* Why a plain packet must take the way through user space; 0: it need not. */
+INLINE u32 unfit(const struct __sk_buff *skb, const struct packet *p, const struct route *r)
+{
+    u32 header = r->flags & FLAG_V6 ? IPV6 : IPV4;
+    u32 size = p->ip_length - (p->version == 6 ? IPV6 : IPV4);
+
+    if (p->odd)
+        return p->odd;
+    if (p->version == 4 && header == IPV6 && !p->checksum)
+        return REASON_UP_NO_CHECKSUM;
+    if (skb->gso_size)
+        size = skb->gso_size + UDP;
+    return r->mtu && size + header > r->mtu ? REASON_UP_TOO_BIG : 0;
+}
+
+/* Give the packet the size and the IP version that it leaves with. 0: done; the packet is as it was if not. */
+INLINE int reshape(struct __sk_buff *skb, u32 *at, const struct packet *p, const struct route *r)
+{
+    u16 type = be16(r->flags & FLAG_V6 ? TYPE_IPV6 : TYPE_IPV4);
+
+    if (!*at) { /* redirect_neigh wants an Ethernet header */
+        if (skb_change_head(skb, ETHERNET, 0))
+            return -1;
+        *at = ETHERNET;
+    }
+    if (skb->len > *at + p->ip_length) /* an Ethernet frame has at least 60 bytes */
+        skb_change_tail(skb, *at + p->ip_length, 0);
+    if (skb->protocol == type)
+        return 0;
+    if (skb_change_proto(skb, type, 0))
+        return -1;
+    skb_store_bytes(skb, *at - sizeof(type), &type, sizeof(type), 0);
+    return 0;
+}
+
+INLINE int send(struct __sk_buff *skb, u32 at, const struct packet *p, const struct route *r, u8 ttl)
+{
+    if (rewrite(skb, at, p, r, ttl))
+        return drop(REASON_UNDELIVERABLE);
+    count(REASON_FORWARDED);
+    *(volatile u32 *)&skb->mark = 0; /* volatile: two fields, two writes. What other programs wrote was for the packet that came */
+    *(volatile u32 *)&skb->queue_mapping = 0;
+    return redirect_neigh(r->ifindex, 0, 0, 0);
+}
+
+/* A packet from the source of slot `s`. */
+INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, const struct packet *p, struct route *r,
+                   u32 index, const struct slot *s, u64 word, struct counters *n, u64 now)
+{
+    u32 hops[HOPS] = {}, last = 0, reason = REASON_LOOP, up;
+    u32 i;
+
+    UNROLL
+    for (i = 0; i < HOPS; i++) {
+        hops[i] = index;
+        last = i;
+        reason = find_route(c, s, word, r);
+        if (reason)
+            break;
+        s = shortcut(c, r, &index, &word);
+        if (!s)
+            break;
+        reason = REASON_LOOP;
+    }
+    if (!reason && p->ttl <= last + 1)
+        reason = REASON_TTL;
+    up = reason == REASON_UP_CHANGED ? reason : reason ? 0 : unfit(skb, p, r);
+    if (!reason && !up && reshape(skb, &at, p, r))
+        up = REASON_UP_UNCHANGED;
+    if (up) {
+        begin(n, (u32)word);
+        return pass_up(c, n, 1, up, now);
+    }
+    UNROLL
+    for (i = 0; i < HOPS; i++)
+        if (i <= last)
+            account(hops[i], p, !reason || i < last, now);
+    return reason ? drop(reason) : send(skb, at, p, r, p->ttl - last - 1);
+}
+
