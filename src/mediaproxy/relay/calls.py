@@ -230,9 +230,10 @@ class Calls:
         if leg is None or leg.ended:
             return MediaReply(error="unknown leg", status=481), []
         requester = side.other if question.status else side
-        call.offers.accepted(Transaction(requester=requester, tag=leg.tag, cseq=question.cseq))
+        news = call.offers.accepted(Transaction(requester=requester, tag=leg.tag, cseq=question.cseq))
         effects = [*call.revive(now), *call.lock(leg, now), *call.retire(now)]
-        self.plan(call, now)
+        if news or effects:  # usually the 2xx has said all this
+            self.plan(call, now)
         return MediaReply(), effects
 
     def _end(self, question: EndRequest, now: float) -> tuple[MediaReply, list[Effect]]:

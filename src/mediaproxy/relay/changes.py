@@ -11,15 +11,26 @@ from itertools import islice
 import msgspec
 
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.events import CallReport
 from mediaproxy.relay.agenda import Agenda
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.callvalue import encode
 from mediaproxy.relay.ports import CoolingValue, PortPool
-from mediaproxy.relay.report import party_report
 from mediaproxy.relay.snapshot import call_value, counters_value
 
-_brief = msgspec.json.Encoder()
+
+class Brief(msgspec.Struct, frozen=True, array_like=True):
+    """What can be told of a call whose value cannot be read. It never changes, but that fields are added."""
+
+    call_id: str = ""
+    caller: tuple[str, str] = ("", "")
+    "URI and tag."
+    callee: tuple[str, str] = ("", "")
+    started: float = 0.0
+    answered: float | None = None
+    dialog_id: str = ""
+
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Gone(msgspec.Struct, frozen=True, array_like=True):
@@ -39,7 +50,6 @@ class Row(msgspec.Struct, frozen=True):
     number: int
     call_id: str
     brief: bytes
-    "Its report without streams, JSON: what can be told of it if the value cannot be read."
     value: bytes
 
 
@@ -139,16 +149,7 @@ class Changes:
     def _row(self, call: Call, now: float) -> Row:
         call.turn += 1
         value = call_value(call, now, self._ends.planned(call), self._looks.planned(call))
-        return Row(call.number, call.call_id, _brief.encode(_in_brief(call)), encode(value))
-
-
-def _in_brief(call: Call) -> CallReport:
-    return CallReport(
-        call_id=call.call_id,
-        caller=party_report(call.caller),
-        callee=party_report(call.callee),
-        state=call.state,
-        started=call.started,
-        answered=call.answered,
-        dialog_id=call.dialog_id,
-    )
+        caller, callee = call.caller, call.callee
+        parties = ((caller.uri, caller.tag), (callee.uri, callee.tag))
+        brief = Brief(call.call_id, *parties, call.started, call.answered, call.dialog_id)
+        return Row(call.number, call.call_id, _encode(brief), encode(value))

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -155,8 +155,9 @@ class Journal:
             with transaction(database):
                 self._put_calls(database, news)
                 self._put_past(database, news)
-                rows = [(number, line) for number, (line, _) in records.items()]
-                database.executemany("INSERT OR REPLACE INTO record VALUES (?, ?)", rows)
+                if records:
+                    rows = [(number, line) for number, (line, _) in records.items()]
+                    database.executemany("INSERT INTO record VALUES (?, ?)", rows)
                 self._delete(database, "record", self._old_records)
                 if beat:
                     Facts(alive=self._now()).write(database)
@@ -216,8 +217,9 @@ class Journal:
             self._cooling[rtp] = number
         self._past[number] = (max((gone.forget_at for gone in past.gone), default=0.0), cooling)
 
-    def _delete(self, database: sqlite3.Connection, table: str, numbers: Iterable[int]) -> None:
-        database.executemany(f"DELETE FROM {table} WHERE number = ?", [(number,) for number in numbers])
+    def _delete(self, database: sqlite3.Connection, table: str, numbers: Collection[int]) -> None:
+        if numbers:
+            database.executemany(f"DELETE FROM {table} WHERE number = ?", [(number,) for number in numbers])
 
     # -- the disk
 

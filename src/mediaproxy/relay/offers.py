@@ -97,8 +97,9 @@ class Offers:
         """Nothing can be undone any more: of a leg that has ended, or of all in a new attempt."""
         self._keep([change for change in self._changes if leg is not None and change.leg is not leg])
 
-    def accepted(self, by: Transaction) -> None:
-        """A 2xx: all that hangs on the request lasts, and what it has replaced is gone."""
+    def accepted(self, by: Transaction) -> bool:
+        """A 2xx: all that hangs on the request lasts, and what it has replaced is gone. False: nothing did."""
+        before = len(self._changes)
         kept: list[Change] = []
         for change in self._changes:
             if change.by == by:
@@ -106,6 +107,7 @@ class Offers:
             else:
                 kept.append(change)
         self._keep(kept)
+        return len(kept) != before
 
     def refused(self, by: Transaction) -> list[Change]:
         """What must be undone, the newest first. What has been replaced since is no more to be seen: undoing the

@@ -7,7 +7,7 @@ call, so it is to be encoded at once.
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,36 +31,32 @@ from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.leg import Leg
 from mediaproxy.relay.memory import Memory
 from mediaproxy.relay.offers import Change
-from mediaproxy.relay.stream import End, Limit, Port, Stream
+from mediaproxy.relay.stream import End, Port, Stream
 
 V = TypeVar("V", bound=msgspec.Struct)
 
 
-def camera(kind: type[V], *more: str) -> tuple[Callable[..., V], Callable[[V, object], None]]:
-    """How to take a value of an object, and how to set the object's attributes by one. ``more``: fields that are no
-    attributes, the last ones of the value: they are arguments."""
+def camera(kind: type[V], *more: str) -> tuple[Callable[[object], Any], Callable[[V, object], None]]:
+    """How to take the first fields of a value of an object, and how to set the object's attributes by them. ``more``:
+    fields that are no attributes, the last ones of the value."""
     names = kind.__struct_fields__[: len(kind.__struct_fields__) - len(more)]
-    look = attrgetter(*names)
-
-    def take(subject: object, *rest: object) -> V:
-        return kind(*look(subject), *rest)
 
     def put(value: V, subject: object) -> None:
         for name in names:
             setattr(subject, name, getattr(value, name))
 
-    return take, put
+    return attrgetter(*names), put
 
 
-take_tally, put_tally = camera(TallyValue)
-take_refusals, put_refusals = camera(RefusalsValue)
-take_latch, put_latch = camera(LatchValue, "rtp", "probation")
-take_port, put_port = camera(PortValue, "latch", "guests", "tally", "refusals")
-take_party, put_party = camera(PartyValue)
-take_leg, put_leg = camera(LegValue, "party", "latches", "streams")
-take_change, _ = camera(ChangeValue, "leg", "lent")
+of_tally, put_tally = camera(TallyValue)
+of_refusals, put_refusals = camera(RefusalsValue)
+of_latch, put_latch = camera(LatchValue, "rtp", "probation")
+of_port, put_port = camera(PortValue, "latch", "guests", "tally", "refusals")
+of_party, put_party = camera(PartyValue)
+of_leg, put_leg = camera(LegValue, "party", "latches", "streams")
+of_change, _ = camera(ChangeValue, "leg", "lent")
 _PARTS = CallValue.__struct_fields__[CallValue.__struct_fields__.index("caller") :]
-take_call, put_call = camera(CallValue, *_PARTS)
+of_call, put_call = camera(CallValue, *_PARTS)
 
 
 class _Numbers:
@@ -94,12 +90,10 @@ class _Numbers:
         return number
 
     def ports(self, ports: list[Port]) -> tuple[int, ...]:
-        if not ports:
-            return ()
         if self._port is None:
             numbered = chain.from_iterable(stream.ports for stream in self.streams)
             self._port = {id(port): number for number, port in enumerate(numbered)}
-        return tuple(self._port[id(port)] for port in ports)
+        return tuple([self._port[id(port)] for port in ports])
 
 
 def _all_streams(call: Call, legs: list[Leg], changes: Iterable[Change]) -> Iterator[Stream]:
@@ -115,33 +109,31 @@ def _all_streams(call: Call, legs: list[Leg], changes: Iterable[Change]) -> Iter
 
 def call_value(call: Call, now: float, ends_at: float | None = None, looks_at: float | None = None) -> CallValue:
     """The call as it is. ``now``: what is older than a second limits no rate any more. ``ends_at``, ``looks_at``: what
-    is planned for it."""
+    is planned for it. 20 us, so lists are made where generators would read as well."""
     numbers = _Numbers(call)
-    streams = tuple(_stream_value(stream, numbers, now) for stream in numbers.streams)
-    legs = tuple(_leg_value(leg, numbers) for leg in numbers.legs)
+    number = numbers.stream
+    streams = tuple([_stream_value(stream, numbers, now) for stream in numbers.streams])
+    legs = tuple([_leg_value(leg, numbers) for leg in numbers.legs])
     latches = []
     for latch in numbers.latches:  # it grows: an RTCP latch may refer to one that no port has
-        latches.append(take_latch(latch, numbers.latch(latch._rtp), latch._probation._runs))
-    return take_call(
-        call,
-        take_party(call.caller),
-        take_party(call.invited),
+        latches.append(LatchValue(*(*of_latch(latch), numbers.latch(latch._rtp), latch._probation._runs)))
+    parts = (
+        PartyValue(*of_party(call.caller)),
+        PartyValue(*of_party(call.invited)),
         legs,
         len(call.legs),
         numbers.leg(call.locked),
         numbers.leg(call.active),
         tuple(latches),
         streams,
-        tuple(numbers.stream(stream) for stream in call.streams),
-        tuple((numbers.stream(new), numbers.stream(old)) for new, old in call.retiring.items()),
+        tuple([number(stream) for stream in call.streams]),
+        tuple([(number(new), number(old)) for new, old in call.retiring.items()]),
         _memory_value(call.memory),
-        tuple(
-            take_change(change, numbers.leg(change.leg), tuple(map(numbers.stream, change.lent)))
-            for change in call.offers._changes
-        ),
+        tuple([_change_value(change, numbers) for change in call.offers._changes]),
         ends_at,
         looks_at,
     )
+    return CallValue(*(*of_call(call), *parts))
 
 
 def counters_value(call: Call) -> CountersValue:
@@ -152,43 +144,45 @@ def counters_value(call: Call) -> CountersValue:
         numbers.latch(port.latch)
     return CountersValue(
         call.turn,
-        tuple(take_tally(port.tally) for port in ports),
-        tuple(port.passed for port in ports),
-        tuple(latch._last for latch in numbers.latches),
+        tuple([TallyValue(*of_tally(port.tally)) for port in ports]),
+        tuple([port.passed for port in ports]),
+        tuple([latch._last for latch in numbers.latches]),
     )
 
 
 def _stream_value(stream: Stream, numbers: _Numbers, now: float) -> StreamValue:
-    caller, callee = (_end_value(end, numbers, now) for end in stream.ends)
+    caller, callee = _end_value(stream.caller, numbers, now), _end_value(stream.callee, numbers, now)
     return StreamValue(stream.index, stream.changed, stream.sdp, stream.one_way, caller, callee)
 
 
 def _end_value(end: End, numbers: _Numbers, now: float) -> EndValue:
-    return EndValue(end.pair, _sent(end.limit, now), _port_value(end.rtp, numbers), _port_value(end.rtcp, numbers))
-
-
-def _sent(limit: Limit, now: float) -> tuple[float, ...]:
-    sent = limit._sent
-    return tuple(at for at in sent if now - at < 1.0) if sent and now - sent[-1] < 1.0 else ()
+    sent = end.limit._sent
+    recent = tuple(at for at in sent if now - at < 1.0) if sent and now - sent[-1] < 1.0 else ()
+    return EndValue(end.pair, recent, _port_value(end.rtp, numbers), _port_value(end.rtcp, numbers))
 
 
 def _port_value(port: Port, numbers: _Numbers) -> PortValue:
-    refused = take_refusals(port.refusals) if port.refusals.packets else None
-    latch = numbers.latch(port.latch)
-    return take_port(port, latch, numbers.ports(port.guests), take_tally(port.tally), refused)
+    parts = (
+        numbers.latch(port.latch),
+        numbers.ports(port.guests) if port.guests else (),
+        TallyValue(*of_tally(port.tally)),
+        RefusalsValue(*of_refusals(port.refusals)) if port.refusals.packets else None,
+    )
+    return PortValue(*(*of_port(port), *parts))
 
 
 def _leg_value(leg: Leg, numbers: _Numbers) -> LegValue:
-    latches = {index: (numbers.latch(rtp), numbers.latch(rtcp)) for index, (rtp, rtcp) in leg._latches.items()}
-    streams = None if leg.streams is None else tuple(map(numbers.stream, leg.streams))
-    return take_leg(leg, take_party(leg.party), latches, streams)
+    latch = numbers.latch
+    latches = {index: (latch(rtp), latch(rtcp)) for index, (rtp, rtcp) in leg._latches.items()}
+    streams = None if leg.streams is None else tuple([numbers.stream(stream) for stream in leg.streams])
+    return LegValue(*(*of_leg(leg), PartyValue(*of_party(leg.party)), latches, streams))
+
+
+def _change_value(change: Change, numbers: _Numbers) -> ChangeValue:
+    lent = tuple([numbers.stream(stream) for stream in change.lent])
+    return ChangeValue(*(*of_change(change), numbers.leg(change.leg), lent))
 
 
 def _memory_value(memory: Memory) -> MemoryValue:
-    return MemoryValue(
-        memory._answers,
-        memory._last,
-        {whose: list(cseqs) for whose, cseqs in memory._offers.items()},
-        memory._late,
-        tuple(memory._refused),
-    )
+    offers = {whose: list(cseqs) for whose, cseqs in memory._offers.items()}
+    return MemoryValue(memory._answers, memory._last, offers, memory._late, tuple(memory._refused))

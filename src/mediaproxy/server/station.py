@@ -50,6 +50,8 @@ class Station(ABC):
         self._ledger = Ledger()
         self._records: RecordWriter | None = None
         self._journal: Journal | None = None
+        self._keeps = True
+        "Calls are kept there from now on; else it is only read."
         self.keep_calls = False
         "At the end, calls are left to the next start (relay.journal) instead of being ended."
         self._started = 0.0
@@ -127,6 +129,7 @@ class Station(ABC):
             await relay.start()
         stack.push_async_callback(self._stop_relay, relay)
         self.relay = relay
+        self._keeps = wanted
 
     async def _stop_relay(self, relay: RelayService) -> None:
         await relay.stop(keep=self.keep_calls)
@@ -135,7 +138,7 @@ class Station(ABC):
         """After the records, which it may have to keep."""
         if self._journal is not None:
             await self._journal.close(stopped=self.keep_calls)
-            if not self.relay_settings.journal:
+            if not self._keeps:
                 self.places.journal.unlink(missing_ok=True)
 
     def _happened(self, event: Event) -> None:
@@ -153,7 +156,7 @@ class Station(ABC):
         """In the journal first: a record that is in its own file is of a call that will not go on."""
         records, journal = self._records, self._journal
         assert records is not None
-        if journal is None or (self._running and not self.relay_settings.journal):
+        if journal is None or not self._keeps:
             records.write(record)
         else:
             line = line_of(record)
