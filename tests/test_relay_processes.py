@@ -64,7 +64,7 @@ def running(home: Path, command: str, name: str, ready: Path) -> Iterator[subpro
         assert process.poll() is None, (home / f"{name}.log").read_text()
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)  # SIGTERM would keep the calls for the next start
         process.wait(10)
 
 
@@ -116,6 +116,10 @@ def test_one_relay_is_killed_and_comes_back(home: Path) -> None:
 
         with running(home, "relay", "one", home / "one/run/admin.sock"):
             wait(lambda: up(home) == {"one": True, "two": True})
+            calls = json.loads(cli("calls", "--json", "--config", "one.toml", home=home).stdout)
+            its_own = {f"before-{number}" for number, name in enumerate(first) if name == "one"}
+            assert {one["call_id"] for one in calls} == its_own, "they go on"
+            assert worker.ask(answer(ALICE, BOB, min(its_own))).relay == "one"
             assert {worker.ask(offer(ALICE, BOB, f"again-{number}")).relay for number in range(12)} == {"one", "two"}
             calls = json.loads(cli("calls", "--json", "--config", "one.toml", home=home).stdout)
             assert calls and all(one["relay"] == "one" for one in calls)
