@@ -81,6 +81,8 @@ class Row:
     "Packets that came before, whatever becomes of them."
     dead: bool = False
     "No process is alive."
+    retiring: bool = False
+    "The relay has given these ports up."
     spray: int = 1
     "How often the packet comes; the last one counts."
 
@@ -193,6 +195,8 @@ DROPPED = (
     drop("the last port of the range, not lent", replace(VOICE, destination=Endpoint(RELAY4, 20063)), CALL,
          Reason.NOT_LENT, plain=True),
     drop("a port that is not lent, IPv6", VOICE6, CALL, Reason.NOT_LENT, plain=True),
+    Row(name="a port that has been given up", packet=VOICE, verdict=Verdict.PASS, retiring=True),
+    send("a call that goes on at a port that has been given up", VOICE, CALL, RELAYED, retiring=True),
     drop("no way on: the peer is lent anew", VOICE, (CALL[0], change(CALL[1], generation=9)),
          Reason.UNDELIVERABLE, plain=True),
     drop("no way on: the peer is gone", VOICE, CALL[:1], Reason.UNDELIVERABLE, plain=True),
@@ -236,6 +240,7 @@ def world(row: Row, heartbeat: int) -> World:
         slots[index] = Slot(flow.generation, state_of(flow), config_of(flow, settled=row.settled, mtu=row.mtu))
     alive = 1e-9 if row.dead else 1e6
     control = Control(ports=PORTS, heartbeat=heartbeat, alive=alive, ranked=Rate(60, 250), strangers=Rate(5, 20))
+    control = change(control, retiring=row.retiring)
     return World(control, slots)
 
 

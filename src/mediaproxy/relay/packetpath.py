@@ -102,7 +102,7 @@ def path(world: World, frame: bytes, now: int, *, at: int = 14, tag: int | None 
         return Outcome(Verdict.PASS, Reason.VLAN)
     slot = world.slots.get(index)
     if slot is None or slot.state is State.FREE:
-        return Outcome(Verdict.DROP, Reason.NOT_LENT)
+        return _NOT_OURS if world.control.retiring else Outcome(Verdict.DROP, Reason.NOT_LENT)
     if not well_formed(frame, at, p):
         return Outcome(Verdict.DROP, Reason.MALFORMED)
     if p.version == 6 and p.checksum == 0:  # RFC 8200 §8.1

@@ -94,6 +94,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     "Per slot, from all others: enough to name them."
     spray: Rate = Rate(2000, 500)
     "From strangers to all slots together, on each CPU."
+    retiring: bool = False
+    "Nothing is lent any more, and the relay may have the same ports in other maps: what is not lent here is left alone."
 
     def encode(self) -> bytes:
         """The value of the map ``control``."""
@@ -110,7 +112,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
             self.strangers.encode(),
             self.spray.encode(),
             len(ports.addresses),
-            b"",
+            self.retiring,
             b"".join(packed(bind) for bind, _ in ports.addresses),
         )
 

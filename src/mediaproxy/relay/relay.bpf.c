@@ -40,7 +40,7 @@ INLINE int relay(struct __sk_buff *skb, u32 at)
     }
     word = READ_ONCE(s->word);
     if (state_of(word) == STATE_FREE)
-        return drop(REASON_NOT_LENT);
+        return c->retiring ? TC_NEXT : drop(REASON_NOT_LENT);
     if (!well_formed(skb, at, p))
         return drop(REASON_MALFORMED);
     if (p->version == 6 && !p->checksum)

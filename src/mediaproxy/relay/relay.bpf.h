@@ -96,7 +96,7 @@ struct control {
     struct bucket strangers; /* per slot, for all others */
     struct bucket spray;  /* the same for all slots together, per CPU */
     u32 count;            /* of addresses */
-    u32 spare;
+    u32 retiring;         /* not 0: others may have ports that are not lent here */
     u32 addresses[ADDRESSES][4]; /* unused: 0. The slot of a port: index here * ports + port - port_min */
 };
 

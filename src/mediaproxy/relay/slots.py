@@ -106,7 +106,7 @@ COUNTERS = Record(
 )  # fmt: skip
 CONTROL = Record(
     "control", heartbeat="Q", alive="Q", layout="Q", silence="Q", ahead="I", port_min="H", ports="H", ranked="8s",
-    strangers="8s", spray="8s", count="I", spare="4s", addresses=f"{ADDRESSES * 16}s",
+    strangers="8s", spray="8s", count="I", retiring="I", addresses=f"{ADDRESSES * 16}s",
 )  # fmt: skip
 TOTALS = Record("totals", reasons=f"{8 * REASONS}s", strangers="Q", which="Q")
 
