@@ -21,6 +21,7 @@ from tests.packets.table import A6, B6, RELAY4, RELAY6, A, B, call, leg
 CALL = call(alice=ALICE, bob=BOB)
 VOICE = Datagram(source=ALICE, destination=A, payload=rtp())
 _UDP_SEGMENT = 103
+_TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0001, 0x1000, 0x4000
 
 
 @pytest.fixture(scope="module")
@@ -260,23 +261,30 @@ def test_loss_and_jitter(house: House) -> None:
     talker.close()
 
 
-def test_a_tunnel_without_ethernet_headers(house: House) -> None:
-    """Alice comes through a VPN whose interface has no Ethernet header."""
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_tunnel_without_ethernet_headers(house: House, checked: bool) -> None:
+    """Alice comes through a VPN whose interface has no Ethernet header; its driver may have checked her checksum
+    (CHECKSUM_UNNECESSARY)."""
     name = "tun-mp"
     with house.relay.inside():
         fd = os.open("/dev/net/tun", os.O_RDWR)
-        fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH", name.encode(), 0x0001 | 0x1000).ljust(40, b"\0"))
+        request = struct.pack("16sH", name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
+        fcntl.ioctl(fd, _TUNSETIFF, request.ljust(40, b"\0"))
     try:
         house.relay.ip(f"link set {name} up", f"address add 198.51.101.254/24 dev {name}")
         house.attach(name)
         phone = Endpoint("198.51.101.1", 4000)
         house.install(call(alice=phone, bob=BOB))
-        listener = house.phone(BOB)
-        os.write(fd, Datagram(source=phone, destination=A, payload=rtp()).ip)
+        house.offload(house.relay, "to-b", tx=False)
+        listener, wire = house.phone(BOB), house.wire(house.b)
+        header = bytes([2 if checked else 0]) + bytes(9)  # VIRTIO_NET_HDR_F_DATA_VALID
+        os.write(fd, header + Datagram(source=phone, destination=A, payload=rtp()).ip)
         data, source = listener.recvfrom(2048)
         assert (data, source) == (rtp(), (B.address, B.port))
+        assert wire.next().right
     finally:
         house.attachments.pop().close()
         os.close(fd)
+        house.offload(house.relay, "to-b", tx=True)
     listener.close()
     house.install(CALL)

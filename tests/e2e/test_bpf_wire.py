@@ -101,3 +101,47 @@ def test_strangers_reach_the_one_socket_and_nothing_else_does(house: House) -> N
     stranger.sendto(b"again", (a.address, a.port))
     assert sockets[4].recv(2048) == b"again", "no ICMP has come back either, or the second send had failed"
     stranger.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_checksums_that_the_kernel_has_summed_up(way: str) -> None:
+    """CHECKSUM_COMPLETE: Alice's interface is in a bridge whose connection tracking verifies her checksums first."""
+    need()
+    flows, alice, a, bob, _ = WAYS[way]
+    with House() as house:
+        bridge(house)
+        house.attach("br0", "to-b")
+        house.install(flows)
+        house.offload(house.a, "eth0", tx=False)
+        house.offload(house.relay, "to-b", tx=False)
+        talker, listener, wire = house.phone(alice), house.phone(bob), house.wire(house.b)
+        for size in (1, 160):
+            talker.sendto(rtp(size=size), (a.address, a.port))
+            assert listener.recv(2048) == rtp(size=size)
+            caught = wire.next()
+            assert caught.right
+            assert not caught.not_ready
+        assert "counter packets 2" in house.relay.run("nft", "list", "ruleset"), "else nobody has summed up"
+
+
+def bridge(house: House) -> None:
+    """Put the relay's interface to Alice into a bridge with connection tracking."""
+    rules = """
+        table inet tracked {
+            chain pre {
+                type filter hook prerouting priority 0;
+                udp dport 20000 ct state new counter accept;
+            }
+        }
+    """
+    house.relay.run("nft", "-f", "-", text=rules)
+    house.relay.ip(
+        "link add br0 type bridge",
+        "address flush dev to-a",
+        "link set to-a master br0",
+        "link set br0 up",
+        "address add 198.51.100.254/24 dev br0",
+        "address add 2001:db8:a::fe/64 dev br0 nodad",
+    )
+    for name in ("iptables", "ip6tables"):
+        house.relay.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{name}=1")

@@ -50,8 +50,6 @@ CALLED int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const 
                            (u64)(u32)~fold32(pseudo(p->source, p->version == 4)) +
                            (u32)~fold32(pseudo(p->destination, p->version == 4)));
     u32 ports = fold32((u64)r->source_port + r->target_port + (u32)~p->source_port + (u32)~p->destination_port);
-    int complete = csum_update(skb, 0) >= 0; /* CHECKSUM_COMPLETE: the kernel has summed up the packet */
-    int whole = complete || csum_level(skb, CSUM_LEVEL_QUERY) >= 0; /* or CHECKSUM_UNNECESSARY: hardware has checked */
     union {
         u32 words[12];
         u16 halves[24];
@@ -62,19 +60,19 @@ CALLED int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const 
         h.halves[20] = r->source_port;
         h.halves[21] = r->target_port;
         h.halves[22] = be16(p->length);
-        h.halves[23] = whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
-        if (skb_store_bytes(skb, at, &h, IPV6 + UDP, complete ? RECOMPUTE_CSUM : 0))
+        h.halves[23] = p->whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
+        if (skb_store_bytes(skb, at, &h, IPV6 + UDP, 0))
             return -1;
     } else {
         build_ipv4(h.words, p, r, ttl, tos);
         h.halves[10] = r->source_port;
         h.halves[11] = r->target_port;
         h.halves[12] = be16(p->length);
-        h.halves[13] = whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
-        if (skb_store_bytes(skb, at, &h, IPV4 + UDP, complete ? RECOMPUTE_CSUM : 0))
+        h.halves[13] = p->whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
+        if (skb_store_bytes(skb, at, &h, IPV4 + UDP, 0))
             return -1;
     }
-    if (whole || !p->checksum)
+    if (p->whole || !p->checksum)
         return 0;
     /* The field holds the sum of the pseudo header (CHECKSUM_PARTIAL) or a whole checksum; the kernel knows. */
     if (l4_csum_replace(skb, at + size + 6, 0, addresses, PSEUDO_HEADER | ZERO_STAYS_ZERO))
@@ -165,8 +163,20 @@ INLINE u32 unfit(const struct __sk_buff *skb, const struct packet *p, const stru
     return r->mtu && size + header > r->mtu ? REASON_UP_TOO_BIG : 0;
 }
 
+/* Learn whether the field in the packet holds a whole checksum; if not or if unknown, l4_csum_replace must be asked. */
+INLINE int look_at_checksum(struct __sk_buff *skb, struct packet *p)
+{
+    p->whole = csum_level(skb, CSUM_LEVEL_QUERY) >= 0; /* CHECKSUM_UNNECESSARY: hardware has checked it */
+    if (p->whole || csum_update(skb, 0) < 0)
+        return 0;
+    /* CHECKSUM_COMPLETE: the kernel's sum of the packet would not survive the new Ethernet header, and a veth's receiver
+       would drop the packet because of it. Growing makes the kernel forget the sum; nothing else does. */
+    p->whole = 1;
+    return skb->gso_size ? 0 : skb_change_tail(skb, skb->len + 1, 0) || skb_change_tail(skb, skb->len - 1, 0);
+}
+
 /* Give the packet the size and the IP version that it leaves with. 0: done; the packet is as it was if not. */
-INLINE int reshape(struct __sk_buff *skb, u32 *at, const struct packet *p, const struct route *r)
+INLINE int reshape(struct __sk_buff *skb, u32 *at, struct packet *p, const struct route *r)
 {
     u16 type = be16(r->flags & FLAG_V6 ? TYPE_IPV6 : TYPE_IPV4);
 
@@ -177,6 +187,8 @@ INLINE int reshape(struct __sk_buff *skb, u32 *at, const struct packet *p, const
     }
     if (skb->len > *at + p->ip_length) /* an Ethernet frame has at least 60 bytes */
         skb_change_tail(skb, *at + p->ip_length, 0);
+    if (look_at_checksum(skb, p))
+        return -1;
     if (skb->protocol == type)
         return 0;
     if (skb_change_proto(skb, type, 0))
@@ -196,7 +208,7 @@ INLINE int send(struct __sk_buff *skb, u32 at, const struct packet *p, const str
 }
 
 /* A packet from the source of slot `s`. */
-INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, const struct packet *p, struct route *r,
+INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, struct packet *p, struct route *r,
                    u32 index, const struct slot *s, u64 word, struct counters *n, u64 now)
 {
     u32 hops[HOPS] = {}, last = 0, reason = REASON_LOOP, up;

@@ -77,5 +77,4 @@ static long (*const sk_assign)(struct bpf_sk_lookup *, void *sk, u64 flags) = (v
 static long (*const redirect_neigh)(u32 ifindex, void *next_hop, int size, u64 flags) = (void *)152;
 
 enum { CSUM_LEVEL_QUERY = 0 };
-enum { RECOMPUTE_CSUM = 1 << 0 };                         /* of skb_store_bytes */
 enum { PSEUDO_HEADER = 1 << 4, ZERO_STAYS_ZERO = 1 << 5 }; /* of l4_csum_replace */

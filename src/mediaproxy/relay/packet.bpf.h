@@ -21,6 +21,7 @@ struct packet {
     u8 version, ttl, tos;
     u8 odd;            /* REASON_UP_FRAGMENT or REASON_UP_OPTIONS: not for forwarding here; 0: plain */
     u8 is_rtp;
+    u8 whole;          /* checksum is that of the whole packet, not of the pseudo header alone */
     u16 segments;      /* datagrams that the kernel carries as one (UDP_SEGMENT, GRO) */
     u32 rtp[3];        /* the RTP header, host order */
 };
