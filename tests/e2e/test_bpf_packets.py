@@ -21,7 +21,8 @@ from tests.packets.table import PORTS, TABLE, Row, world
 MUTATIONS = 100_000
 _VERDICTS = {-1: Verdict.PASS, 2: Verdict.DROP, 7: Verdict.SEND}
 "TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT"
-_HEARD = "packets bytes rtp lost tick ssrc timestamp sequence payload_type undeliverable dropped passed".split()
+_RTP_HEARD = ("rtp", "lost", "tick", "ssrc", "timestamp", "sequence", "payload_type")
+_HEARD = ("packets", "bytes", *_RTP_HEARD, "undeliverable", "dropped", "passed")
 _SALTS = count(1)
 _NO_LIMIT = Rate(1e9, 1e9)
 _NEED_TIME = {Reason.UP_CHANGED, Reason.UP_UNCHANGED, Reason.VLAN, Reason.NO_PROCESS, Reason.REFUSED, Reason.FLOOD}
