@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.restarts import Shelf, alike, keep, keep_all, kept, lends_alike, restart
 from tests.test_calls_random import World
-from tests.twins import Shelf, alike, keep, keep_all, restart
 
 
 class Twins:
@@ -45,7 +45,9 @@ class Twins:
             for call in world.calls._all():  # a start tells the plane everything anew, also what could have waited
                 world.do(call.sync(world.now))
         keep_all(self.other, self.shelf)
-        restart(self.other, self.shelf)
+        before = self.other.calls
+        restart(self.other, self.shelf.saved(self.other.now), kept(self.other))
+        lends_alike(self.other.calls, before)
         self.compare()
 
 

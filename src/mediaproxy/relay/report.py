@@ -151,7 +151,7 @@ def _silence_warnings(call: Call, stream: Stream, side: Side, now: float) -> Ite
     if stream.held or not stream.enabled:
         return
     heard = end.rtp.tally.last
-    since = max(heard or 0.0, stream.changed, call.answered or 0.0)
+    since = max(heard or 0.0, stream.changed, call.answered or 0.0, call.resumed)
     silent = now - since
     if call.answered is not None and stream.speaks(side) and silent >= call.board.settings.one_way:
         yield f"nothing received from {side} for {silent:.0f} s"

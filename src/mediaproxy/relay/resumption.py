@@ -147,6 +147,11 @@ class Resumption:
         self._effects.append(Report(CallEnded(at=self._now, call_id=report.call_id, report=report)))
 
     def _resume(self, call: Call, recorded: Collection[Recorded]) -> None:
+        if (call.call_id, call.caller.tag, call.started) in recorded:
+            self.ended += 1
+            ended = self._calls.finish(call, EndReason.LOST, self._now)
+            self._effects += [effect for effect in ended if not isinstance(effect, Report)]
+            return
         ports = [port for end in _open_ends(call) for port in end.ports]
         forwarded = [self._count(port) for port in ports]
         if not any(forwarded) and self._now > self._saved.died:
@@ -161,9 +166,7 @@ class Resumption:
             return
         self.ended += 1
         at, reason = over
-        known = (call.call_id, call.caller.tag, call.started) in recorded
-        effects = self._calls.finish(call, reason, self._now, at)
-        self._effects += [effect for effect in effects if not (known and isinstance(effect, Report))]
+        self._effects += self._calls.finish(call, reason, self._now, at)
 
     def _count(self, port: Port) -> bool:
         """Take what the plane has counted meanwhile. False: it has no such flow, and will count from 0."""

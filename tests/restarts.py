@@ -1,15 +1,15 @@
-"""Two benches that are told the same; one of them is killed now and then, and starts again from what it has kept."""
+"""Benches whose relay is killed and starts again from what it has kept."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.calls import Calls
 from mediaproxy.relay.changes import News
 from mediaproxy.relay.flow import Flow, SlotCounters
 from mediaproxy.relay.ports import CoolingValue
-from mediaproxy.relay.resumption import Gone, Resumption, Saved, SavedCall
-from tests.relaybench import Bench
+from mediaproxy.relay.resumption import Gone, Recorded, Resumption, Saved, SavedCall
+from tests.relaybench import ALICE, BOB, Bench, rtp
 
 
 class Shelf:
@@ -35,8 +35,8 @@ class Shelf:
         for value in news.cooling:
             self.cooling.pop(value.pair.rtp, None)
             self.cooling[value.pair.rtp] = value
-        for rtp in news.cooled:
-            self.cooling.pop(rtp, None)
+        for cooled in news.cooled:
+            self.cooling.pop(cooled, None)
         self.generation = news.generation
 
     def saved(self, now: float, *, stopped: bool = False) -> Saved:
@@ -53,30 +53,27 @@ class Shelf:
 
 def restart(
     bench: Bench,
-    shelf: Shelf,
+    saved: Saved,
+    adopted: Iterable[tuple[Flow, SlotCounters]],
     *,
-    died: float | None = None,
-    adopted: Iterable[tuple[Flow, SlotCounters]] | None = None,
     within: float = 60.0,
-    stopped: bool = False,
+    recorded: Collection[Recorded] = (),
 ) -> Resumption:
-    """Kill the relay of a bench and start another one. ``died``: when; None: just now. ``adopted``: what the plane has
-    kept; None: all."""
-    before = bench.calls
-    saved = shelf.saved(bench.now if died is None else died, stopped=stopped)
-    if adopted is None:
-        adopted = [(flow, bench.slots[local]) for local, flow in bench.flows.items()]
-    else:
-        adopted = list(adopted)
-        kept = {flow.local for flow, _ in adopted}
-        for local in [local for local in bench.flows if local not in kept]:
-            del bench.flows[local], bench.slots[local]
+    """Start another relay instead of a bench's. ``adopted``: what the plane has kept, as ``kept`` says."""
+    adopted = list(adopted)
+    here = {flow.local for flow, _ in adopted}
+    for local in [local for local in bench.flows if local not in here]:
+        del bench.flows[local], bench.slots[local]
     bench.calls = Calls(bench.settings, random.Random(1), "relay-1")
     bench.calls.keep()
     resumption = Resumption(bench.calls, saved, adopted, bench.now)
-    bench.do(resumption.run(within))
-    lends_alike(bench.calls, before)
+    bench.do(resumption.run(within, recorded))
     return resumption
+
+
+def kept(bench: Bench) -> list[tuple[Flow, SlotCounters]]:
+    """What a plane has that lasts."""
+    return [(flow, bench.slots[local]) for local, flow in bench.flows.items()]
 
 
 def lends_alike(calls: Calls, model: Calls) -> None:
@@ -104,3 +101,39 @@ def keep_all(bench: Bench, shelf: Shelf) -> None:
 def alike(effects: Iterable[object]) -> list[str]:
     """What happens at one moment has no order between calls."""
     return sorted(map(repr, effects))
+
+
+class House(Bench):
+    """A bench whose relay is killed and started again. ``lasting``: the plane has forwarded on and kept its counters,
+    as the kernel does; else it was deaf meanwhile, and has forgotten all."""
+
+    def __init__(self, **changed: object) -> None:
+        super().__init__(**changed)
+        self.shelf = Shelf()
+        self.died = self.now
+        keep(self, self.shelf)
+
+    def die(self) -> None:
+        """The last things it did were to sweep and to write."""
+        self.tick()
+        keep(self, self.shelf)
+        self.died = self.now
+
+    def rise(
+        self, lasting: bool, *, within: float = 60.0, stopped: bool = False, recorded: Collection[Recorded] = ()
+    ) -> Resumption:
+        """The next process starts."""
+        saved = self.shelf.saved(self.died, stopped=stopped)
+        return restart(self, saved, kept(self) if lasting else (), within=within, recorded=recorded)
+
+    def away(self, seconds: float, *, lasting: bool = False, within: float = 60.0, stopped: bool = False) -> Resumption:
+        """Killed, and started so much later."""
+        self.die()
+        self.now += seconds
+        return self.rise(lasting, within=within, stopped=stopped)
+
+    def speak(self, to_alice: Endpoint, to_bob: Endpoint, packets: int = 10, first: int = 1) -> None:
+        """Both do, 50 times a second."""
+        for number in range(first, first + packets):
+            assert self.packet(ALICE, to_alice, rtp(number)) and self.packet(BOB, to_bob, rtp(number, ssrc=9))
+            self.now += 0.02

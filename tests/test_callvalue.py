@@ -1,0 +1,90 @@
+"""relay/callvalue.py: whatever a call knows is in its value, and what the value looks like has a number."""
+
+import hashlib
+import inspect
+
+import msgspec
+import pytest
+
+from mediaproxy.relay import snapshot
+from mediaproxy.relay.call import Call
+from mediaproxy.relay.callvalue import LAYOUT, CallValue, CountersValue
+from mediaproxy.relay.changes import Brief, Gone
+from mediaproxy.relay.latch import Latch
+from mediaproxy.relay.leg import Leg, Party
+from mediaproxy.relay.memory import Memory
+from mediaproxy.relay.offers import Change, Offers
+from mediaproxy.relay.ports import CoolingValue
+from mediaproxy.relay.probation import Probation
+from mediaproxy.relay.refusals import Refusals
+from mediaproxy.relay.stream import End, Limit, Port, Stream
+from mediaproxy.relay.tally import Tally
+from tests.relaybench import Bench
+
+KNOWN_OTHERWISE: dict[type, set[str]] = {
+    Call: {
+        "board",
+        "legs",
+        "streams",
+        "retiring",
+        "memory",
+        "offers",
+        "caller",
+        "invited",
+        "locked",
+        "active",
+        "reason",
+    },
+    Leg: {"_settings", "_latches", "party", "streams"},
+    Party: set(),
+    Stream: {"__weakref__", "_clocks", "caller", "callee", "index", "call_id", "changed", "sdp", "one_way"},
+    End: {"__weakref__", "_stream", "limit", "pair", "rtcp", "rtp", "side"},
+    Port: {"call_id", "_end", "generation", "guests", "installed", "latch", "local", "peer", "refusals", "rtcp"}
+    | {"tally", "shared"},
+    Latch: {"_settings", "_rtp", "_probation"},
+    Tally: set(),
+    Refusals: set(),
+    Limit: {"_sent"},
+    Probation: {"_needed", "_runs"},
+    Memory: {"_answers", "_last", "_offers", "_late", "_refused"},
+    Offers: {"_changes"},
+    Change: {"leg", "lent"},
+}
+"Attributes that are kept in another way than by their name, or follow from others, or from the settings."
+TAKEN = {
+    Call: snapshot.of_call,
+    Leg: snapshot.of_leg,
+    Party: snapshot.of_party,
+    Port: snapshot.of_port,
+    Latch: snapshot.of_latch,
+    Tally: snapshot.of_tally,
+    Refusals: snapshot.of_refusals,
+    Change: snapshot.of_change,
+}
+
+
+def attributes(kind: type, call: Call) -> set[str]:
+    if hasattr(kind, "__slots__"):
+        return set(kind.__slots__)
+    return set(vars({Call: call, Memory: call.memory, Offers: call.offers}[kind]))
+
+
+@pytest.mark.parametrize("kind", KNOWN_OTHERWISE, ids=lambda kind: str(kind.__name__))
+def test_whatever_a_call_knows_is_kept(kind: type) -> None:
+    """Who adds an attribute says here how it is restored, or adds it to the value in relay/callvalue.py."""
+    bench = Bench()
+    bench.talk()
+    (call,) = bench.calls._all()
+    names = {name for name in attributes(kind, call)}
+    take = TAKEN.get(kind)
+    taken = set(take.__reduce__()[1]) if take is not None else set()
+    assert names - taken == KNOWN_OTHERWISE[kind]
+
+
+def test_a_changed_layout_has_a_new_number() -> None:
+    """A journal of another layout must not be read as if it were of this one: raise LAYOUT in relay/callvalue.py, and
+    say here what it looks like now."""
+    kinds = (CallValue, CountersValue, Brief, Gone, CoolingValue)
+    text = "".join(repr(msgspec.inspect.type_info(kind)) for kind in kinds)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert (LAYOUT, digest) == (1, "6dafca497b1336d7"), inspect.getdoc(test_a_changed_layout_has_a_new_number)
