@@ -62,14 +62,13 @@ def compiler() -> list[str]:
 
 
 def build() -> None:
-    """Compile the object. OSError or subprocess.CalledProcessError if that cannot be done; then there is none."""
-    OBJECT.unlink(missing_ok=True)
+    """Compile the object. OSError or subprocess.CalledProcessError if that cannot be done."""
     with tempfile.TemporaryDirectory(prefix="mediaproxy-build-") as folder:
         made = Path(folder) / OBJECT.name
         command = [*compiler(), *_FLAGS, f'-DSOURCES="{stamp()}"', "-c", str(SOURCE), "-o", str(made)]
         cache = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         subprocess.run(command, check=True, env=os.environ | cache, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        beside = OBJECT.with_suffix(".new")  # replaced in one piece: a relay that starts now reads a whole file
+        beside = OBJECT.with_name(f"{os.getpid()}.bpf.o")  # a relay that starts now reads the old file or the new one
         beside.write_bytes(made.read_bytes())
         beside.replace(OBJECT)
 
@@ -88,6 +87,7 @@ class NativeHook(BuildHookInterface[Any]):
         try:
             build()
         except (OSError, subprocess.CalledProcessError) as error:
+            OBJECT.unlink(missing_ok=True)  # that of other sources
             said = (getattr(error, "stdout", None) or b"").decode(errors="replace").strip()
             self.app.display_warning(
                 f"the kernel program is not built, media will go through user space: {error}\n{said}".rstrip()
