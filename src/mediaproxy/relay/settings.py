@@ -14,6 +14,7 @@ from mediaproxy.endpoint import Scope, ip_address, scope
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1_000_000.0)]
 Port = Annotated[int, msgspec.Meta(ge=1024, le=65535)]
 Policy = Literal["never", "probation"]
+PlaneChoice = Literal["auto", "kernel", "user"]
 
 
 class RelayAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,6 +105,15 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     restart_within: Seconds = 60.0
     """A start that comes later than this after the end of the process before it ends the calls whose media nobody has
     forwarded meanwhile. 0: SIGTERM ends all calls."""
+    plane: PlaneChoice = "auto"
+    """What forwards media: ``kernel`` (a program in the kernel; needs CAP_BPF and CAP_NET_ADMIN), ``user`` (user space),
+    ``auto``: the kernel if this host lets us. ``mediaproxy doctor`` says what keeps it from that."""
+    bpffs: str = "/sys/fs/bpf"
+    "Folder with a BPF filesystem, in which streams outlive the process. Root's relay mounts one if there is none."
+    instance: str = ""
+    "Name of this relay's folder in it. Empty: made of ``state_dir``."
+    interfaces: tuple[str, ...] = ()
+    "Interfaces that media comes in by. Empty: those that have the relay's addresses. ``lo`` is always one."
     tos: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     "IP TOS or traffic class of what is sent, 184 = expedited forwarding; None: what the operating system does."
 

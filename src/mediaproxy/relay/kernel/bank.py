@@ -1,0 +1,127 @@
+"""A bank of slots: maps for some ports, the program on them, its hooks in the network, its pins, who has which slot.
+
+Flows come in and are in the kernel afterwards; counters come out, many at a time without a system call. Most relays
+have one bank. One whose ports were other ones before has the old bank besides, until its calls have ended.
+"""
+
+import time
+from collections.abc import Iterator
+from itertools import compress
+from operator import ne
+
+from mediaproxy.relay.bpf import KernelPath
+from mediaproxy.relay.flow import Flow, SlotCounters
+from mediaproxy.relay.kernel.hooks import Hooks
+from mediaproxy.relay.kernel.netlink import Way
+from mediaproxy.relay.kernel.pins import Facts, PinSet, boot_id, namespace_id, own_layout
+from mediaproxy.relay.kernel.translation import config_of, counters_of, state_of
+from mediaproxy.relay.portmap import Control
+
+SUMMED = ("packets", "bytes", "undeliverable", "dropped")
+"Counters that only grow."
+
+
+class Lent:
+    """Mutable: one lent port."""
+
+    __slots__ = ("bank", "flow", "index", "settled", "way")
+
+    def __init__(self, bank: "Bank", index: int, flow: Flow) -> None:
+        self.bank = bank
+        self.index = index
+        self.flow = flow
+        self.settled = False
+        "Whether the program was told that the source is settled."
+        self.way: Way | None = None
+        "How what leaves from here leaves the host."
+
+
+class Bank:
+    """Mutable: one set of maps."""
+
+    def __init__(self, kernel: KernelPath, control: Control, hooks: Hooks, pins: PinSet | None) -> None:
+        """``control``: what the program was told."""
+        self.kernel = kernel
+        self.ports = control.ports
+        self.retiring = control.retiring
+        "No port is lent any more."
+        self.hooks = hooks
+        self.pins = pins
+        "None: what is here ends with this process."
+        self.revived = False
+        "An earlier process has made it, or what it was made of."
+        self.lent: dict[int, Lent] = {}
+        "By slot."
+        self.missed: dict[int, tuple[int, dict[str, int]]] = {}
+        "Slot -> generation, and what the maps before these have counted after they were copied."
+        self._seen: tuple[list[int], list[int]] = ([], [])
+        "The columns that show that something has come, at the last sweep."
+
+    # -- slots
+
+    def store(self, lent: Lent) -> None:
+        """Tell the program what a lent port's flow is now."""
+        flow = lent.flow
+        config = config_of(flow, self.ports, lent.way, settled=lent.settled)
+        self.kernel.slots.store(lent.index, flow.generation, state_of(flow), config)
+
+    def free(self, lent: Lent) -> None:
+        """Take a port back."""
+        self.kernel.slots.free(lent.index)
+        del self.lent[lent.index]
+        self.missed.pop(lent.index, None)
+
+    # -- counters
+
+    def read(self, lent: Lent, offset: float) -> SlotCounters:
+        """The counters of a lent port as they are now. ``offset`` as of ``counters_of``."""
+        values = self.kernel.counters.read(lent.index)
+        missed = self.missed.get(lent.index)
+        if missed is not None and missed[0] == values["generation"]:
+            values |= {name: values[name] + missed[1][name] for name in SUMMED}
+        return counters_of(lent.flow.local, lent.flow.generation, values, offset)
+
+    def sweep(self, offset: float) -> Iterator[SlotCounters]:
+        """The counters of the lent ports that something has come to since the last sweep."""
+        column = self.kernel.counters.column
+        seen, self._seen = self._seen, (column("last"), column("dropped"))
+        news = self._seen
+        if not seen[0]:
+            seen = ([0] * len(news[0]), [0] * len(news[1]))
+        if news == seen:
+            return
+        slots = range(len(news[0]))
+        changed = set(compress(slots, map(ne, news[0], seen[0])))
+        changed |= set(compress(slots, map(ne, news[1], seen[1])))
+        for index in changed:
+            lent = self.lent.get(index)
+            if lent is not None:
+                yield self.read(lent, offset)
+
+    # -- life
+
+    def facts(self) -> Facts:
+        """What the next process must know of our pins."""
+        return Facts(boot=boot_id(), namespace=namespace_id(), layout=own_layout(), filters=self.hooks.filters)
+
+    def write_facts(self) -> None:
+        """Tell it. OSError."""
+        if self.pins is not None:
+            self.pins.write(self.facts())
+
+    def beat(self) -> None:
+        """The process lives."""
+        self.kernel.beat(time.monotonic_ns())
+
+    def release(self) -> None:
+        """Take everything out of the kernel."""
+        self.hooks.detach()
+        if self.pins is not None:
+            self.pins.remove()
+        self.kernel.close()
+
+    def keep(self) -> None:
+        """Let go; what is pinned goes on without us, but nothing is passed up to nobody."""
+        self.kernel.beat(0)
+        self.hooks.close()
+        self.kernel.close()

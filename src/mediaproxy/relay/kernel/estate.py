@@ -1,0 +1,169 @@
+"""All that one relay has in the kernel: banks of slots with their hooks, and the locked folder of their pins.
+
+Settings come in; banks go out, that of the relay's present ports first. What an earlier process has left is taken over,
+converted or given up here; interfaces that appear later get their hooks. Nothing here knows packets or calls.
+"""
+
+import logging
+import socket
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from mediaproxy.relay.bpf import FastPathUnavailable
+from mediaproxy.relay.kernel.bank import Bank
+from mediaproxy.relay.kernel.claims import clear
+from mediaproxy.relay.kernel.founding import Founder
+from mediaproxy.relay.kernel.hooks import release
+from mediaproxy.relay.kernel.interfaces import wanted
+from mediaproxy.relay.kernel.netlink import Link, Netlink
+from mediaproxy.relay.kernel.pins import Instance, PinSet
+from mediaproxy.relay.kernel.ways import Ways
+from mediaproxy.relay.portmap import Control, PortMap
+from mediaproxy.relay.settings import RelaySettings
+
+log = logging.getLogger("mediaproxy.relay")
+
+
+class Estate:
+    """Mutable: what is in the kernel."""
+
+    def __init__(self, settings: RelaySettings, bpffs: Path, name: str, sockets: Mapping[int, socket.socket]) -> None:
+        """``sockets``: who gets what is passed up, by IP version. FastPathUnavailable says what this host lacks; what an
+        earlier process has left goes on then. OSError if another relay has these ports."""
+        self.banks: list[Bank] = []
+        "That of the relay's ports first, then those that an earlier process had besides."
+        self.why_not_lasting = ""
+        "Why streams end with this process; empty: they do not."
+        self._settings = settings
+        self._sockets = sockets
+        self._instance: Instance | None = None
+        self._left: list[PinSet] = []
+        "Pins of an earlier process that could not be taken over."
+        self._netlink = Netlink()
+        self.ways = Ways(self._netlink)
+        try:
+            self._open(bpffs, name)
+            self.attach(first=True)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _open(self, bpffs: Path, name: str) -> None:
+        settings, ports = self._settings, PortMap.of(self._settings)
+        try:
+            self._instance = Instance.open(bpffs, name)
+        except FastPathUnavailable as error:
+            self.why_not_lasting = error.needs
+        clear(bpffs, self._instance.folder if self._instance else None, ports)
+        control = Control(ports=ports, silence=settings.rebind_silence, ahead=settings.rebind_sequence)
+        founder = Founder(control, self._instance, self.ways, 49152 | zlib.crc32(name.encode()) & 0x3FFF)
+        for pins in reversed(self._instance.sets() if self._instance else []):
+            try:
+                bank = founder.revive(pins, self.banks)
+            except FastPathUnavailable as error:
+                log.warning("%s", error)
+                self._left.append(pins)
+            else:
+                self._add(bank)
+        if all(bank.retiring for bank in self.banks):
+            self._add(founder.new())
+        self.banks.sort(key=lambda bank: bank.retiring)
+
+    def _add(self, bank: Bank | None) -> None:
+        if bank is None:
+            return
+        self.banks.append(bank)
+        for version, sock in self._sockets.items():
+            bank.kernel.set_socket(version, sock)
+        bank.hooks.listen()
+
+    @property
+    def lasting(self) -> bool:
+        """Whether streams outlive this process."""
+        return self._instance is not None
+
+    @property
+    def hooks(self) -> str:
+        """Where the programs hang, in words: ``TCX on eth0, lo``."""
+        hooks = self.banks[0].hooks
+        names = sorted(self.ways.links[index].name for index in hooks.interfaces if index in self.ways.links)
+        return f"{' and '.join(sorted(_KINDS[kind] for kind in hooks.kinds))} on {', '.join(names)}"
+
+    # -- interfaces
+
+    def attach(self, *, first: bool = False) -> None:
+        """Hang the programs at all interfaces that matter now. ``first``: FastPathUnavailable if one cannot be had;
+        later that is logged, and its packets take the way through user space. OSError if there is no knowing."""
+        links = self.ways.links
+        addresses = [address.bind for address in self._settings.addresses]
+        must, may = wanted(links, self._netlink.carriers, addresses, self._settings.interfaces)
+        for bank in self.banks:
+            news = bank.hooks.forget(set(links))
+            for link in must.values():
+                news |= _attach(bank, link, strict=first)
+            for link in may.values():
+                news |= _attach(bank, link, strict=False)
+            if news:
+                bank.write_facts()
+
+    # -- the end
+
+    def give_up_left(self) -> None:
+        """Detach what could not be taken over: its calls have been installed anew by now, or are over."""
+        for pins in self._left:
+            release(pins)
+        self._left.clear()
+
+    def tidy(self) -> None:
+        """Let go of banks that are of no use any more."""
+        for bank in self.banks[1:]:
+            if not bank.lent:
+                bank.release()
+                self.banks.remove(bank)
+
+    def close(self, *, keep: bool) -> None:
+        """Take everything out of the kernel. ``keep``: but what is pinned. A second call does nothing."""
+        keep = keep and self.lasting
+        if keep:
+            self.give_up_left()
+        for bank in self.banks:
+            if keep:
+                bank.keep()
+            else:
+                bank.release()
+        self._end(keep=keep)
+
+    def _abandon(self) -> None:
+        """It cannot be opened: what an earlier process has left goes on."""
+        for bank in self.banks:
+            if bank.revived:
+                bank.keep()
+            else:
+                bank.release()
+        self._end(keep=True)
+
+    def _end(self, *, keep: bool) -> None:
+        if not keep:
+            self.give_up_left()
+        self.banks.clear()
+        self._netlink.close()
+        if self._instance is not None:
+            self._instance.close(keep=keep)
+            self._instance = None
+
+
+_KINDS = {"tcx": "TCX", "clsact": "clsact"}
+
+
+def _attach(bank: Bank, link: Link, *, strict: bool) -> bool:
+    try:
+        return bank.hooks.attach(link)
+    except FastPathUnavailable as error:
+        if strict:
+            raise
+        log.warning("%s: what comes in there is relayed in user space", error)
+        return False
+    except OSError as error:  # a pin
+        log.error("%s: what hangs there ends with this process: %s", link.name, error.strerror)
+        return True

@@ -1,0 +1,144 @@
+"""How a bank of slots comes to be: new, taken over from an earlier process, or converted from another version's maps.
+
+A control value and an instance's folder come in, a Bank goes out whose hooks are in place as far as an earlier process
+had them. Taking over and converting lose no packet of a learned stream: slots are complete before the program that reads
+them replaces the one before it.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from mediaproxy.relay.bpf import FastPathUnavailable, KernelPath, syscalls
+from mediaproxy.relay.bpf.objects import unavailable
+from mediaproxy.relay.flow import Flow
+from mediaproxy.relay.kernel.bank import SUMMED, Bank, Lent
+from mediaproxy.relay.kernel.hooks import Hooks
+from mediaproxy.relay.kernel.legacy import Legacy
+from mediaproxy.relay.kernel.pins import Facts, Instance, PinSet, boot_id, namespace_id, own_layout
+from mediaproxy.relay.kernel.translation import routed
+from mediaproxy.relay.kernel.ways import Ways
+from mediaproxy.relay.portmap import Control, PortMap
+from mediaproxy.relay.slots import COUNTERS
+
+
+class Founder:
+    """Makes the banks of one relay."""
+
+    def __init__(self, control: Control, instance: Instance | None, ways: Ways, priority: int) -> None:
+        """``control``: of the ports that the relay has now. ``instance``: None if nothing is to be pinned."""
+        self._control = control
+        self._instance = instance
+        self._ways = ways
+        self._priority = priority
+
+    def new(self) -> Bank:
+        """An empty bank for the relay's ports. FastPathUnavailable."""
+        kernel = KernelPath.create(replace(self._control, heartbeat=time.monotonic_ns()))
+        try:
+            return self._pinned(Bank(kernel, self._control, Hooks(kernel, None, self._priority), None))
+        except FastPathUnavailable:
+            kernel.close()
+            raise
+
+    def _pinned(self, bank: Bank) -> Bank:
+        """The bank with its pins, if it is to have any."""
+        if self._instance is None:
+            return bank
+        try:
+            bank.pins = self._instance.new_set()
+            bank.kernel.pin(bank.pins.folder)
+            bank.hooks.pin(bank.pins)
+            bank.write_facts()
+            self._instance.finish(bank.pins)
+        except OSError as error:
+            raise unavailable("pins", error) from error
+        return bank
+
+    # -- what is there already
+
+    def revive(self, pins: PinSet, newer: Iterable[Bank]) -> Bank | None:
+        """The bank that an earlier process has left, with its flows lent; None: one of the ``newer`` ones has taken its
+        place. FastPathUnavailable if it is of no use; then nothing has changed."""
+        facts = pins.facts()
+        what = f"the maps pinned in {pins.folder}"
+        if facts is None:
+            raise FastPathUnavailable(what, "nothing is known of them")
+        if (facts.boot, facts.namespace) != (boot_id(), namespace_id()):
+            raise FastPathUnavailable(what, "they are of another boot or network namespace")
+        legacy = Legacy(pins, facts)
+        try:
+            key, wanted = _key(legacy.ports), self._control.ports
+            if any(_key(bank.ports) == key for bank in newer):
+                pins.remove()
+                return None
+            same_ports = key == _key(wanted)
+            ports = wanted if same_ports else legacy.ports
+            control = replace(self._control, ports=ports, heartbeat=time.monotonic_ns(), retiring=not same_ports)
+            revive = self._take_over if facts.layout == own_layout() else self._convert
+            bank = revive(pins, facts, legacy, control)
+            bank.revived = True
+            return bank
+        finally:
+            legacy.close()
+
+    def _take_over(self, pins: PinSet, facts: Facts, legacy: Legacy, control: Control) -> Bank:
+        kernel, _ = KernelPath.adopt(pins.folder)
+        kernel.set_control(control)
+        hooks = Hooks(kernel, pins, self._priority)
+        hooks.take_over(pins, facts, self._ways.links)
+        bank = Bank(kernel, control, hooks, pins)
+        for index, flow in legacy.flows():
+            self._lend(bank, index, flow)
+        return bank
+
+    def _convert(self, pins: PinSet, facts: Facts, legacy: Legacy, control: Control) -> Bank:
+        kernel = KernelPath.create(control)
+        bank = Bank(kernel, control, Hooks(kernel, None, self._priority), None)
+        seeded = {}
+        try:
+            for index, flow in legacy.flows():
+                bank.store(self._lend(bank, index, flow))
+                seeded[index] = legacy.counters(index)
+                _seed(kernel, index, seeded[index])
+            bank.hooks.take_over(pins, facts, self._ways.links)
+            self._pinned(bank)
+        except OSError as error:
+            kernel.close()
+            raise unavailable("converting an earlier version's maps", error) from error
+        except FastPathUnavailable:
+            kernel.close()
+            raise
+        pins.remove()
+        for index, before in seeded.items():  # the old program counts no more: what it has counted since
+            after = legacy.counters(index)
+            more = {name: _int(after[name]) - _int(before[name]) for name in SUMMED}
+            if after["generation"] == before["generation"] and any(more.values()):
+                bank.missed[index] = _int(after["generation"]), more
+        return bank
+
+    def _lend(self, bank: Bank, index: int, flow: Flow) -> Lent:
+        lent = bank.lent[index] = Lent(bank, index, flow)
+        lent.settled = flow.settled_at is not None
+        lent.way = self._ways.find(flow.local, routed(flow, bank.ports))
+        return lent
+
+
+def _key(ports: PortMap) -> tuple[object, ...]:
+    """What two maps must agree in: advertised addresses are no matter."""
+    return tuple(bind for bind, _ in ports.addresses), ports.port_min, ports.ports
+
+
+def _seed(kernel: KernelPath, index: int, values: Mapping[str, bytes]) -> None:
+    """Let a slot count on from what other maps have counted. Only before the program is attached."""
+    data = bytearray(COUNTERS.size)
+    for name, (offset, size) in COUNTERS.offsets.items():
+        if len(values.get(name, b"")) == size:
+            data[offset : offset + size] = values[name]
+    syscalls.map_update(kernel.maps["counters"], index.to_bytes(4, sys.byteorder), bytes(data))
+
+
+def _int(data: bytes) -> int:
+    return int.from_bytes(data, sys.byteorder)

@@ -1,0 +1,189 @@
+"""Where one set of maps has its programs in the network: at the ingress of interfaces, and in the socket lookup.
+
+Interfaces come in; programs hang there afterwards, and stay for the next process if they are pinned. A hook that an
+earlier process has left is taken over without a packet passing it by. Which interfaces, is for the plane to say.
+"""
+
+import contextlib
+import logging
+import os
+
+from mediaproxy.relay.bpf import (
+    Attachment,
+    FastPathUnavailable,
+    Interface,
+    KernelPath,
+    adopt,
+    attach,
+    attach_lookup,
+    syscalls,
+)
+from mediaproxy.relay.bpf.rtnetlink import Filter
+from mediaproxy.relay.kernel.netlink import Link
+from mediaproxy.relay.kernel.pins import Facts, Hung, PinSet
+
+log = logging.getLogger("mediaproxy.relay")
+
+
+class Hooks:
+    """Mutable: the hooks of one KernelPath."""
+
+    def __init__(self, kernel: KernelPath, pins: PinSet | None, priority: int) -> None:
+        """``priority``: of clsact filters; other relays of this host have others."""
+        self._kernel = kernel
+        self._pins = pins
+        self._priority = priority
+        self._attached: dict[int, Attachment] = {}
+        self._failed: set[int] = set()
+        self._lookup = -1
+
+    @property
+    def interfaces(self) -> set[int]:
+        """Where programs hang."""
+        return set(self._attached)
+
+    @property
+    def kinds(self) -> set[str]:
+        """``tcx``, ``clsact`` or both."""
+        return {attachment.hook for attachment in self._attached.values()}
+
+    @property
+    def filters(self) -> tuple[Hung, ...]:
+        """The clsact filters, for Facts."""
+        hung = [attachment.filter for attachment in self._attached.values() if attachment.filter is not None]
+        return tuple(Hung(one.ifindex, one.priority, one.handle) for one in hung)
+
+    # -- taking over
+
+    def take_over(self, pins: PinSet, facts: Facts, links: dict[int, Link]) -> None:
+        """Put our programs in the place of those of an earlier process. What is gone or of no use is cleaned away."""
+        for index in pins.hooks():
+            if index not in links or not self._take_over_link(links[index], pins):
+                pins.unpin(pins.hook(index).name)
+        for hung in facts.filters:
+            if hung.ifindex in links:
+                where = _interface(links[hung.ifindex])
+                attachment = Attachment(where, "clsact", filter=Filter(hung.ifindex, hung.priority, hung.handle))
+                self._try(attachment)
+        try:
+            self._lookup = syscalls.get(str(pins.lookup))
+            syscalls.link_update(self._lookup, self._kernel.programs["sk_lookup"])
+        except OSError:
+            self._close_lookup()
+            pins.unpin(pins.lookup.name)
+
+    def _take_over_link(self, link: Link, pins: PinSet) -> bool:
+        try:
+            attachment = adopt(_interface(link), pins.hook(link.index))
+        except FastPathUnavailable:
+            return False
+        return self._try(attachment)
+
+    def _try(self, attachment: Attachment) -> bool:
+        try:
+            attachment.replace(self._kernel.programs[attachment.interface.section])
+        except OSError as error:
+            log.warning("the program on %s cannot be replaced: %s", attachment.interface.name, error.strerror)
+            attachment.close()
+            return False
+        self._attached[attachment.interface.index] = attachment
+        return True
+
+    # -- hanging
+
+    def listen(self) -> None:
+        """Let what is passed up come to the receiving sockets. FastPathUnavailable."""
+        if self._lookup < 0:
+            self._lookup = attach_lookup(self._kernel.programs["sk_lookup"])
+            if self._pins is not None:
+                syscalls.pin(self._lookup, str(self._pins.lookup))
+
+    def attach(self, link: Link) -> bool:
+        """Hang the program at an interface, unless it does already. True: that is news. FastPathUnavailable the first
+        time that it cannot be."""
+        if link.index in self._attached or link.index in self._failed:
+            return False
+        where = _interface(link)
+        try:
+            attachment = attach(where, self._kernel.programs[where.section], priority=self._priority)
+        except FastPathUnavailable:
+            self._failed.add(link.index)
+            raise
+        self._attached[link.index] = attachment
+        if self._pins is not None:
+            attachment.pin(self._pins.hook(link.index))
+        return True
+
+    def forget(self, present: set[int]) -> bool:
+        """Drop what hung at interfaces that are gone. True: something did."""
+        gone = [index for index in self._attached if index not in present]
+        for index in gone:
+            self._attached.pop(index).close()
+            if self._pins is not None:
+                self._pins.unpin(self._pins.hook(index).name)
+        self._failed &= present
+        return bool(gone)
+
+    def pin(self, pins: PinSet) -> None:
+        """Pin everything in another place. OSError."""
+        self._pins = pins
+        for index, attachment in self._attached.items():
+            attachment.pin(pins.hook(index))
+        if self._lookup >= 0:
+            syscalls.pin(self._lookup, str(pins.lookup))
+
+    # -- the end
+
+    def detach(self) -> None:
+        """Take everything away, pinned or not."""
+        for attachment in self._attached.values():
+            with contextlib.suppress(OSError):
+                attachment.detach()
+        self._attached.clear()
+        if self._lookup >= 0:
+            with contextlib.suppress(OSError):
+                syscalls.link_detach(self._lookup)
+        self._close_lookup()
+
+    def close(self) -> None:
+        """Let go of what is pinned."""
+        for attachment in self._attached.values():
+            attachment.close()
+        self._attached.clear()
+        self._close_lookup()
+
+    def _close_lookup(self) -> None:
+        if self._lookup >= 0:
+            os.close(self._lookup)
+            self._lookup = -1
+
+
+def release(pins: PinSet) -> int:
+    """Detach everything that a set of pins holds, whatever its version, and remove the pins: how many interfaces."""
+    facts = pins.facts()
+    count = 0
+    for index in pins.hooks():
+        count += _detach(pins.hook(index).name, pins)
+    _detach(pins.lookup.name, pins)
+    for hung in facts.filters if facts is not None else ():
+        where = Interface(hung.ifindex, "", ethernet=True)
+        with contextlib.suppress(OSError):
+            Attachment(where, "clsact", filter=Filter(hung.ifindex, hung.priority, hung.handle)).detach()
+            count += 1
+    pins.remove()
+    return count
+
+
+def _detach(name: str, pins: PinSet) -> bool:
+    with contextlib.suppress(OSError):
+        fd = syscalls.get(str(pins.folder / name))
+        try:
+            syscalls.link_detach(fd)
+            return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def _interface(link: Link) -> Interface:
+    return Interface(link.index, link.name, link.ethernet)

@@ -1,0 +1,196 @@
+"""What the host's routing says, over rtnetlink: the way to a target, interfaces and their addresses, and that it changed.
+
+Addresses come in, numbers and values go out; an OSError says what the kernel refused. Layouts:
+include/uapi/linux/rtnetlink.h, if_addr.h and if_link.h. Nothing here knows flows.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_MESSAGE = struct.Struct("=IHHII")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_ADDRESS = struct.Struct("=BBBBI")
+_LINK = struct.Struct("=BxHiII")
+_REQUEST, _DUMP = 0x1, 0x300
+_NEWLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 18, 20, 22, 24, 26
+_ERROR, _DONE = 2, 3
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_METRICS = 1, 2, 4, 8
+_RTAX_MTU = 2
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFLA_IFNAME, _IFLA_MTU = 3, 4
+_UNICAST, _LOCAL, _ANYCAST = 1, 2, 4
+_UP = 1
+_ETHERNET, _LOOPBACK = 1, 772
+"ARPHRD_ETHER and ARPHRD_LOOPBACK."
+_GROUPS = 1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
+"RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, and RTNLGRP_IPV6_RULE."
+_BUFFER = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How packets leave this host for a target."""
+
+    ifindex: int
+    mtu: int
+    "Longest IP packet on that way, as far as a route says so; 0: what the interface has."
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface."""
+
+    index: int
+    name: str
+    mtu: int
+    up: bool
+    type: int
+    "ARPHRD_*."
+
+    @property
+    def loopback(self) -> bool:
+        """``lo``."""
+        return self.type == _LOOPBACK
+
+    @property
+    def ethernet(self) -> bool:
+        """Its packets begin with an Ethernet header."""
+        return self.type in (_ETHERNET, _LOOPBACK)
+
+
+class Netlink:
+    """A socket for questions."""
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._sequence = 0
+        self._buffer = memoryview(bytearray(_BUFFER))
+
+    def way(self, local: str, target: str) -> Way | None:
+        """How a packet from an own address to a target leaves; None: not at all, or it is nobody's address."""
+        family = socket.AF_INET6 if ":" in target else socket.AF_INET
+        bits = 128 if family == socket.AF_INET6 else 32
+        body = _ROUTE.pack(family, bits, bits, 0, 0, 0, 0, 0, 0)
+        body += _attribute(_RTA_DST, socket.inet_pton(family, target))
+        body += _attribute(_RTA_SRC, socket.inet_pton(family, local))
+        try:
+            reply = next(self._ask(_GETROUTE, _REQUEST, body, _NEWROUTE))
+        except (OSError, StopIteration):
+            return None
+        kind = _ROUTE.unpack_from(reply)[7]
+        told = _attributes(reply[_ROUTE.size :])
+        if kind not in (_UNICAST, _LOCAL, _ANYCAST) or _RTA_OIF not in told:
+            return None
+        metrics = _attributes(told.get(_RTA_METRICS, b""))
+        return Way(_number(told[_RTA_OIF]), _number(metrics.get(_RTAX_MTU, bytes(4))))
+
+    def links(self) -> dict[int, Link]:
+        """All interfaces by index."""
+        found = {}
+        for reply in self._ask(_GETLINK, _REQUEST | _DUMP, _LINK.pack(0, 0, 0, 0, 0), _NEWLINK):
+            _, kind, index, flags, _ = _LINK.unpack_from(reply)
+            told = _attributes(reply[_LINK.size :])
+            name = told.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+            found[index] = Link(index, name, _number(told.get(_IFLA_MTU, bytes(4))), bool(flags & _UP), kind)
+        return found
+
+    def carriers(self, address: str) -> set[int]:
+        """The interfaces that have an address."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        wanted, found = socket.inet_pton(family, address), set()
+        for reply in self._ask(_GETADDR, _REQUEST | _DUMP, _ADDRESS.pack(family, 0, 0, 0, 0), _NEWADDR):
+            index = _ADDRESS.unpack_from(reply)[4]
+            told = _attributes(reply[_ADDRESS.size :])
+            if told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS)) == wanted:
+                found.add(index)
+        return found
+
+    def _ask(self, kind: int, flags: int, body: bytes, answer: int) -> Iterator[bytes]:
+        """The bodies of the answers, of one question or of a dump."""
+        self._sequence += 1
+        self._sock.sendto(_MESSAGE.pack(_MESSAGE.size + len(body), kind, flags, self._sequence, 0) + body, (0, 0))
+        while True:
+            data = bytes(self._buffer[: self._sock.recv_into(self._buffer)])
+            at = 0
+            while at < len(data):
+                size, said, _, sequence, _ = _MESSAGE.unpack_from(data, at)
+                content = data[at + _MESSAGE.size : at + size]
+                at += size + -size % 4
+                if sequence != self._sequence:  # of a question whose answers nobody has read to the end
+                    continue
+                if said == _ERROR:
+                    code = -struct.unpack_from("=i", content)[0]
+                    raise OSError(code, f"rtnetlink: {os.strerror(code)}")
+                if said == _DONE:
+                    return
+                if said == answer:
+                    yield content
+            if not flags & _DUMP:
+                return
+
+    def close(self) -> None:
+        """Let go."""
+        self._sock.close()
+
+
+class Changes:
+    """Calls back when interfaces, addresses, routes or rules have changed; several changes at once are one."""
+
+    def __init__(self, changed: Callable[[], None], patience: float = 0.05) -> None:
+        """Needs a running event loop. ``patience``: seconds in which further changes are awaited."""
+        self._changed = changed
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+        self._sock.bind((0, _GROUPS))
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        try:
+            while True:
+                self._sock.recv(16)  # what it was does not matter
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # more than the socket holds
+                raise
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._patience, self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        self._changed()
+
+    def close(self) -> None:
+        """Let go."""
+        self._loop.remove_reader(self._sock.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        with contextlib.suppress(OSError):
+            self._sock.close()
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + 4 <= len(data):
+        size, kind = struct.unpack_from("=HH", data, at)
+        if size < 4:
+            break
+        found[kind & 0x3FFF] = data[at + 4 : at + size]
+        at += size + -size % 4
+    return found
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data[:4], "little" if struct.pack("=H", 1)[0] else "big")

@@ -1,0 +1,45 @@
+"""By which interface each target is reached, and how long a packet may be there: remembered, until routes change.
+
+Addresses come in, a Way goes out. Asking the kernel takes some microseconds, and a relay asks for the same few thousand
+phones again and again.
+"""
+
+from dataclasses import replace
+
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.relay.kernel.netlink import Link, Netlink, Way
+
+_KEPT = 100_000
+
+
+class Ways:
+    """Mutable: the ways that are known, and the interfaces."""
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+        self._known: dict[tuple[str, str], Way | None] = {}
+        self.links: dict[int, Link] = {}
+        "By index."
+        self.forget()
+
+    def find(self, local: Endpoint, target: Endpoint | None) -> Way | None:
+        """The way from a lent port to a target; None: there is no target, or no way."""
+        if target is None:
+            return None
+        key = (local.address, target.address)
+        try:
+            return self._known[key]
+        except KeyError:
+            pass
+        way = self._netlink.way(*key)
+        if way is not None and not way.mtu and way.ifindex in self.links:
+            way = replace(way, mtu=self.links[way.ifindex].mtu)
+        if len(self._known) >= _KEPT:
+            self._known.clear()
+        self._known[key] = way
+        return way
+
+    def forget(self) -> None:
+        """Routes or interfaces have changed. OSError."""
+        self._known.clear()
+        self.links = self._netlink.links()
