@@ -29,8 +29,8 @@ class Estate:
     """Mutable: what is in the kernel."""
 
     def __init__(self, settings: RelaySettings, bpffs: Path, name: str, sockets: Mapping[int, socket.socket]) -> None:
-        """``sockets``: who gets what is passed up, by IP version. FastPathUnavailable says what this host lacks; what an
-        earlier process has left goes on then. OSError if another relay has these ports."""
+        """``sockets``: who gets what is passed up, by IP version. FastPathUnavailable says what this host lacks; what
+        an earlier process has left goes on then. OSError if another relay has these ports."""
         self.banks: list[Bank] = []
         "That of the relay's ports first, then those that an earlier process had besides."
         self.why_not_lasting = ""

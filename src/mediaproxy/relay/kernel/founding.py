@@ -1,8 +1,8 @@
 """How a bank of slots comes to be: new, taken over from an earlier process, or converted from another version's maps.
 
 A control value and an instance's folder come in, a Bank goes out whose hooks are in place as far as an earlier process
-had them. Taking over and converting lose no packet of a learned stream: slots are complete before the program that reads
-them replaces the one before it.
+had them. Taking over and converting lose no packet of a learned stream: slots are complete before the program that
+reads them replaces the one before it.
 """
 
 import sys

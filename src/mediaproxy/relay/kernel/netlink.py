@@ -1,4 +1,4 @@
-"""What the host's routing says, over rtnetlink: the way to a target, interfaces and their addresses, and that it changed.
+"""What the host's routing says, over rtnetlink: the way to a target, interfaces with addresses, and what has changed.
 
 Addresses come in, numbers and values go out; an OSError says what the kernel refused. Layouts:
 include/uapi/linux/rtnetlink.h, if_addr.h and if_link.h. Nothing here knows flows.

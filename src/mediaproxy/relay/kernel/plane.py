@@ -1,7 +1,7 @@
 """The kernel plane: learned streams are forwarded by a program in the kernel, everything else comes up to one socket.
 
-Flows come in from ``relay/service.py`` and are in the kernel when ``install`` returns; packets that may change a decision
-go out. ``relay/userspace.py`` is the specification. No port has a socket or a file descriptor. It must never let the
+Flows come in from ``relay/service.py`` and are in the kernel when ``install`` returns; packets that may change a
+decision go out. ``relay/userspace.py`` is the specification. No port has a socket or a file descriptor. It must never let the
 program see half of a flow, never give a slot to two flows, and never take a stream out of the kernel that goes on.
 
 What outlives the process is in a BPF filesystem (pins.py); where there is none, streams end with the process.
@@ -131,7 +131,7 @@ class KernelPlane:
             self._sender.send(local, target, data, lent.flow.tos)
 
     def counters(self, only: Iterable[Endpoint] | None = None) -> Iterator[SlotCounters]:
-        """The counters of the flows to which something has come since the last sweep; with ``only``, of all of these."""
+        """The counters of the flows to which something has come since the last sweep; with ``only``, of all these."""
         offset = clock.offset()
         if only is None:
             for bank in list(self._banks):
