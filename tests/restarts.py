@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.calls import Calls
-from mediaproxy.relay.changes import News
+from mediaproxy.relay.changes import Gone, News
 from mediaproxy.relay.flow import Flow, SlotCounters
 from mediaproxy.relay.ports import CoolingValue
-from mediaproxy.relay.resumption import Gone, Recorded, Resumption, Saved, SavedCall
+from mediaproxy.relay.resumption import Recorded, Resumption, Saved, SavedCall
 from tests.relaybench import ALICE, BOB, Bench, rtp
 
 

@@ -110,11 +110,14 @@ def _opened(path: Path, now: float) -> tuple[sqlite3.Connection, Left]:
     database = _connect(path)
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version == 0 and not database.execute("SELECT 1 FROM sqlite_master").fetchone():
-            database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={LAYOUT}; COMMIT")
-        elif version != LAYOUT:
+        empty = version == 0 and not database.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if not empty and version != LAYOUT:
             what = "is no journal" if version == 0 else f"has layout {version}, this mediaproxy writes {LAYOUT}"
             raise _AnotherLayout(what)
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=0"):
+            database.execute(f"PRAGMA {pragma}")
+        if empty:
+            database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={LAYOUT}; COMMIT")
         left = _read(database, now)
         with transaction(database):
             Facts(stopped=False, boot=_boot(), clock=clock.offset()).write(database)
@@ -127,17 +130,7 @@ def _opened(path: Path, now: float) -> tuple[sqlite3.Connection, Left]:
 def _connect(path: Path) -> sqlite3.Connection:
     # Used by one thread at a time. Exclusive: a second relay with the same calls would take their ports.
     database = sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
-    try:
-        for pragma in (
-            "locking_mode=EXCLUSIVE",
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            "wal_autocheckpoint=0",
-        ):
-            database.execute(f"PRAGMA {pragma}")
-    except BaseException:
-        database.close()
-        raise
+    database.execute("PRAGMA locking_mode=EXCLUSIVE")
     return database
 
 
