@@ -1,18 +1,22 @@
 """A relay in a process of its own is killed in the middle of calls, and started again: the calls go on."""
 
+import contextlib
 import json
+import random
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mediaproxy.control import EndCause, EndRequest, MediaReply, Party, Question
+from mediaproxy.control import EndCause, EndRequest, MediaReply, MediaRequest, Party, Question, decode, encode
 from mediaproxy.endpoint import Endpoint
 from tests.asking import Phone, ack, answer, bye, offer, ports, sockets
 from tests.relayhouse import PORTS
@@ -72,6 +76,28 @@ class Relay:
             return worker.ask(question)
         finally:
             worker.close()
+
+    def killed_at(self, questions: Sequence[MediaRequest | EndRequest], number: int) -> list[tuple[Any, MediaReply]]:
+        """Ask without waiting, each question on a connection of its own, and kill it at the reply to one of them; all
+        replies that came, and their questions."""
+        with ExitStack() as stack:
+            sockets_ = []
+            for _ in questions:
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                sock.settimeout(5)
+                sock.connect(str(self.home / "run" / "relay.sock"))
+                sockets_.append(sock)
+            for sock, question in zip(sockets_, questions, strict=True):
+                sock.sendall(encode(question))
+            select.select([sockets_[number]], [], [], 5)
+            self.end()
+            answered = []
+            for sock, question in zip(sockets_, questions, strict=True):
+                with contextlib.suppress(ConnectionResetError):
+                    line = stack.enter_context(sock.makefile("rb")).readline()
+                    if line.endswith(b"\n"):
+                        answered.append((question, decode(line)))
+        return answered  # type: ignore[return-value]  # replies are what comes
 
     @property
     def log(self) -> str:
@@ -270,3 +296,34 @@ def test_a_port_that_another_program_took_meanwhile(relay: Relay, phones: tuple[
         assert f"{talk.at_bob} is used by another program" in relay.log
         assert not relay.ask(bye(*phones, "call")).error
     assert relay.records(1)[0]["reason"] == "bye"
+
+
+def test_killed_in_the_middle_of_anything(relay: Relay) -> None:
+    """Whatever was told is true after it; every call that was told of a port leaves exactly one record."""
+    dice = random.Random(4)
+    alice, bob = Phone("alice"), Phone("bob")
+    told: dict[str, list[Endpoint]] = {}
+    over: set[str] = set()
+    for round_ in range(6):
+        questions: list[MediaRequest | EndRequest]
+        questions = [offer(alice, bob, f"call-{round_}-{number}") for number in range(7)]
+        alive = sorted(told.keys() - over)
+        questions += [answer(alice, bob, name) for name in dice.sample(alive, len(alive) // 3)]
+        ends = dice.sample(alive, len(alive) // 4)
+        questions += [EndRequest(call_id=name, sender=Party(), receiver=Party(), cause=EndCause.ADMIN) for name in ends]
+        dice.shuffle(questions)
+        for question, reply in relay.killed_at(questions, dice.randrange(len(questions))):
+            if isinstance(question, EndRequest):
+                over.add(question.call_id)
+            elif question.call_id not in told and not question.status:
+                told[question.call_id] = ports(reply)
+        relay.start()
+        over |= set(ends) - {one["call_id"] for one in relay.calls()}
+        for name in told.keys() - over:
+            assert ports(relay.ask(offer(alice, bob, name))) == told[name]
+    running = {one["call_id"] for one in relay.calls()}
+    assert told.keys() - over <= running
+    for name in running:
+        assert not relay.ask(EndRequest(call_id=name, sender=Party(), receiver=Party(), cause=EndCause.ADMIN)).error
+    found = [one["call_id"] for one in relay.records(len(running | over))]
+    assert len(found) == len(set(found)) and told.keys() <= set(found)
