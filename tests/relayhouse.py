@@ -51,6 +51,7 @@ class House:
                 relay=Relay(
                     name=name,
                     addresses=(RelayAddress(bind="127.0.0.1"),),
+                    plane="user",
                     port_min=first_port,
                     port_max=first_port + 99,
                     cool=0.0,
@@ -68,7 +69,7 @@ class House:
         return Server(
             Config(
                 edge=EdgeSettings(enabled=False),
-                relay=Relay(addresses=(RelayAddress(bind="127.0.0.1"),), cool=0.0, cool_quiet=0.0),
+                relay=Relay(addresses=(RelayAddress(bind="127.0.0.1"),), plane="user", cool=0.0, cool_quiet=0.0),
                 dispatcher=DispatcherSettings(relays=tuple(relays), **common | settings),
             ),
             self.places("dispatcher"),

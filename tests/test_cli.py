@@ -179,7 +179,7 @@ def write_config(folder: Path, bind: str = "127.0.0.1:0") -> Path:
     file = folder / "c.toml"
     file.write_text(
         f'runtime_dir = "{folder}/run"\nstate_dir = "{folder}/state"\n[edge]\ndomains = ["sip.test"]\n'
-        f'listeners = [{{ transport = "udp", bind = "{bind}" }}]\n'
+        f'listeners = [{{ transport = "udp", bind = "{bind}" }}]\n[relay]\nplane = "user"\n'
     )
     return file
 

@@ -23,6 +23,7 @@ runtime_dir = "{name}/run"
 state_dir = "{name}/state"
 [relay]
 name = "{name}"
+plane = "user"
 port_min = {port}
 port_max = {last}
 addresses = [{{ bind = "127.0.0.1" }}]

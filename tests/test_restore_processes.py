@@ -28,6 +28,7 @@ runtime_dir = "run"
 state_dir = "state"
 [relay]
 name = "one"
+plane = "user"
 port_min = {port}
 port_max = {last}
 addresses = [{{ bind = "127.0.0.1" }}]

@@ -15,6 +15,7 @@ from lab.server import document
 from mediaproxy.accounting import Record
 from mediaproxy.admin import Command, ask
 from mediaproxy.config import Config, loads
+from mediaproxy.config.schema import Relay
 from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.location import LocationError
 from mediaproxy.edge.settings import EdgeSettings, Listener, Transport
@@ -38,7 +39,8 @@ def config(**edge: Any) -> Config:
     listeners = tuple(
         Listener(transport=transport, bind=Endpoint("127.0.0.1", 0)) for transport in (Transport.UDP, Transport.TCP)
     )
-    return Config(edge=EdgeSettings(**{"listeners": listeners, "domains": ("example.com",)} | edge))
+    settings = EdgeSettings(**{"listeners": listeners, "domains": ("example.com",)} | edge)
+    return Config(edge=settings, relay=Relay(plane="user"))
 
 
 @pytest.fixture

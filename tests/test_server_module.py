@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 CONFIG = Config(
     edge=EdgeSettings(enabled=False),
-    relay=Relay(addresses=(RelayAddress(bind="127.0.0.1", advertise="127.0.0.9"),), name="hereabouts"),
+    relay=Relay(addresses=(RelayAddress(bind="127.0.0.1", advertise="127.0.0.9"),), name="hereabouts", plane="user"),
 )
 
 
@@ -295,7 +295,7 @@ async def test_what_an_operator_sees(server: Server, places: Places) -> None:
 
 
 async def test_media_comes_to_an_address_of_the_host(places: Places) -> None:
-    async with Server(replace(CONFIG, relay=Relay()), places) as server:
+    async with Server(replace(CONFIG, relay=Relay(plane="user")), places) as server:
         chosen = (await asked_of(server, "status", Status)).media
         assert chosen and set(chosen) <= set(host_addresses())
         assert f"media on {', '.join(chosen)} (chosen: relay.addresses says otherwise)" in server.introduction()[1]

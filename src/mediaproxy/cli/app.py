@@ -155,10 +155,10 @@ def calls_(
     if as_json:
         print_json(current().calls)
     elif watch:
-        _watch(lambda: show.calls((now := current()).calls, now.now))
+        _watch(lambda: show.calls((now := current()).calls, now.now, now.why_not_kernel))
     else:
         now = current()
-        _print(show.calls(now.calls, now.now))
+        _print(show.calls(now.calls, now.now, now.why_not_kernel))
 
 
 def _watch(page: Callable[[], list[Text]]) -> None:

@@ -34,7 +34,7 @@ _RANKS = {1: "as in its SDP", 2: "address of its SDP", 3: "address of its SIP", 
 Row = tuple[str, ...]
 
 
-def calls(reports: Sequence[CallReport], now: float) -> list[Text]:
+def calls(reports: Sequence[CallReport], now: float, why_not_kernel: str = "") -> list[Text]:
     """The page of all calls, oldest first, and how many there are."""
     lines: list[Text] = []
     for report in sorted(reports, key=lambda r: r.started):
@@ -42,6 +42,9 @@ def calls(reports: Sequence[CallReport], now: float) -> list[Text]:
     troubled = sum(1 for report in reports if warnings(report))
     total = "no calls" if not reports else several(len(reports), "call")
     lines.append(Text(f"{total}, {several(troubled, 'call')} with warnings" if troubled else total, "bold"))
+    if why_not_kernel:
+        why = shown(why_not_kernel.splitlines()[0])
+        lines.append(Text(f"media is relayed in user space: {why} (mediaproxy doctor says more)", "yellow"))
     return lines
 
 

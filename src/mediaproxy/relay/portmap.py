@@ -95,7 +95,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     spray: Rate = Rate(2000, 500)
     "From strangers to all slots together, on each CPU."
     retiring: bool = False
-    "Nothing is lent any more, and other maps of the relay may have the same ports: what is not lent here is left alone."
+    "Nothing is lent any more, other maps of the relay may have the same ports: what is not lent here is left alone."
 
     def encode(self) -> bytes:
         """The value of the map ``control``."""

@@ -22,6 +22,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     "Addresses that media comes to."
     plane: str
     "What forwards media: ``user`` or ``kernel``; empty: this process relays none."
+    why_not_kernel: str = ""
+    "Why media is not relayed in the kernel, although that was tried; else empty."
     questions: tuple[str, ...] = ()
     "Where it takes questions about media, such as ``unix:/var/run/proxydispatcher.sock``."
     records: str
@@ -36,6 +38,8 @@ class Calls(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     "The server's clock, which the reports' times are of."
     calls: tuple[CallReport, ...]
+    why_not_kernel: str = ""
+    "As in Status."
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,10 +28,10 @@ from mediaproxy.records import RecordWriter, line_of
 from mediaproxy.relay.journal import Journal
 from mediaproxy.relay.service import RelayService
 from mediaproxy.relay.settings import RelaySettings
-from mediaproxy.relay.userspace import UserPlane
 from mediaproxy.server.answers import Calls, Ended, Registrations, Relays, Status
 from mediaproxy.server.keeping import open_journal
 from mediaproxy.server.places import Places, relay_of_host
+from mediaproxy.server.planes import Chosen, choose_plane
 from mediaproxy.server.starting import StartError, told
 
 
@@ -50,6 +50,8 @@ class Station(ABC):
         self._ledger = Ledger()
         self._records: RecordWriter | None = None
         self._journal: Journal | None = None
+        self._chosen: Chosen | None = None
+        "What forwards the media of our relay."
         self._keeps = True
         "Calls are kept there from now on; else it is only read."
         self.keep_calls = False
@@ -121,7 +123,9 @@ class Station(ABC):
 
     async def _start_relay(self, stack: AsyncExitStack, settings: RelaySettings, name: str, advice: str) -> None:
         self.relay_settings = settings
-        relay = RelayService(settings, UserPlane(), self._rng, self._happened, name=name)
+        chosen = self._chosen = choose_plane(settings, self.places)
+        stack.callback(chosen.plane.close)
+        relay = RelayService(settings, chosen.plane, self._rng, self._happened, name=name)
         assert self._records is not None
         wanted = settings.journal
         self._journal = open_journal(self.places, relay, self._ledger, self._records, wanted=wanted)
@@ -185,13 +189,12 @@ class Station(ABC):
 
     def media_line(self) -> str:
         """What the relay of this process does, for who started it."""
-        settings, relay = self.relay_settings, self.relay
-        assert relay is not None
-        plane = relay.calls.plane_name
+        settings = self.relay_settings
+        assert self._chosen is not None
         chosen = "" if self.config.relay.addresses else " (chosen: relay.addresses says otherwise)"
         return (
             f"media on {', '.join(self.media)}{chosen}, ports {settings.port_min} to {settings.port_max}, "
-            f"relayed in {'user space' if plane == 'user' else plane}"
+            f"relayed {self._chosen.where}"
         )
 
     @abstractmethod
@@ -209,6 +212,7 @@ class Station(ABC):
             domains=self.config.edge.domains,
             media=self.media,
             plane="" if self.relay is None else self.relay.calls.plane_name,
+            why_not_kernel="" if self._chosen is None else self._chosen.why_not,
             questions=self._sockets(),
             records=str(self.places.records.absolute()),
             calls=len(self._reports()),
@@ -236,7 +240,8 @@ class Station(ABC):
         if self.relay is None:
             raise AdminError("the calls are at the relays (mediaproxy relays shows them): ask there")
         shown = (replace(one, caller=discreet(one.caller), callee=discreet(one.callee)) for one in self._reports())
-        return Calls(calls=tuple(shown), now=clock.now())
+        why_not = "" if self._chosen is None else self._chosen.why_not
+        return Calls(calls=tuple(shown), now=clock.now(), why_not_kernel=why_not)
 
     async def end(self, command: Command) -> Ended:
         """End a call: its media, and the dialogs of its phones. AdminError if there is none of that Call-ID."""

@@ -123,8 +123,9 @@ class Estate:
                 self.banks.remove(bank)
 
     def close(self, *, keep: bool) -> None:
-        """Take everything out of the kernel. ``keep``: but what is pinned. A second call does nothing."""
-        keep = keep and self.lasting
+        """Take everything out of the kernel. ``keep``: but what is pinned, if a port is lent. A second call does
+        nothing."""
+        keep = keep and self.lasting and any(bank.lent for bank in self.banks)
         if keep:
             self.give_up_left()
         for bank in self.banks:

@@ -98,13 +98,16 @@ def is_bpffs(path: Path) -> bool:
     return kind == "bpf"
 
 
-def mount_bpffs(path: Path) -> None:
-    """Have a BPF filesystem at a path, as bpftool and iproute2 do if there is none. OSError if that is not allowed."""
+def mount_bpffs(path: Path) -> Path | None:
+    """Have a BPF filesystem at a path, as bpftool and iproute2 do if there is none: the path if it was mounted now.
+    OSError if that is not allowed."""
     if is_bpffs(path):
-        return
+        return None
+    path.mkdir(parents=True, exist_ok=True)
     if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, b"mode=0700") != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{path} is no BPF filesystem, and mounting one: {os.strerror(code)}")
+    return path
 
 
 # -- pins
@@ -172,10 +175,11 @@ class PinSet:
 class Instance:
     """The locked folder of one relay."""
 
-    def __init__(self, folder: Path, lock: int) -> None:
-        """Made by ``open``."""
+    def __init__(self, folder: Path, lock: int, mounted: Path | None = None) -> None:
+        """Made by ``open`` and ``lock``. ``mounted``: the BPF filesystem that was mounted for it."""
         self.folder = folder
         self._lock = lock
+        self._mounted = mounted
 
     @classmethod
     def open(cls, bpffs: Path, name: str, *, make: bool = True) -> "Instance | None":
@@ -184,12 +188,13 @@ class Instance:
         folder = bpffs / _FOLDER / f"{safe(name)}-{safe(namespace_id())}"
         what = f"pins in {folder}"
         try:
+            mounted = None
             if make:
-                mount_bpffs(bpffs)
+                mounted = mount_bpffs(bpffs)
                 folder.mkdir(parents=True, exist_ok=True)
-            elif not folder.is_dir():
-                return None
-            return cls(folder, _locked(folder))
+            elif not os.access(folder, os.X_OK):
+                return None  # if it is there, it is another user's
+            return cls(folder, _locked(folder), mounted)
         except BlockingIOError as error:
             needs = (
                 "another relay process works with them: stop it, or give this one a name of its own (relay.instance)"
@@ -238,6 +243,8 @@ class Instance:
                 self.folder.parent.rmdir()
         os.close(self._lock)
         self._lock = -1
+        if not keep and self._mounted is not None:  # others may be using it by now: then it stays
+            _libc.umount2(os.fsencode(self._mounted), 0)
 
 
 def safe(name: str) -> str:

@@ -1,8 +1,8 @@
 """The kernel plane: learned streams are forwarded by a program in the kernel, everything else comes up to one socket.
 
 Flows come in from ``relay/service.py`` and are in the kernel when ``install`` returns; packets that may change a
-decision go out. ``relay/userspace.py`` is the specification. No port has a socket or a file descriptor. It must never let the
-program see half of a flow, never give a slot to two flows, and never take a stream out of the kernel that goes on.
+decision go out. ``relay/userspace.py`` is the specification. No port has a socket or a file descriptor. It must never
+let the program see half of a flow, never give a slot to two flows, never take a stream out of the kernel that goes on.
 
 What outlives the process is in a BPF filesystem (pins.py); where there is none, streams end with the process.
 """
