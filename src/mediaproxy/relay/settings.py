@@ -109,7 +109,8 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What forwards media: ``kernel`` (a program in it; needs CAP_BPF and CAP_NET_ADMIN), ``user`` (user space), or
     ``auto``: the kernel if this host lets us. ``mediaproxy doctor`` says what keeps it from that."""
     bpffs: str = "/sys/fs/bpf"
-    "Folder with a BPF filesystem, in which streams outlive the process. Root's relay mounts one if there is none."
+    """Folder with a BPF filesystem, by which streams in the kernel outlive the process. Root's relay mounts one if
+    there is none. Empty: they end with the process."""
     instance: str = ""
     "Name of this relay's folder in it. Empty: made of ``state_dir``."
     interfaces: tuple[str, ...] = ()

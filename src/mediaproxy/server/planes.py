@@ -54,7 +54,8 @@ def choose_plane(settings: RelaySettings, places: Places) -> Chosen:
 
 
 def _kernel(settings: RelaySettings, places: Places) -> Chosen:
-    plane = KernelPlane(settings, Path(settings.bpffs), instance_name(settings, places))
+    bpffs = Path(settings.bpffs) if settings.bpffs else None
+    plane = KernelPlane(settings, bpffs, instance_name(settings, places))
     if plane.why_not_lasting and settings.journal:
         log.warning("calls in the kernel end with this process: %s", plane.why_not_lasting)
     return Chosen(plane, f"in the kernel ({plane.hooks})")
@@ -71,11 +72,13 @@ def instance_name(settings: RelaySettings, places: Places) -> str:
 def release_kernel(settings: RelaySettings, places: Places) -> int | None:
     """Take what a relay that is not running has left out of the kernel: from how many interfaces; None: there was
     nothing. FastPathUnavailable if it runs, or this user may not."""
+    if not settings.bpffs:
+        return None
     instance = Instance.open(Path(settings.bpffs), instance_name(settings, places), make=False)
     if instance is None:
         return None
     count = sum(release(pins) for pins in instance.sets())
-    instance.close(keep=False)
+    instance.close()
     return count
 
 

@@ -35,7 +35,7 @@ def clear(bpffs: Path, own: Path | None, ports: PortMap) -> None:
             ) from None
         for pins in taken:
             release(pins)
-        instance.close(keep=False)
+        instance.close()
         log.warning("%s: a relay that does not run any more had the same ports: its streams have ended", folder)
 
 

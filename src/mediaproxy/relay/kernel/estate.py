@@ -28,13 +28,15 @@ log = logging.getLogger("mediaproxy.relay")
 class Estate:
     """Mutable: what is in the kernel."""
 
-    def __init__(self, settings: RelaySettings, bpffs: Path, name: str, sockets: Mapping[int, socket.socket]) -> None:
+    def __init__(
+        self, settings: RelaySettings, bpffs: Path | None, name: str, sockets: Mapping[int, socket.socket]
+    ) -> None:
         """``sockets``: who gets what is passed up, by IP version. FastPathUnavailable says what this host lacks; what
         an earlier process has left goes on then. OSError if another relay has these ports."""
         self.banks: list[Bank] = []
         "That of the relay's ports first, then those that an earlier process had besides."
         self.why_not_lasting = ""
-        "Why streams end with this process; empty: they do not."
+        "Why streams end with this process although they should not."
         self._settings = settings
         self._sockets = sockets
         self._instance: Instance | None = None
@@ -49,13 +51,14 @@ class Estate:
             self._abandon()
             raise
 
-    def _open(self, bpffs: Path, name: str) -> None:
+    def _open(self, bpffs: Path | None, name: str) -> None:
         settings, ports = self._settings, PortMap.of(self._settings)
-        try:
-            self._instance = Instance.open(bpffs, name)
-        except FastPathUnavailable as error:
-            self.why_not_lasting = error.needs
-        clear(bpffs, self._instance.folder if self._instance else None, ports)
+        if bpffs is not None:
+            try:
+                self._instance = Instance.open(bpffs, name)
+            except FastPathUnavailable as error:
+                self.why_not_lasting = error.needs
+            clear(bpffs, self._instance.folder if self._instance else None, ports)
         control = Control(ports=ports, silence=settings.rebind_silence, ahead=settings.rebind_sequence)
         founder = Founder(control, self._instance, self.ways, 49152 | zlib.crc32(name.encode()) & 0x3FFF)
         for pins in reversed(self._instance.sets() if self._instance else []):
@@ -126,14 +129,13 @@ class Estate:
         """Take everything out of the kernel. ``keep``: but what is pinned, if a port is lent. A second call does
         nothing."""
         keep = keep and self.lasting and any(bank.lent for bank in self.banks)
-        if keep:
-            self.give_up_left()
+        self.give_up_left()
         for bank in self.banks:
             if keep:
                 bank.keep()
             else:
                 bank.release()
-        self._end(keep=keep)
+        self._end()
 
     def _abandon(self) -> None:
         """It cannot be opened: what an earlier process has left goes on."""
@@ -142,15 +144,13 @@ class Estate:
                 bank.keep()
             else:
                 bank.release()
-        self._end(keep=True)
+        self._end()
 
-    def _end(self, *, keep: bool) -> None:
-        if not keep:
-            self.give_up_left()
+    def _end(self) -> None:
         self.banks.clear()
         self._netlink.close()
         if self._instance is not None:
-            self._instance.close(keep=keep)
+            self._instance.close()
             self._instance = None
 
 

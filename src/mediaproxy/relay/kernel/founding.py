@@ -18,6 +18,7 @@ from mediaproxy.relay.kernel.bank import SUMMED, Bank, Lent
 from mediaproxy.relay.kernel.hooks import Hooks
 from mediaproxy.relay.kernel.legacy import Legacy
 from mediaproxy.relay.kernel.pins import Facts, Instance, PinSet, boot_id, namespace_id, own_layout
+from mediaproxy.relay.kernel.selftest import try_out
 from mediaproxy.relay.kernel.translation import routed
 from mediaproxy.relay.kernel.ways import Ways
 from mediaproxy.relay.portmap import Control, PortMap
@@ -36,8 +37,10 @@ class Founder:
 
     def new(self) -> Bank:
         """An empty bank for the relay's ports. FastPathUnavailable."""
-        kernel = KernelPath.create(replace(self._control, heartbeat=time.monotonic_ns()))
+        control = replace(self._control, heartbeat=time.monotonic_ns())
+        kernel = KernelPath.create(control)
         try:
+            try_out(kernel, control)
             return self._pinned(Bank(kernel, self._control, Hooks(kernel, None, self._priority), None))
         except FastPathUnavailable:
             kernel.close()
@@ -99,6 +102,7 @@ class Founder:
         bank = Bank(kernel, control, Hooks(kernel, None, self._priority), None)
         seeded = {}
         try:
+            try_out(kernel, control)
             for index, flow in legacy.flows():
                 bank.store(self._lend(bank, index, flow))
                 seeded[index] = legacy.counters(index)

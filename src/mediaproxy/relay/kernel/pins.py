@@ -232,19 +232,17 @@ class Instance:
         pins.folder.rename(folder)
         pins.folder = folder
 
-    def close(self, *, keep: bool) -> None:
-        """Let go; without ``keep`` the folder goes, unless something is pinned in it."""
+    def close(self) -> None:
+        """Let go; the folder goes unless something is pinned in it."""
         if self._lock < 0:
             return
-        if not keep:
+        for folder in (self.folder, self.folder.parent):
             with contextlib.suppress(OSError):
-                self.folder.rmdir()
-            with contextlib.suppress(OSError):
-                self.folder.parent.rmdir()
+                folder.rmdir()
         os.close(self._lock)
         self._lock = -1
-        if not keep and self._mounted is not None:  # others may be using it by now: then it stays
-            _libc.umount2(os.fsencode(self._mounted), 0)
+        if self._mounted is not None and not self.folder.parent.exists():
+            _libc.umount2(os.fsencode(self._mounted), 0)  # fails if others are using it by now
 
 
 def safe(name: str) -> str:

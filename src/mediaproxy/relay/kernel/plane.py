@@ -23,7 +23,6 @@ from mediaproxy.relay.kernel.bank import Bank, Lent
 from mediaproxy.relay.kernel.estate import Estate
 from mediaproxy.relay.kernel.netlink import Changes
 from mediaproxy.relay.kernel.receiver import Arrival, Receiver
-from mediaproxy.relay.kernel.selftest import self_test
 from mediaproxy.relay.kernel.sender import Sender
 from mediaproxy.relay.kernel.translation import routed
 from mediaproxy.relay.settings import RelaySettings
@@ -45,10 +44,10 @@ class KernelPlane:
 
     name = "kernel"
 
-    def __init__(self, settings: RelaySettings, bpffs: Path, name: str) -> None:
-        """Load everything and take over what an earlier process of this ``name`` has left. FastPathUnavailable says
-        what this host lacks; then nothing has changed. OSError if another relay has these ports."""
-        self_test()
+    def __init__(self, settings: RelaySettings, bpffs: Path | None, name: str) -> None:
+        """Load everything and take over what an earlier process of this ``name`` has left. ``bpffs``: None if nothing
+        is to outlive this one. FastPathUnavailable says what this host lacks; then nothing has changed. OSError if
+        another relay has these ports."""
         self._settings = settings
         self._lent: dict[Endpoint, Lent] = {}
         self._settling: list[tuple[float, int, Endpoint]] = []
@@ -78,7 +77,7 @@ class KernelPlane:
 
     @property
     def why_not_lasting(self) -> str:
-        """Why they do not; empty: they do."""
+        """Why streams end with this process although they should not; else empty."""
         return self._estate.why_not_lasting
 
     def start(self, receive: Callable[[Packet], None]) -> None:
