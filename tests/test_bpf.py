@@ -21,7 +21,7 @@ def data() -> bytes:
 
 def test_the_object_is_this_versions(data: bytes) -> None:
     made = read_object(data)
-    assert set(made.programs) == {"tc/ethernet", "tc/plain", "sk_lookup"}
+    assert set(made.programs) == {"tc/ethernet", "tc/plain", "xdp", "sk_lookup"}
     assert set(made.maps) == {"slots", "counters", "control", "totals", "sockets", "scratch"}
     assert made.maps["slots"].value_size == LAYOUT["slot"].size
     assert made.license == "Dual MIT/GPL"

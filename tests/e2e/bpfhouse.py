@@ -16,13 +16,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 
+from msgspec.structs import replace as change
+
 from lab.netns import Namespace, Namespaces
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.bpf import Attachment, KernelPath, attach, attach_lookup, interface
 from mediaproxy.relay.bpf.attach import Hook
 from mediaproxy.relay.flow import Flow
+from mediaproxy.relay.packetpath import Slot, World
 from mediaproxy.relay.portmap import Control, PortMap
-from mediaproxy.relay.slots import SlotConfig
 from tests.packets.datagram import ones_sum, valid
 from tests.packets.table import RELAY4, RELAY6, config_of, state_of
 
@@ -112,15 +114,20 @@ class House:
     def install(self, flows: Iterable[Flow], *, mtu: int = 0, own: bool = False) -> None:
         """Lend ports; targets are reached by the veth of their network, or by lo if they are here. ``own``: a target
         that is a port of this relay is known as one."""
+        for index, slot in self.world(flows, mtu=mtu, own=own).slots.items():
+            self.kernel.slots.store(index, slot.generation, slot.state, slot.config)
+
+    def world(self, flows: Iterable[Flow], *, mtu: int = 0, own: bool = False) -> World:
+        """The same as the specification sees it."""
         out = {name: self.index(name) for name in ("to-a", "to-b", "lo")}
+        slots = {}
         for flow in flows:
             config = config_of(flow, mtu=mtu)
-            values = {name: getattr(config, name) for name in SlotConfig.__struct_fields__}
-            values["ifindex"] = out[_way(flow.target)]
-            values["own"] = own and config.own
+            config = change(config, ifindex=out[_way(flow.target)], own=own and config.own)
             index = PORTS.index(flow.local)
             assert index is not None
-            self.kernel.slots.store(index, flow.generation, state_of(flow), SlotConfig(**values))
+            slots[index] = Slot(flow.generation, state_of(flow), config)
+        return World(Control(ports=PORTS, heartbeat=time.monotonic_ns(), alive=3600.0), slots)
 
     def phone(self, at: Endpoint, space: Namespace | None = None) -> socket.socket:
         """A bound socket of a host."""
@@ -131,16 +138,23 @@ class House:
         sock.settimeout(2)
         return sock
 
-    def wire(self, space: Namespace, name: str = "eth0") -> "Wire":
-        """A capture of what comes in at an interface."""
-        wire = Wire(space, name)
+    def wire(self, space: Namespace, name: str = "eth0", *, outgoing: bool = False) -> "Wire":
+        """A capture of what comes in at an interface, or of what goes out."""
+        wire = Wire(space, name, outgoing)
         self._stack.callback(wire.close)
         return wire
 
     def offload(self, space: Namespace, name: str, *, tx: bool) -> None:
         """Let the interface compute checksums of what it sends, or have the kernel do it."""
+        self._ethtool(space, name, _SET_TX_CHECKSUM, tx)
+
+    def receive_offload(self, space: Namespace, name: str) -> None:
+        """Generic receive offload: a veth then takes what XDP sends to it."""
+        self._ethtool(space, name, _SET_GRO, True)
+
+    def _ethtool(self, space: Namespace, name: str, command: int, on: bool) -> None:
         with space.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            value = array.array("B", struct.pack("=II", _SET_TX_CHECKSUM, tx))
+            value = array.array("B", struct.pack("=II", command, on))
             fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP", name.encode(), value.buffer_info()[0]).ljust(40, b"\0"))
 
 
@@ -193,21 +207,22 @@ class Caught:
 class Wire:
     """A packet socket."""
 
-    def __init__(self, space: Namespace, name: str) -> None:
+    def __init__(self, space: Namespace, name: str, outgoing: bool) -> None:
+        self._outgoing = outgoing
         self._sock = space.socket(socket.SOCK_RAW, socket.AF_PACKET)
         with space.inside():
             self._sock.bind((name, 3))
         self._sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
 
     def next(self, timeout: float = 2.0) -> Caught:
-        """The next UDP packet that comes in. TimeoutError if none does."""
+        """The next UDP packet. TimeoutError if none comes."""
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._sock], [], [], left)[0]:
                 raise TimeoutError("nothing came")
             frame, auxiliary, _, address = self._sock.recvmsg(65536, 256)
-            if address[2] == socket.PACKET_OUTGOING:
+            if (address[2] == socket.PACKET_OUTGOING) != self._outgoing:
                 continue
             ip = frame[14:]
             version = ip[0] >> 4 if ip else 0

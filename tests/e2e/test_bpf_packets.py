@@ -25,7 +25,7 @@ _RTP_HEARD = ("rtp", "lost", "tick", "ssrc", "timestamp", "sequence", "payload_t
 _HEARD = ("packets", "bytes", *_RTP_HEARD, "undeliverable", "dropped", "passed")
 _SALTS = count(1)
 _NO_LIMIT = Rate(1e9, 1e9)
-_NEED_TIME = {Reason.UP_CHANGED, Reason.UP_UNCHANGED, Reason.VLAN, Reason.NO_PROCESS, Reason.REFUSED, Reason.FLOOD}
+_NEED_TIME = {Reason.UP_CHANGED, Reason.UP_NO_ROOM, Reason.VLAN, Reason.NO_PROCESS, Reason.REFUSED, Reason.FLOOD}
 "Reasons that need a race, another kernel, hardware, or packets that come too fast."
 
 

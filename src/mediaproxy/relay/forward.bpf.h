@@ -41,37 +41,53 @@ INLINE void build_ipv6(u32 *h, const struct packet *p, const struct route *r, u8
     copy(h + 6, r->target);
 }
 
+/* How the sum of the addresses changes. */
+INLINE u32 readdress(const struct packet *p, const struct route *r)
+{
+    int v4 = !(r->flags & FLAG_V6);
+
+    return fold32(pseudo(r->source, v4) + pseudo(r->target, v4) +
+                  (u64)(u32)~fold32(pseudo(p->source, p->version == 4)) +
+                  (u32)~fold32(pseudo(p->destination, p->version == 4)));
+}
+
+union headers {
+    u32 words[12];
+    u16 halves[24];
+};
+
+/* The IP and UDP headers that leave; their size. The checksum is the new one if the old one is whole. */
+INLINE u32 build(union headers *h, const struct packet *p, const struct route *r, u8 ttl, u32 addresses)
+{
+    u8 tos = r->flags & FLAG_TOS ? (r->tos & 0xfc) | (p->tos & 3) : p->tos;
+    u16 checksum = p->whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
+
+    if (r->flags & FLAG_V6) {
+        build_ipv6(h->words, p, r, ttl, tos);
+        h->halves[20] = r->source_port;
+        h->halves[21] = r->target_port;
+        h->halves[22] = be16(p->length);
+        h->halves[23] = checksum;
+        return IPV6;
+    }
+    build_ipv4(h->words, p, r, ttl, tos);
+    h->halves[10] = r->source_port;
+    h->halves[11] = r->target_port;
+    h->halves[12] = be16(p->length);
+    h->halves[13] = checksum;
+    return IPV4;
+}
+
 /* Write the headers; the packet already has the right IP version. 0: done. */
 CALLED int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const struct route *r, u8 ttl)
 {
-    u8 tos = r->flags & FLAG_TOS ? (r->tos & 0xfc) | (p->tos & 3) : p->tos;
-    u32 size = r->flags & FLAG_V6 ? IPV6 : IPV4;
-    u32 addresses = fold32(pseudo(r->source, size == IPV4) + pseudo(r->target, size == IPV4) +
-                           (u64)(u32)~fold32(pseudo(p->source, p->version == 4)) +
-                           (u32)~fold32(pseudo(p->destination, p->version == 4)));
     u32 ports = fold32((u64)r->source_port + r->target_port + (u32)~p->source_port + (u32)~p->destination_port);
-    union {
-        u32 words[12];
-        u16 halves[24];
-    } h;
+    u32 addresses = readdress(p, r), size;
+    union headers h;
 
-    if (size == IPV6) {
-        build_ipv6(h.words, p, r, ttl, tos);
-        h.halves[20] = r->source_port;
-        h.halves[21] = r->target_port;
-        h.halves[22] = be16(p->length);
-        h.halves[23] = p->whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
-        if (skb_store_bytes(skb, at, &h, IPV6 + UDP, 0))
-            return -1;
-    } else {
-        build_ipv4(h.words, p, r, ttl, tos);
-        h.halves[10] = r->source_port;
-        h.halves[11] = r->target_port;
-        h.halves[12] = be16(p->length);
-        h.halves[13] = p->whole && p->checksum ? new_checksum(p, r, addresses) : p->checksum;
-        if (skb_store_bytes(skb, at, &h, IPV4 + UDP, 0))
-            return -1;
-    }
+    size = build(&h, p, r, ttl, addresses);
+    if (size == IPV6 ? skb_store_bytes(skb, at, &h, IPV6 + UDP, 0) : skb_store_bytes(skb, at, &h, IPV4 + UDP, 0))
+        return -1;
     if (p->whole || !p->checksum)
         return 0;
     /* The field holds the sum of the pseudo header (CHECKSUM_PARTIAL) or a whole checksum; the kernel knows. */
@@ -82,10 +98,10 @@ CALLED int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const 
 
 /* -- forwarding */
 
-enum { HOPS = SHORTCUTS + 1 };
+enum { HOPS = SHORTCUTS + 1 }; /* slots that a packet may come to */
 
 /* Where a packet that came from the source of slot `from` goes. 0, or the reason why it cannot be forwarded. */
-CALLED u32 find_route(struct control *c, const struct slot *from, u64 word, struct route *r)
+INLINE u32 find_route(struct control *c, const struct slot *from, u64 word, struct route *r)
 {
     const struct config *k = active(from, word);
     u32 peer = k->peer, generation = k->peer_generation;
@@ -116,7 +132,7 @@ CALLED const struct slot *shortcut(struct control *c, const struct route *r, u32
     const struct config *k;
     const struct slot *s;
 
-    if (!(r->flags & FLAG_OWN) || !slot_index(c, r->target, r->target_port, index))
+    if (!slot_index(c, r->target, r->target_port, index))
         return 0;
     s = map_lookup(&slots, index);
     if (!s)
@@ -175,24 +191,21 @@ INLINE int look_at_checksum(struct __sk_buff *skb, struct packet *p)
     return skb->gso_size ? 0 : skb_change_tail(skb, skb->len + 1, 0) || skb_change_tail(skb, skb->len - 1, 0);
 }
 
-/* Give the packet the size and the IP version that it leaves with. 0: done; the packet is as it was if not. */
-INLINE int reshape(struct __sk_buff *skb, u32 *at, struct packet *p, const struct route *r)
+/* Give the packet the size, the headers' room and the IP version that it leaves with. 0, or why not: the packet is still
+   as it was if it is to be passed up. */
+INLINE u32 reshape(struct __sk_buff *skb, u32 *at, struct packet *p, const struct route *r)
 {
     u16 type = be16(r->flags & FLAG_V6 ? TYPE_IPV6 : TYPE_IPV4);
 
-    if (!*at) { /* redirect_neigh wants an Ethernet header */
-        if (skb_change_head(skb, ETHERNET, 0))
-            return -1;
-        *at = ETHERNET;
-    }
     if (skb->len > *at + p->ip_length) /* an Ethernet frame has at least 60 bytes */
         skb_change_tail(skb, *at + p->ip_length, 0);
-    if (look_at_checksum(skb, p))
-        return -1;
-    if (skb->protocol == type)
-        return 0;
-    if (skb_change_proto(skb, type, 0))
-        return -1;
+    if (look_at_checksum(skb, p) || (skb->protocol != type && skb_change_proto(skb, type, 0)))
+        return REASON_UP_NO_ROOM;
+    if (!*at) { /* redirect_neigh wants an Ethernet header */
+        if (skb_change_head(skb, ETHERNET, 0))
+            return REASON_UNDELIVERABLE;
+        *at = ETHERNET;
+    }
     skb_store_bytes(skb, *at - sizeof(type), &type, sizeof(type), 0);
     return 0;
 }
@@ -202,43 +215,57 @@ INLINE int send(struct __sk_buff *skb, u32 at, const struct packet *p, const str
     if (rewrite(skb, at, p, r, ttl))
         return drop(REASON_UNDELIVERABLE);
     count(REASON_FORWARDED);
-    *(volatile u32 *)&skb->mark = 0; /* volatile: two fields, two writes. What other programs wrote was for the packet that came */
+    /* What other programs wrote there was for the packet that came. Volatile: two fields, two writes. */
+    *(volatile u32 *)&skb->mark = 0;
     *(volatile u32 *)&skb->queue_mapping = 0;
     return redirect_neigh(r->ifindex, 0, 0, 0);
 }
 
-/* A packet from the source of slot `s`. */
-INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, struct packet *p, struct route *r,
-                   u32 index, const struct slot *s, u64 word, struct counters *n, u64 now)
+/* The slots that a packet of the source of slot `s` comes to, and where it leaves, into room. The answers are left in
+   memory, so that the verifier goes on with one case and not with all of them. */
+CALLED void resolve(struct control *c, struct scratch *room, u32 index, const struct slot *s, u64 word)
 {
-    u32 hops[HOPS] = {}, last = 0, reason = REASON_LOOP, up;
     u32 i;
 
+    room->count = 0;
     UNROLL
     for (i = 0; i < HOPS; i++) {
-        hops[i] = index;
-        last = i;
-        reason = find_route(c, s, word, r);
-        if (reason)
-            break;
-        s = shortcut(c, r, &index, &word);
+        room->hops[i] = index;
+        room->count++;
+        room->reason = find_route(c, s, word, &room->route);
+        if (room->reason)
+            return;
+        s = room->route.flags & FLAG_OWN ? shortcut(c, &room->route, &index, &word) : 0;
         if (!s)
-            break;
-        reason = REASON_LOOP;
+            return;
     }
-    if (!reason && p->ttl <= last + 1)
-        reason = REASON_TTL;
-    up = reason == REASON_UP_CHANGED ? reason : reason ? 0 : unfit(skb, p, r);
-    if (!reason && !up && reshape(skb, &at, p, r))
-        up = REASON_UP_UNCHANGED;
-    if (up) {
-        begin(n, (u32)word);
-        return pass_up(c, n, 1, up, now);
-    }
-    UNROLL
-    for (i = 0; i < HOPS; i++)
-        if (i <= last)
-            account(hops[i], p, !reason || i < last, now);
-    return reason ? drop(reason) : send(skb, at, p, r, p->ttl - last - 1);
+    room->reason = REASON_LOOP;
 }
 
+/* A packet from the source of slot `s`. */
+INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, struct scratch *room, u32 index,
+                   const struct slot *s, u64 word, struct counters *n, u64 now)
+{
+    struct packet *p = &room->packet;
+    struct route *r = &room->route;
+    u32 reason, count_, i;
+
+    resolve(c, room, index, s, word);
+    reason = room->reason;
+    if (!reason && p->ttl <= room->count)
+        reason = REASON_TTL;
+    if (!reason)
+        reason = unfit(skb, p, r);
+    if (!reason)
+        reason = reshape(skb, &at, p, r);
+    if (reason >= REASON_UP && reason <= REASON_UP_NO_ROOM) {
+        begin(n, (u32)word);
+        return pass_up(c, n, 1, reason, now);
+    }
+    count_ = room->count;
+    UNROLL
+    for (i = 0; i < HOPS; i++)
+        if (i < count_)
+            account(room->hops[i], p, !reason || i + 1 < count_, now);
+    return reason ? drop(reason) : send(skb, at, p, r, p->ttl - count_);
+}

@@ -47,6 +47,19 @@ struct __sk_buff {
     u32 gso_size;
 };
 
+/* struct xdp_md: the context of an XDP program. */
+struct xdp_md {
+    u32 data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex;
+};
+
+/* struct bpf_fib_lookup, as the output of an interface. */
+struct fib_lookup {
+    u8 family, l4_protocol;
+    u16 source_port, target_port, total_length;
+    u32 ifindex, flow, source[4], target[4], vlan;
+    u8 source_mac[6], target_mac[6];
+};
+
 /* struct bpf_sk_lookup: the context of a socket lookup. */
 struct bpf_sk_lookup {
     u64 sk;
@@ -57,6 +70,7 @@ struct bpf_sk_lookup {
 
 enum { TC_NEXT = -1, TC_DROP = 2 };
 enum { SK_PASS = 1 };
+enum { XDP_PASS = 2 };
 enum { FAMILY_INET = 2, FAMILY_INET6 = 10 };
 enum { FOR_THIS_HOST = 0 }; /* pkt_type */
 
@@ -66,15 +80,20 @@ static u64 (*const ktime_get_ns)(void) = (void *)5;
 static long (*const skb_store_bytes)(struct __sk_buff *, u32 offset, const void *, u32 size, u64 flags) = (void *)9;
 static long (*const l4_csum_replace)(struct __sk_buff *, u32 offset, u64 from, u64 to, u64 flags) = (void *)11;
 static long (*const skb_vlan_pop)(struct __sk_buff *) = (void *)19;
+static long (*const redirect)(u32 ifindex, u64 flags) = (void *)23;
 static long (*const skb_load_bytes)(const void *skb, u32 offset, void *to, u32 size) = (void *)26;
 static long (*const skb_change_proto)(struct __sk_buff *, u16 protocol, u64 flags) = (void *)31;
 static long (*const skb_change_tail)(struct __sk_buff *, u32 size, u64 flags) = (void *)38;
 static s64 (*const csum_update)(struct __sk_buff *, u32 sum) = (void *)40;
 static long (*const skb_change_head)(struct __sk_buff *, u32 size, u64 flags) = (void *)43;
+static long (*const find_neighbour)(void *ctx, struct fib_lookup *, int size, u32 flags) = (void *)69;
 static long (*const sk_release)(void *sk) = (void *)86;
 static s64 (*const csum_level)(struct __sk_buff *, u64 what) = (void *)135;
 static long (*const sk_assign)(struct bpf_sk_lookup *, void *sk, u64 flags) = (void *)124;
+static long (*const store_frame)(struct xdp_md *, u32 offset, const void *, u32 size) = (void *)190;
+static u64 (*const frame_length)(struct xdp_md *) = (void *)188;
 static long (*const redirect_neigh)(u32 ifindex, void *next_hop, int size, u64 flags) = (void *)152;
 
+enum { FIB_OUTPUT = 2 }; /* of find_neighbour */
 enum { CSUM_LEVEL_QUERY = 0 };
 enum { PSEUDO_HEADER = 1 << 4, ZERO_STAYS_ZERO = 1 << 5 }; /* of l4_csum_replace */

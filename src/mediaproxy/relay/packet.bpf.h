@@ -38,6 +38,9 @@ struct route {
 struct scratch {
     struct packet packet;
     struct route route;
+    u32 hops[SHORTCUTS + 1]; /* the slots that the packet comes to */
+    u32 count;               /* how many */
+    u32 reason;              /* why it goes no further; 0: it leaves by route */
 };
 
 struct {
@@ -234,7 +237,7 @@ INLINE int skip_extensions(struct __sk_buff *skb, u32 *at, u8 next, struct packe
     return next == PROTO_UDP ? DONE : TC_NEXT;
 }
 
-INLINE int parse_ipv6(struct __sk_buff *skb, u32 at, struct packet *p)
+INLINE void note_ipv6(u32 at, struct packet *p)
 {
     u32 *h = p->head, length = (be32(h[1]) >> 16) + IPV6;
 
@@ -244,7 +247,12 @@ INLINE int parse_ipv6(struct __sk_buff *skb, u32 at, struct packet *p)
     p->ttl = be32(h[1]) & 255;
     p->udp = at + IPV6;
     p->odd = 0;
-    return skip_extensions(skb, &p->udp, be32(h[1]) >> 8 & 255, p);
+}
+
+INLINE int parse_ipv6(struct __sk_buff *skb, u32 at, struct packet *p)
+{
+    note_ipv6(at, p);
+    return skip_extensions(skb, &p->udp, be32(p->head[1]) >> 8 & 255, p);
 }
 
 /* A word behind a plain IP header. */
@@ -255,6 +263,19 @@ INLINE u32 either(const struct packet *p, int v4, u32 word)
     opaque(four); /* two loads and a choice: the verifier wants no choice of places */
     opaque(six);
     return v4 ? four : six;
+}
+
+/* Note the UDP header and the beginning of RTP. */
+INLINE void note_udp(struct packet *p, const u32 *udp, const u32 *rtp, int there)
+{
+    u32 type = be32(rtp[0]) >> 16 & 255;
+
+    p->source_port = be16(be32(udp[0]) >> 16);
+    p->destination_port = be16(be32(udp[0]));
+    p->length = be32(udp[1]) >> 16;
+    p->checksum = be16(be32(udp[1]));
+    p->rtp[0] = be32(rtp[0]), p->rtp[1] = be32(rtp[1]), p->rtp[2] = be32(rtp[2]);
+    p->is_rtp = there && p->length >= UDP + RTP && p->rtp[0] >> 30 == 2 && (type < 192 || type > 223); /* RFC 5761 4 */
 }
 
 /* The UDP header and the beginning of RTP. 0: there is a whole UDP header. */
@@ -270,13 +291,7 @@ INLINE int read_udp(struct __sk_buff *skb, struct packet *p, int v4)
             return -1;
         there = !skb_load_bytes(skb, p->udp + UDP, rtp, RTP);
     }
-    p->source_port = be16(be32(udp[0]) >> 16);
-    p->destination_port = be16(be32(udp[0]));
-    p->length = be32(udp[1]) >> 16;
-    p->checksum = be16(be32(udp[1]));
-    p->rtp[0] = be32(rtp[0]), p->rtp[1] = be32(rtp[1]), p->rtp[2] = be32(rtp[2]);
-    p->is_rtp = there && p->length >= UDP + RTP && p->rtp[0] >> 30 == 2 &&
-                ((p->rtp[0] >> 16 & 255) < 192 || (p->rtp[0] >> 16 & 255) > 223); /* RFC 5761 4 */
+    note_udp(p, udp, rtp, there);
     return 0;
 }
 

@@ -8,6 +8,7 @@
  * says why. Packets are read and written by helpers only, so that nobody else's packets are ever copied because of us.
  */
 #include "forward.bpf.h"
+#include "xdp.bpf.h"
 
 INLINE int relay(struct __sk_buff *skb, u32 at)
 {
@@ -48,7 +49,7 @@ INLINE int relay(struct __sk_buff *skb, u32 at)
     now = ktime_get_ns();
     k = active(s, word);
     if (state_of(word) == STATE_LEARNED && same(k->source, p->source) && k->source_port == p->source_port)
-        return forward(skb, at, c, p, &room->route, index, s, word, n, now);
+        return forward(skb, at, c, room, index, s, word, n, now);
     return judge(c, p, s, word, n, now);
 }
 
@@ -62,6 +63,12 @@ SEC("tc/ethernet") int tc_ethernet(struct __sk_buff *skb)
 SEC("tc/plain") int tc_plain(struct __sk_buff *skb)
 {
     return relay(skb, 0);
+}
+
+/* Network cards that were asked for it, in addition. */
+SEC("xdp") int xdp_frame(struct xdp_md *ctx)
+{
+    return relay_frame(ctx);
 }
 
 /* Packets that passed, to lent ports: they belong to the relay's socket whatever it is bound to. */

@@ -110,7 +110,7 @@ enum reason {
     REASON_UP_TOO_BIG,     /* longer than the way out carries */
     REASON_UP_NO_CHECKSUM, /* IPv4 without UDP checksum, and it has to become IPv6 */
     REASON_UP_CHANGED,     /* the slot was written meanwhile */
-    REASON_UP_UNCHANGED,   /* the kernel could not make room for another IP header */
+    REASON_UP_NO_ROOM,   /* the kernel could not make room for another IP header */
     /* left to the host */
     REASON_FRAGMENT,       /* a later fragment: it has no port */
     REASON_VLAN,           /* tagged: the VLAN's own interface sees it again */

@@ -62,7 +62,7 @@ class Reason(IntEnum):
     UP_TOO_BIG = 4
     UP_NO_CHECKSUM = 5
     UP_CHANGED = 6
-    UP_UNCHANGED = 7
+    UP_NO_ROOM = 7
     FRAGMENT = 8
     VLAN = 9
     NOT_LENT = 10

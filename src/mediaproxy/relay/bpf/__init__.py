@@ -5,7 +5,7 @@ ingress of an interface (``where.section`` names the one it needs), ``attach_loo
 socket. Nothing here knows calls or flows. FastPathUnavailable says what this host lacks.
 """
 
-from mediaproxy.relay.bpf.attach import Attachment, Interface, adopt, attach, attach_lookup, interface
+from mediaproxy.relay.bpf.attach import Attachment, Interface, adopt, attach, attach_lookup, attach_xdp, interface
 from mediaproxy.relay.bpf.objects import FastPathUnavailable
 from mediaproxy.relay.bpf.path import KernelPath
 
@@ -17,5 +17,6 @@ __all__ = [
     "adopt",
     "attach",
     "attach_lookup",
+    "attach_xdp",
     "interface",
 ]

@@ -17,7 +17,7 @@ from typing import Literal
 from mediaproxy.relay.bpf import rtnetlink, syscalls
 from mediaproxy.relay.bpf.objects import FastPathUnavailable, unavailable
 
-Hook = Literal["tcx", "clsact"]
+Hook = Literal["tcx", "clsact", "xdp"]
 _ETHERNET, _LOOPBACK = 1, 772
 "ARPHRD_ETHER and ARPHRD_LOOPBACK: interfaces whose packets begin with an Ethernet header."
 
@@ -53,7 +53,7 @@ class Attachment:
     interface: Interface
     hook: Hook
     link: int = -1
-    "Descriptor of the TCX link."
+    "Descriptor of the link: TCX or XDP."
     filter: rtnetlink.Filter | None = None
     "The clsact filter."
 
@@ -65,7 +65,7 @@ class Attachment:
             rtnetlink.set_filter(self.filter, program, name)
 
     def pin(self, path: Path) -> None:
-        """Let a TCX link outlive the process. A clsact filter does so anyway."""
+        """Let a link outlive the process. A clsact filter does so anyway."""
         if self.filter is None:
             syscalls.pin(self.link, str(path))
 
@@ -108,8 +108,23 @@ def attach(where: Interface, program: int, *, hook: Hook | None = None, priority
     return Attachment(where, "clsact", filter=filter_)
 
 
-def adopt(where: Interface, path: Path) -> Attachment:
-    """A TCX link that an earlier process pinned. FastPathUnavailable if it is not there, or of another interface."""
+def attach_xdp(where: Interface, program: int, *, virtual: bool = False) -> Attachment:
+    """Put the XDP program into the driver of a network card, in addition to the other one.
+
+    FastPathUnavailable if the driver cannot do that, or the interface is no hardware: on virtual ones checksums may be
+    left out, and XDP would send the packet so. ``virtual``: do it all the same.
+    """
+    if not virtual and not Path("/sys/class/net", where.name, "device").exists():
+        raise FastPathUnavailable(f"XDP on {where.name}", "it is a virtual interface, where XDP damages checksums")
+    try:
+        link = syscalls.link_create(program, where.index, syscalls.XDP, syscalls.XDP_NATIVE)
+    except OSError as error:
+        raise unavailable(f"native XDP on {where.name}", error) from error
+    return Attachment(where, "xdp", link)
+
+
+def adopt(where: Interface, path: Path, hook: Hook = "tcx") -> Attachment:
+    """A link that an earlier process pinned. FastPathUnavailable if it is not there, or of another interface."""
     try:
         link = syscalls.get(str(path))
     except OSError as error:
@@ -118,12 +133,12 @@ def adopt(where: Interface, path: Path) -> Attachment:
     if attached != where.index:
         os.close(link)
         raise FastPathUnavailable(f"the link pinned at {path}", f"it belongs to another interface ({attached})")
-    return Attachment(where, "tcx", link)
+    return Attachment(where, hook, link)
 
 
 def link_interface(link: int) -> int:
-    """The index of the interface that a TCX link is attached to; 0 if that is gone."""
-    # struct bpf_link_info: type, id, prog_id, (8-byte union:) tcx.ifindex, tcx.attach_type
+    """The index of the interface that a link is attached to; 0 if that is gone."""
+    # struct bpf_link_info: type, id, prog_id, (a union of 8-byte alignment:) tcx.ifindex or xdp.ifindex
     return int(struct.unpack_from("=I", syscalls.info(link), 16)[0])
 
 

@@ -11,7 +11,7 @@ _SECTION = struct.Struct("IIQQQQIIQQ")
 _SYMBOL = struct.Struct("IBBHQQ")
 _RELOCATION = struct.Struct("QQ")
 _EM_BPF = 247
-_SHT_REL, _SHT_SYMTAB = 9, 2
+_SHT_REL, _SHT_SYMTAB, _STT_FUNC = 9, 2, 2
 
 
 class ObjectError(ValueError):
@@ -38,8 +38,8 @@ class Elf:
     sections: dict[str, bytes]
     relocations: dict[str, list[Relocation]]
     "Name of the section that is changed -> its relocations."
-    functions: dict[str, str]
-    "Section -> the function that begins it."
+    functions: dict[str, list[tuple[str, int, int]]]
+    "Section -> its functions: name, offset and size in bytes."
 
 
 def read(data: bytes) -> Elf:
@@ -61,11 +61,11 @@ def _read(data: bytes) -> Elf:
     headers = [_SECTION.unpack_from(data, start + number * _SECTION.size) for number in range(count)]
     bodies = [b"" if kind == 8 else data[at : at + size] for _, kind, _, _, at, size, *_ in headers]
     names = [_text(bodies[names_at], header[0]) for header in headers]
-    symbols: list[tuple[str, int, int, int]] = []
+    symbols: list[tuple[str, int, int, int, int]] = []
     for (_, kind, *_, link, _, _, _), body in zip(headers, bodies, strict=True):
         if kind == _SHT_SYMTAB:
-            for name, info, _, section, value, _ in _SYMBOL.iter_unpack(body):
-                symbols.append((_text(bodies[link], name), info & 15, section, value))
+            for name, info, _, section, value, size in _SYMBOL.iter_unpack(body):
+                symbols.append((_text(bodies[link], name), info & 15, section, value, size))
     relocations: dict[str, list[Relocation]] = {}
     for (_, kind, *_, info, _, _), body in zip(headers, bodies, strict=True):
         if kind == _SHT_REL:
@@ -73,12 +73,15 @@ def _read(data: bytes) -> Elf:
                 _relocation(offset, what & 0xFFFFFFFF, symbols[what >> 32], names)
                 for offset, what in _RELOCATION.iter_unpack(body)
             ]
-    functions = {names[section]: name for name, kind, section, value in symbols if kind == 2 and value == 0}
+    functions: dict[str, list[tuple[str, int, int]]] = {}
+    for name_, kind, section, value, size in symbols:
+        if kind == _STT_FUNC:
+            functions.setdefault(names[section], []).append((name_, value, size))
     return Elf(dict(zip(names, bodies, strict=True)), relocations, functions)
 
 
-def _relocation(offset: int, kind: int, symbol: tuple[str, int, int, int], names: list[str]) -> Relocation:
-    name, _, section, value = symbol
+def _relocation(offset: int, kind: int, symbol: tuple[str, int, int, int, int], names: list[str]) -> Relocation:
+    name, _, section, value, _ = symbol
     return Relocation(offset, kind, name or (names[section] if section < len(names) else ""), value)
 
 

@@ -8,23 +8,19 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mediaproxy.relay.bpf import syscalls
 from mediaproxy.relay.bpf.btf import Btf, MapDefinition
-from mediaproxy.relay.bpf.elf import Elf, ObjectError, Relocation, read
+from mediaproxy.relay.bpf.elf import Elf, ObjectError, read
+from mediaproxy.relay.bpf.linking import link
 from mediaproxy.relay.slots import LAYOUT, NAMES
 
 OBJECT = Path(__file__).parents[1] / "relay.bpf.o"
 "Made by the build hook (hatch_build.py)."
 
-_MAP, _CALL = 1, 10
-"Kinds of relocations."
-_FUNCTIONS = ".text"
-"The section of functions that programs call."
-_LD_IMM64 = 0x18
 _PSEUDO_MAP_FD = 1
 _LOG = 1 << 20
 "Bytes of the verifier's log, read only when it has refused a program."
@@ -34,9 +30,12 @@ _LINES = 12
 _PROGRAMS = {
     "tc/ethernet": (syscalls.SCHED_CLS, 0),
     "tc/plain": (syscalls.SCHED_CLS, 0),
+    "xdp": (syscalls.XDP_PROGRAM, 0),
     "sk_lookup": (syscalls.SK_LOOKUP_PROGRAM, syscalls.SK_LOOKUP),
 }
 "Section -> program type and attach type."
+ALWAYS = ("tc/ethernet", "tc/plain", "sk_lookup")
+"What every relay in the kernel needs; ``xdp`` only if it is asked for."
 
 
 class FastPathUnavailable(Exception):
@@ -78,7 +77,7 @@ def read_object(data: bytes) -> BpfObject:
         raise ObjectError("it has no BTF")
     try:
         return _object(elf)
-    except (struct.error, LookupError, OverflowError, RecursionError) as error:
+    except (struct.error, LookupError, OverflowError, RecursionError, StopIteration) as error:
         raise ObjectError(f"damaged: {error}") from error
 
 
@@ -86,37 +85,15 @@ def _object(elf: Elf) -> BpfObject:
     btf = Btf(elf.sections[".BTF"])
     check_layout(btf)
     maps = {definition.name: definition for definition in btf.maps()}
-    programs = {section: _program(elf, section, name, maps) for section, name in elf.functions.items()}
+    programs = {section: _program(elf, section, maps) for section in _PROGRAMS}
     text = elf.sections.get("license", b"").rstrip(b"\0").decode("ascii", "replace")
-    return BpfObject(maps, {name: program for name, program in programs.items() if name in _PROGRAMS}, text)
+    return BpfObject(maps, programs, text)
 
 
-def _program(elf: Elf, section: str, name: str, maps: Mapping[str, MapDefinition]) -> ProgramText:
-    """A program with the functions that it calls behind it: the kernel wants them in one piece."""
-    code = bytearray(elf.sections[section])
-    relocations = list(elf.relocations.get(section, ()))
-    if any(relocation.kind == _CALL for relocation in relocations):
-        behind = len(code)
-        code += elf.sections[_FUNCTIONS]
-        relocations += [
-            replace(relocation, offset=relocation.offset + behind) for relocation in elf.relocations.get(_FUNCTIONS, ())
-        ]
-    loads: dict[int, str] = {}
-    for relocation in relocations:
-        if relocation.kind == _MAP and relocation.symbol in maps:
-            loads[relocation.offset] = relocation.symbol
-        elif relocation.kind == _CALL:
-            _link(code, relocation, behind)
-        else:
-            raise ObjectError(f"{section} refers to {relocation.symbol}, which is no map and no function")
-    return ProgramText(name, section, bytes(code), loads)
-
-
-def _link(code: bytearray, call: Relocation, behind: int) -> None:
-    """Point a call to its function. The immediate value counts instructions from the one after the call."""
-    (addend,) = struct.unpack_from("=i", code, call.offset + 4)
-    function = (behind + call.value) // 8 + (addend + 1 if call.symbol == _FUNCTIONS else 0)
-    struct.pack_into("=i", code, call.offset + 4, function - call.offset // 8 - 1)
+def _program(elf: Elf, section: str, maps: Mapping[str, MapDefinition]) -> ProgramText:
+    name = next(name for name, offset, _ in elf.functions[section] if offset == 0)
+    linked = link(elf, section, maps)
+    return ProgramText(name, section, linked.code, linked.maps)
 
 
 def check_layout(btf: Btf) -> None:
@@ -159,12 +136,12 @@ def create_maps(wanted: BpfObject, entries: int) -> dict[str, int]:
     return made
 
 
-def load_programs(wanted: BpfObject, maps: Mapping[str, int]) -> dict[str, int]:
-    """Verify and load all programs on these maps: section -> descriptor. FastPathUnavailable if the kernel refuses."""
+def load_programs(wanted: BpfObject, maps: Mapping[str, int], sections: Iterable[str] = ALWAYS) -> dict[str, int]:
+    """Verify and load programs on these maps: section -> descriptor. FastPathUnavailable if the kernel refuses."""
     loaded: dict[str, int] = {}
     try:
-        for section, program in wanted.programs.items():
-            loaded[section] = _load(program, wanted.license, maps)
+        for section in sections:
+            loaded[section] = _load(wanted.programs[section], wanted.license, maps)
     except OSError as error:
         for fd in loaded.values():
             os.close(fd)
@@ -175,7 +152,6 @@ def load_programs(wanted: BpfObject, maps: Mapping[str, int]) -> dict[str, int]:
 def _load(program: ProgramText, license_: str, maps: Mapping[str, int]) -> int:
     code = bytearray(program.code)
     for at, name in program.maps.items():
-        assert code[at] == _LD_IMM64, "a relocation of R_BPF_64_64 is in a 64-bit load"
         code[at + 1] = code[at + 1] & 0x0F | _PSEUDO_MAP_FD << 4  # the source register says what the number is
         struct.pack_into("=I", code, at + 4, maps[name])
     type_, attach_type = _PROGRAMS[program.section]

@@ -39,7 +39,7 @@ class KernelPath:
         self.maps = dict(maps)
         "Name -> descriptor."
         self.programs = dict(programs)
-        "Section -> descriptor: ``tc/ethernet``, ``tc/plain``, ``sk_lookup``."
+        "Section -> descriptor: ``tc/ethernet``, ``tc/plain``, ``sk_lookup``, and ``xdp`` once it is loaded."
         self._mapped = [
             _mapped(self.maps["slots"], slots * SLOT.size, writable=True),
             _mapped(self.maps["counters"], slots * COUNTERS.size, writable=False),
@@ -122,6 +122,12 @@ class KernelPath:
             for number, value in enumerate(struct.unpack_from(f"={REASONS}Q", data, at)):
                 sums[number] += value
         return {reason: sums[reason] for reason in Reason}
+
+    def load_xdp(self) -> int:
+        """The program for native XDP; its descriptor. FastPathUnavailable below Linux 5.18."""
+        if "xdp" not in self.programs:
+            self.programs |= load_programs(load_object(), self.maps, ("xdp",))
+        return self.programs["xdp"]
 
     # -- life
 

@@ -16,10 +16,12 @@ _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "
 (_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD, _OBJ_PIN, _OBJ_GET) = (0, 1, 2, 3, 5, 6, 7)
 (_TEST_RUN, _PROG_FD, _INFO, _PROG_QUERY, _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH) = (10, 13, 15, 16, 28, 29, 34)
 
-SCHED_CLS, SK_LOOKUP_PROGRAM = 3, 30
+SCHED_CLS, XDP_PROGRAM, SK_LOOKUP_PROGRAM = 3, 6, 30
 "Program types."
-SK_LOOKUP, TCX_INGRESS = 36, 46
+SK_LOOKUP, XDP, TCX_INGRESS = 36, 37, 46
 "Attach types."
+XDP_NATIVE = 1 << 2
+"Flag of an XDP link: in the driver or not at all."
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -157,9 +159,9 @@ def test_run(fd: int, data: bytes, *, context: bytes = b"", repeat: int = 1, roo
 # -- links and pins
 
 
-def link_create(program: int, target: int, attach_type: int) -> int:
+def link_create(program: int, target: int, attach_type: int, flags: int = 0) -> int:
     """Attach a program to an interface (by index) or a network namespace (by descriptor): the link's descriptor."""
-    attributes = _attributes("IIIIIIQ", program, target, attach_type, 0, 0, 0, 0)
+    attributes = _attributes("IIIIIIQ", program, target, attach_type, flags, 0, 0, 0)
     return _opened(_bpf(_LINK_CREATE, attributes, "attaching a program"))
 
 
