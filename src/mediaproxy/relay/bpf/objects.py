@@ -122,11 +122,13 @@ def load_object(path: Path = OBJECT) -> BpfObject:
         raise FastPathUnavailable("the kernel program", f"{path}: {error}; install mediaproxy again") from error
 
 
-def create_maps(wanted: BpfObject, entries: int) -> dict[str, int]:
-    """New maps with so many slots: name -> descriptor. FastPathUnavailable if the kernel refuses."""
+def create_maps(wanted: BpfObject, entries: int, names: Iterable[str] | None = None) -> dict[str, int]:
+    """New maps with so many slots: name -> descriptor. ``names``: only these. FastPathUnavailable if the kernel
+    refuses."""
     made: dict[str, int] = {}
     try:
-        for name, d in wanted.maps.items():
+        for name in wanted.maps if names is None else names:
+            d = wanted.maps[name]
             count = entries if name in ("slots", "counters") else d.max_entries
             made[name] = syscalls.map_create(name, d.type, d.key_size, d.value_size, count, d.flags)
     except OSError as error:

@@ -28,6 +28,8 @@ from mediaproxy.relay.slots import (
 )
 
 _ZERO = bytes(4)
+_PRIVATE = ("scratch",)
+"Maps of one loaded program: another version's has its own."
 _POSSIBLE = Path("/sys/devices/system/cpu/possible")
 
 
@@ -82,11 +84,13 @@ class KernelPath:
         programs: dict[str, int] = {}
         try:
             for name in wanted.maps:
-                maps[name] = syscalls.get(str(folder / name))
+                if name not in _PRIVATE:
+                    maps[name] = syscalls.get(str(folder / name))
             control = syscalls.map_lookup(maps["control"], _ZERO, CONTROL.size)
             layout, ports = known_ports(control)
             if layout != layout_hash():
                 raise FastPathUnavailable(f"the maps pinned in {folder}", "they are of another version")
+            maps |= create_maps(wanted, ports.slots, _PRIVATE)
             programs = load_programs(wanted, maps)
         except OSError as error:
             _close(maps)
@@ -134,7 +138,8 @@ class KernelPath:
     def pin(self, folder: Path) -> None:
         """Let the maps outlive the process: a pin for each in a folder of a BPF filesystem. OSError says why not."""
         for name, fd in self.maps.items():
-            syscalls.pin(fd, str(folder / name))
+            if name not in _PRIVATE:
+                syscalls.pin(fd, str(folder / name))
 
     def close(self) -> None:
         """Let go. What is neither pinned nor attached vanishes."""
