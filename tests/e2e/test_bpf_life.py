@@ -138,7 +138,8 @@ def test_what_is_pinned_flows_on_and_is_adopted(house: House, bpffs: Path) -> No
     house.attach("to-a", "to-b")
     house.install(CALL)
     house.kernel.pin(bpffs)
-    assert {path.name for path in bpffs.iterdir()} == {"slots", "counters", "control", "totals", "sockets"}
+    pinned = {path.name for path in bpffs.iterdir() if not path.name.endswith(".debug")}
+    assert pinned == {"slots", "counters", "control", "totals", "sockets"}
     for attachment in house.attachments:
         attachment.pin(bpffs / attachment.interface.name)
         attachment.close()
