@@ -1,6 +1,8 @@
 """The kernel program on single packets (BPF_PROG_TEST_RUN): it does what relay/packetpath.py says, byte for byte."""
 
+import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -9,14 +11,15 @@ from itertools import count
 import pytest
 from msgspec.structs import replace as change
 
+from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.bpf import KernelPath
 from mediaproxy.relay.bpf.syscalls import test_run as run_program
 from mediaproxy.relay.packetpath import Outcome, Verdict, World, path
 from mediaproxy.relay.portmap import Rate
-from mediaproxy.relay.slots import Reason, SlotConfig
+from mediaproxy.relay.slots import Reason, SlotConfig, State, encode, packed
 from tests.e2e.conftest import need
 from tests.packets.mutation import mutated
-from tests.packets.table import PORTS, TABLE, Row, world
+from tests.packets.table import PORTS, TABLE, VOICE, B, Row, world
 
 MUTATIONS = 100_000
 _VERDICTS = {-1: Verdict.PASS, 2: Verdict.DROP, 7: Verdict.SEND}
@@ -133,3 +136,39 @@ def test_mutated_packets_get_the_verdict_of_the_specification(program: Program) 
     assert not wrong[:3], f"{len(wrong)} differ"
     for reason in set(Reason) - _NEED_TIME:
         assert seen[reason] >= MUTATIONS // 10_000, f"{reason.name}: {seen}"
+
+
+def test_no_packet_sees_half_of_a_change(program: Program) -> None:
+    """Another process writes the peer's slot all the time; each packet goes to one of its two targets."""
+    state = world(next(row for row in TABLE if row.name == "IPv4"), time.monotonic_ns())
+    state.control = change(state.control, ranked=_NO_LIMIT)
+    program.install(state)
+    index = PORTS.index(B)
+    assert index is not None
+    generation, slots = program.kernel.slots.word(index).generation, program.kernel.slots
+    one = state.slots[index].config
+    peer = state.slots[index].config.peer
+    one = change(one, peer_generation=program.kernel.slots.word(peer).generation)
+    other = change(one, target=Endpoint("203.0.113.77", 7777))
+    writer = os.fork()
+    if writer == 0:
+        codes = [encode(one), encode(other)]
+        while True:
+            for code in codes:
+                slots.store_bytes(index, generation, State.LEARNED, code)
+    try:
+        seen = Counter(targets_of(program, 20_000))
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+    assert set(seen) <= {(packed("198.51.100.2")[12:], 5000), (packed("203.0.113.77")[12:], 7777)}
+    assert len(seen) == 2
+
+
+def targets_of(program: Program, times: int) -> Iterator[tuple[bytes, int]]:
+    """Where a packet is sent, again and again."""
+    frame, fd = VOICE.frame(), program.kernel.programs["tc/ethernet"]
+    for _ in range(times):
+        data = run_program(fd, frame).data
+        if data != frame:  # else it was passed up, because the slot was changed meanwhile
+            yield data[30:34], int.from_bytes(data[36:38], "big")
