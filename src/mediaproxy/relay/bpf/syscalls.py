@@ -23,6 +23,9 @@ SK_LOOKUP, XDP, TCX_INGRESS = 36, 37, 46
 XDP_NATIVE = 1 << 2
 "Flag of an XDP link: in the driver or not at all."
 
+_INTERRUPTIONS = 10
+"How often a signal may interrupt the loading of one program."
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -115,11 +118,20 @@ def program_load(
         attach_type,
     )
     try:
-        fd = _bpf(_PROG_LOAD, attributes, f"loading the program {name}")
+        fd = _load(attributes, f"loading the program {name}")
     except OSError as error:
         text = said.memory.value.decode(errors="replace")
         raise OSError(error.errno, f"{error.strerror}\n{text}" if text else str(error.strerror)) from None
     return _opened(fd), said.memory.value.decode(errors="replace")
+
+
+def _load(attributes: "ctypes.Array[ctypes.c_char]", what: str) -> int:
+    for _ in range(_INTERRUPTIONS):
+        try:
+            return _bpf(_PROG_LOAD, attributes, what)
+        except BlockingIOError:  # a signal has interrupted the verifier
+            continue
+    return _bpf(_PROG_LOAD, attributes, what)
 
 
 class Run(NamedTuple):
