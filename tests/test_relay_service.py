@@ -2,10 +2,11 @@
 
 import asyncio
 import errno
+import os
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,13 @@ from mediaproxy.control import (
 )
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallAnswered, CallEnded, CallReport, CallStarted, EndReason, Event, PeerLearned
-from mediaproxy.relay.flow import Flow
+from mediaproxy.relay.flow import Flow, Plane
+from mediaproxy.relay.kernel.plane import KernelPlane
 from mediaproxy.relay.service import RelayService, port_warnings
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from mediaproxy.relay.userspace import UserPlane
+from tests.e2e.conftest import need
+from tests.planebench import own_network
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.both_loops]
 
@@ -69,16 +73,18 @@ class Phone:
 class Bench:
     """A relay, its events, two phones."""
 
-    def __init__(self, plane: UserPlane | None = None, **changes: float | str | None) -> None:
+    def __init__(self, plane: UserPlane | str = "user", **changes: float | str | None) -> None:
+        """``plane``: one, or the name of one."""
         self.events: list[Event] = []
         self.others: list[socket.socket] = []
         self.settings = RelaySettings(
             addresses=(RelayAddress(bind=RELAY),),
             **({"port_min": 21000, "port_max": 21398} | changes),  # type: ignore[arg-type]  # fields by name
         )
-        self.relay = RelayService(
-            self.settings, plane or UserPlane(), random.Random(5), self.events.append, name="relay-1"
-        )
+        made: Plane = plane if isinstance(plane, UserPlane) else UserPlane()
+        if plane == "kernel":
+            made = KernelPlane(self.settings, None, "test")
+        self.relay = RelayService(self.settings, made, random.Random(5), self.events.append, name="relay-1")
         self.alice, self.bob = Phone("127.0.3.2"), Phone("127.0.3.3")
 
     async def offer(self, call_id: str = "call", sender: Party = ALICE, streams: int = 1) -> MediaReply:
@@ -138,13 +144,32 @@ class Bench:
             self.others.append(other)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def network() -> Iterator[None]:
+    """Root has a network of its own for all of this, so that the kernel plane meets nobody."""
+    if os.geteuid() != 0:
+        yield
+        return
+    with own_network():
+        yield
+
+
+@pytest.fixture(params=["user", pytest.param("kernel", marks=pytest.mark.e2e)])
+def plane(request: pytest.FixtureRequest) -> str:
+    """The name of a plane: the test runs with each."""
+    name: str = request.param
+    if name == "kernel":
+        need()
+    return name
+
+
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    async with Bench() as bench:
+async def bench(plane: str) -> AsyncIterator[Bench]:
+    async with Bench(plane) as bench:
         yield bench
 
 
-async def test_a_call_from_offer_to_record(bench: Bench) -> None:
+async def test_a_call_from_offer_to_record(bench: Bench, plane: str) -> None:
     facing_alice, facing_bob = await bench.talk()
     for _ in range(3):
         bench.alice.send(facing_alice)
@@ -154,7 +179,7 @@ async def test_a_call_from_offer_to_record(bench: Bench) -> None:
     (report,) = bench.relay.reports()
     stream = report.streams[0]
     assert (stream.caller.learned, stream.callee.learned) == (bench.alice.endpoint, bench.bob.endpoint)
-    assert (stream.caller.packets, stream.callee.packets, stream.plane) == (3, 3, "user")
+    assert (stream.caller.packets, stream.callee.packets, stream.plane) == (3, 3, plane)
     bench.alice.send(facing_alice)
     await bench.bob.hears()
     assert await bench.bye() == MediaReply(relay="relay-1")
@@ -185,9 +210,9 @@ async def test_a_repeated_question_has_the_same_answer(bench: Bench) -> None:
     assert await bench.offer() == await bench.offer()
 
 
-async def test_timers_run_by_themselves() -> None:
+async def test_timers_run_by_themselves(plane: str) -> None:
     """Silence ends a call, and its ports cool and come back, without a sweep or a packet."""
-    async with Bench(silence=0.05, cool=0.05, cool_quiet=0.01) as bench:
+    async with Bench(plane, silence=0.05, cool=0.05, cool_quiet=0.01) as bench:
         total = bench.relay.calls.ports_free
         await bench.talk()
         await bench.until(lambda: bool(bench.ended()))
@@ -195,10 +220,10 @@ async def test_timers_run_by_themselves() -> None:
         await bench.until(lambda: bench.relay.calls.ports_free == total)
 
 
-async def test_the_sweep_keeps_a_talking_call_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sweep_keeps_a_talking_call_alive(plane: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Packets that only the plane sees count as life."""
     monkeypatch.setattr("mediaproxy.relay.service._SWEEP", 0.02)
-    async with Bench(silence=0.2) as bench:
+    async with Bench(plane, silence=0.2) as bench:
         facing_alice, facing_bob = await bench.talk()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -228,8 +253,8 @@ async def test_the_end_of_the_relay_ends_every_call(bench: Bench) -> None:
 # -- ports that cannot be had
 
 
-async def test_ports_of_other_programs_are_left_out() -> None:
-    async with Bench(port_max=21038) as bench:
+async def test_ports_of_other_programs_are_left_out(plane: str) -> None:
+    async with Bench(plane, port_max=21038) as bench:
         bench.occupy(12)
         facing_alice, facing_bob = await bench.talk()
         bench.alice.send(facing_alice)
@@ -238,9 +263,9 @@ async def test_ports_of_other_programs_are_left_out() -> None:
         assert [type(event) for event in bench.events] == [CallStarted, CallAnswered, PeerLearned]
 
 
-async def test_no_port_can_be_had() -> None:
+async def test_no_port_can_be_had(plane: str) -> None:
     """The call has never been: no event, no port kept, an answer for the door."""
-    async with Bench(port_max=21018) as bench:
+    async with Bench(plane, port_max=21018) as bench:
         bench.occupy(1)
         reply = await bench.offer()
         assert (reply.status, reply.ports) == (480, ()) and reply.error
@@ -288,7 +313,7 @@ async def test_a_second_stream_that_finds_no_port_leaves_the_first_alone() -> No
         assert len(bench.relay.reports()) == 1
 
 
-async def test_a_flow_that_cannot_be_changed_harms_nobody(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_flow_that_cannot_be_changed_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn(UserPlane):
         def install(self, flow: Flow) -> None:
             if flow.source is not None:
