@@ -22,8 +22,8 @@ from mediaproxy.cli import show
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
 from mediaproxy.cli.explain import explain_command
 from mediaproxy.cli.script import script_command
-from mediaproxy.cli.words import plain, shown
-from mediaproxy.config import LogFormat, clients_of, default_text
+from mediaproxy.cli.words import plain, several, shown
+from mediaproxy.config import Config, LogFormat, clients_of, default_text
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.interfaces import listeners_of
 from mediaproxy.records import RecordReader
@@ -128,9 +128,18 @@ def run(
 @app.command()
 def relay(
     config: ConfigOption = None,
+    release: Annotated[
+        bool,
+        typer.Option(
+            "--release", help="Only take out of the kernel what a relay that has ended left there; its streams end."
+        ),
+    ] = False,
     log_format: Annotated[LogFormat | None, typer.Option(help="How log lines look.")] = None,
 ) -> None:
     """Run a media relay alone, for the servers whose configuration names it, until SIGTERM or Ctrl-C."""
+    if release:
+        _release(config_of(config))
+        return
     from mediaproxy.server.process import StartError, serve_relay
 
     try:
@@ -138,6 +147,21 @@ def relay(
     except StartError as error:
         fail(str(error))
     raise typer.Exit(status)
+
+
+def _release(config: Config) -> None:
+    from mediaproxy.server.planes import FastPathUnavailable, release_kernel
+
+    try:
+        released = release_kernel(config.relay, Places.of(config))
+    except FastPathUnavailable as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"what is in the kernel cannot be taken out: {error.strerror}")
+    if released is None:
+        typer.echo("nothing is in the kernel")
+    else:
+        typer.echo(f"taken out of the kernel: the programs on {several(released, 'interface')}, and what was pinned")
 
 
 @app.command("calls")

@@ -20,6 +20,8 @@ from mediaproxy.relay.userspace import UserPlane
 from mediaproxy.server.places import Places
 from mediaproxy.server.starting import StartError
 
+__all__ = ["Chosen", "FastPathUnavailable", "choose_plane", "instance_name", "release_kernel"]
+
 log = logging.getLogger("mediaproxy.relay")
 
 
