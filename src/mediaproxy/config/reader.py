@@ -91,7 +91,7 @@ def _anchored(config: Config, directory: Path) -> Config:
             sip_asymmetrics=path(config.edge.sip_asymmetrics),
             rtp_asymmetrics=path(config.edge.rtp_asymmetrics),
         ),
-        relay=replace(config.relay, listen=_listen(config.relay.listen, path)),
+        relay=replace(config.relay, bpffs=path(config.relay.bpffs), listen=_listen(config.relay.listen, path)),
         dispatcher=_dispatcher(config.dispatcher, path),
     )
 
