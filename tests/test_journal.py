@@ -398,6 +398,22 @@ async def test_the_clock_of_another_boot_does_not(path: Path, monkeypatch: pytes
     await desk.close()
 
 
+async def test_a_host_that_boots_into_the_past(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = clock.offset()
+    desk = Desk(path)
+    desk.talk()
+    desk.write(beat=True)
+    await desk.kill()
+    monkeypatch.setattr("mediaproxy.relay.journalfile._boot", lambda: "another")
+    journal = Journal(path, Ledger(), lambda: 10.0)
+    try:
+        journal.open()
+        assert clock.offset() - before == pytest.approx(990.0)
+    finally:
+        clock.go_on(before)
+    await journal.close()
+
+
 async def test_all_calls_are_news_to_a_new_file(path: Path) -> None:
     desk = Desk(path)
     to_alice, to_bob = desk.talk()

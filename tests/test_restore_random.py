@@ -6,6 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mediaproxy.relay.calls import Calls
+from mediaproxy.relay.ports import Pair
 from tests.restarts import Shelf, alike, keep, keep_all, kept, lends_alike, restart
 from tests.test_calls_random import World
 
@@ -69,3 +71,33 @@ def test_a_restart_of_a_short_story_changes_nothing(seed: int, restarts: list[bo
         twins.step()
         if restarted:
             twins.restart()
+
+
+@pytest.mark.parametrize("lasting", [True, False], ids=["lasting", "deaf"])
+@pytest.mark.parametrize("seed", range(8))
+def test_killed_at_any_moment(seed: int, lasting: bool) -> None:
+    """What is not written at once may be forgotten; but no port, and no call, and no stranger comes in."""
+    rng = random.Random(100 + seed)
+    world = World(rng)
+    shelf = Shelf()
+    keep(world, shelf)
+    for _ in range(400):
+        world.step()
+        keep(world, shelf)
+        if rng.random() < 0.1:
+            died = world.now
+            world.now += rng.choice([0.0, 0.1, 2.0, 50.0])
+            restart(world, shelf.saved(died), kept(world) if lasting else ())
+            world.tick()
+            calls = world.calls
+            world.pairs = calls.ports_free + calls.ports_lent + calls.ports_cooling
+            assert set(world.flows) == {local for pair in pairs(calls) for local in (pair.rtp, pair.rtcp)}
+            keep(world, shelf)
+    world.finish()
+    keep(world, shelf)
+    assert not shelf.calls and not shelf.cooling
+
+
+def pairs(calls: Calls) -> list[Pair]:
+    pool = calls.board.pool
+    return [*pool._lent.values(), *(entry.pair for entry in pool._cooling.values())]

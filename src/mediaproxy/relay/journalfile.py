@@ -161,7 +161,7 @@ def _read(database: sqlite3.Connection, now: float) -> Left:
     past = {number: _past.decode(value) for number, value in database.execute("SELECT * FROM past ORDER BY number")}
     records = dict(database.execute("SELECT number, line FROM record ORDER BY number"))
     if calls:
-        _same_clock(facts)
+        _go_on(facts, now)
     cooling = {value.pair.rtp: value for one in past.values() for value in one.cooling}
     return Left(
         saved=Saved(
@@ -179,16 +179,19 @@ def _read(database: sqlite3.Connection, now: float) -> Left:
     )
 
 
-def _same_clock(facts: Facts) -> None:
-    """Times of calls are those of the clock of the process that began them."""
-    if facts.clock is None or facts.boot != _boot():
-        return
-    if abs(facts.clock - clock.offset()) > _SLACK:
+def _go_on(facts: Facts, now: float) -> None:
+    """Times of calls are those of the clock of the process that began them. A host without a battery may even boot into
+    the past."""
+    set_by = 0.0
+    if facts.boot == _boot() and facts.clock is not None:
+        set_by = clock.offset() - facts.clock
+    elif facts.alive is not None:
+        set_by = min(now - facts.alive, 0.0)
+    if abs(set_by) > _SLACK:
         log.warning(
-            "the wall clock was set by %+.0f s since the calls began that go on: times are told as before",
-            clock.offset() - facts.clock,
+            "the wall clock was set by %+.0f s since the calls began that go on: times are told as before", set_by
         )
-        clock.go_on(facts.clock)
+        clock.go_on(clock.offset() - set_by)
 
 
 def _boot() -> str:

@@ -87,6 +87,7 @@ class RelayService:
         self._plane.start(self._packet)
         self._resume()
         self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._sweep_now)
+        self._set_alarm(self._now())
 
     async def stop(self, *, keep: bool = False) -> None:
         """End all calls (their CallEnded events are told) and give everything back. ``keep``: leave the calls to the
