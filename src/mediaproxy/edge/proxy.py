@@ -21,7 +21,7 @@ from mediaproxy.edge.gate import Gate, Pass
 from mediaproxy.edge.hop import Hop, Inbound, Network
 from mediaproxy.edge.job import Job
 from mediaproxy.edge.media import Media
-from mediaproxy.edge.request import AckStage, Admitted, CancelStage, RequestStage
+from mediaproxy.edge.request import AckStage, CancelStage, RequestStage
 from mediaproxy.edge.routing import (
     Marks,
     Refusal,
@@ -36,6 +36,7 @@ from mediaproxy.edge.routing import (
 )
 from mediaproxy.edge.script.interpreter import Interpreter
 from mediaproxy.edge.script.loading import Script
+from mediaproxy.edge.serving import Admitted
 from mediaproxy.edge.settings import EdgeSettings, Listener
 from mediaproxy.edge.stages import ReplyStage
 from mediaproxy.edge.targets import Directory as Located

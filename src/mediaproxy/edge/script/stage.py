@@ -66,7 +66,7 @@ class Stage(Staged):
         run = self.run
         if run.policy.trusts(run.arrival.source.address):
             return False
-        return not run.arrived.is_request or len(run.arrived.elements("via")) <= 1
+        return not run.arrived.is_request or len(run.arrived.vias) <= 1
 
     def is_natted(self) -> Result:
         """Whether a registered phone behind NAT sent it."""
