@@ -54,6 +54,11 @@ class Cases(mediaproxy.kamailio.Module):
     def ksr_branch_cases(self, msg: Any) -> int:
         return self.words(msg, "branch", "$hdr(X-Branch)")
 
+    def ksr_later(self, msg: Any) -> int:
+        self.words(msg, "later", "$hdr(X-Later)")
+        KSR.tm.t_relay()
+        return 1
+
     def ksr_failure_cases(self, msg: Any) -> int:
         KSR.tm.t_on_reply("ksr_onreply_cases")
         if KSR.hdr.is_present("X-Branch") > 0:
@@ -105,6 +110,9 @@ class Cases(mediaproxy.kamailio.Module):
 
     def do_rport(self, msg: Any) -> Any:
         return KSR.force_rport()
+
+    def do_suspend(self, msg: Any) -> Any:
+        return getattr(KSR, "async").ms_route("ksr_later", 100)
 
     def do_fork(self, msg: Any, target: str) -> Any:
         return KSR.corex.append_branch_uri("sip:" + target)

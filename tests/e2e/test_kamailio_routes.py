@@ -148,7 +148,9 @@ def test_fix_contact_is_refused_in_a_failure_route(site: Site, carol: Phone) -> 
     assert site.result(message, "failure")["fix_contact"] == -1
     assert site.result(message, "failure")["alias"] == -1
     assert message.header("contact") == "<sip:a@192.168.1.10:5060>"
-    site.kamailio.wait_log("fix_contact() cannot be called from failure_route, only from request_route, onreply_route")
+    site.kamailio.wait_log(
+        "fix_contact() in failure_route: cannot be called from failure_route, only from request_route"
+    )
 
 
 @pytest.mark.parametrize("word", ["test=x", "test=-1", "test=+1", "named=cgnat", "uac=0x2", "ice=maybe"])
@@ -354,7 +356,31 @@ def test_save_stores_the_fixed_contact(site: Site) -> None:
     site.alice.send(register.replace(b"INVITE", b"REGISTER"))
     reply = site.alice.response(200)
     assert reply.header("contact") == f"<sip:a@{site.alice.place}>;expires=3600"
+    site.kamailio.wait_log(f"{parse(register).call_id.encode().hex()} request test=1")
     assert site.result(parse(register))["test=1"] == -1
+
+
+def test_save_after_record_route_does_not_see_it_and_the_log_says_so(site: Site) -> None:
+    register = invite(site.alice, "sip.test", b"", headers=words(request="record_route fix_contact save", no="relay"))
+    register = register.replace(b"INVITE", b"REGISTER").replace(b"X-No:", b"X-No-Relay:")
+    site.alice.send(register.replace(b"b@sip.test", b"c@sip.test"))
+    reply = site.alice.response(200)
+    site.kamailio.wait_log(f"{parse(register).call_id.encode().hex()} request save")
+    assert site.result(parse(register)) == {"record_route": 1, "fix_contact": 1, "save": 1}
+    assert reply.header("contact") == "<sip:a@192.168.1.10:5060>;expires=3600"
+    site.kamailio.wait_log("save() does not see it: call it before record_route()")
+
+
+def test_force_rport_before_a_saved_contact_still_counts(site: Site) -> None:
+    register = invite(site.alice, "sip.test", b"", headers=words(request="rport fix_contact save", no="relay"))
+    register = (
+        register.replace(b"INVITE", b"REGISTER")
+        .replace(b"X-No:", b"X-No-Relay:")
+        .replace(b";rport", b"")
+        .replace(b"b@sip", b"d@sip")
+    )
+    site.alice.send(register.replace(site.alice.place.encode() + b";branch", b"192.168.1.10:5060;branch"))
+    assert site.alice.response(200).header("contact") == f"<sip:a@{site.alice.place}>;expires=3600"
 
 
 # -- a script that fails

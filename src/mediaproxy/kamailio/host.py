@@ -87,8 +87,11 @@ class Host:
         return (self._bytes(name) or b"").decode("latin-1")
 
     def set_text(self, name: str, text: str) -> None:
-        """Give a variable a value."""
-        self.ksr.pv.sets(name, text)
+        """Give a variable a value, from Latin-1 text as ``text`` gives it. HostError if that is impossible."""
+        try:
+            self.ksr.pv.sets(name, _utf8(text.encode("latin-1")))
+        except ValueError:
+            raise HostError(f"{name} cannot be given what is not UTF-8") from None
 
     # -- lumps
 

@@ -81,7 +81,7 @@ class Module(Functions):
     def _failed(self, name: str, error: BaseException, args: tuple[Any, ...]) -> int:
         """A route raised: say so, and answer if it was to route a request."""
         try:
-            self._log(f"{name}(): {type(error).__name__}: {error}{where(error)}")
+            self.complaints.about(name, f"{name}(): {type(error).__name__}: {error}{where(error)}")
             if name == "child_init":
                 return 0
             if args and self.host.wants_reply(args[0]):
