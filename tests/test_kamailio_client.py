@@ -160,13 +160,24 @@ def test_an_answer_that_nobody_asked_for_is_not_heard(bench: Bench) -> None:
     assert bench.dispatcher.connections == 2
 
 
-def test_a_forked_process_has_a_connection_of_its_own(bench: Bench) -> None:
+def test_a_forked_process_has_a_connection_of_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent's goes on, and no answer gets to the wrong one."""
     assert bench.ask() == ANSWER
     parent = os.getpid()
-    bench.client._pid = parent + 1  # as a child would find it
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)  # as a child would find it
     assert bench.ask() == ANSWER
     assert bench.dispatcher.connections == 2
+    bench.client.close()
+    monkeypatch.undo()
+    assert bench.ask() == ANSWER
+    assert bench.dispatcher.connections == 2
+
+
+def test_a_script_that_is_loaded_anew_goes_on_with_the_connection(bench: Bench) -> None:
+    assert bench.ask() == ANSWER
+    again = Client(str(bench.dispatcher.path), bench.lines.append)
+    assert again.ask(QUESTION, 0.3) == ANSWER
+    assert bench.dispatcher.connections == 1
 
 
 def test_a_path_that_cannot_be(tmp_path: Path) -> None:

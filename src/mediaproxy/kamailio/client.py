@@ -1,9 +1,10 @@
 """[shell] Questions to the dispatcher over its UNIX socket, for a process that has no event loop and may not wait long.
 
-A question and how long it may take come in, the answer or None goes out; nothing is raised. One connection per process,
-one question on it at a time. Answers have no number, so a connection on which anything went wrong is given up: what
-still comes on it is never taken for the answer to a later question. After a failure that cost time everybody is refused
-at once for RETRY_AFTER, then the next question tries again. Where nobody listens that is known at once, every time.
+A question and how long it may take come in, the answer or None goes out; nothing is raised. One connection per process
+and path, even if its script is loaded anew, and one question on it at a time. Answers have no number, so a connection
+on which anything went wrong is given up: what still comes on it is never taken for the answer to a later question.
+After a failure that cost time everybody is refused at once for RETRY_AFTER, then the next question tries again. Where
+nobody listens that is known at once, every time.
 """
 
 import os
@@ -20,6 +21,10 @@ MAX_LINE = 262_144
 _CHUNK = 65_536
 _TRIES = 2
 "A connection that turns out to be dead is replaced once per question: questions may be repeated (control.py)."
+
+
+_connections: dict[tuple[int, str], socket.socket] = {}
+"(Process, path) -> its connection. Of a parent there may be one, too: a copy of the descriptor, never used."
 
 
 class _Trouble(Exception):
@@ -43,8 +48,6 @@ class Client:
         self._path = path
         self._report = report
         self._clock = clock
-        self._socket: socket.socket | None = None
-        self._pid = 0
         self._closed_until = float("-inf")
         self.trouble = ""
         "Why the last question had no answer; empty: it had one."
@@ -54,8 +57,6 @@ class Client:
         now = self._clock()
         if now < self._closed_until or seconds <= 0:
             return None
-        if self._pid != os.getpid():
-            self._forget_parent()
         try:
             reply = self._ask(question, now + seconds)
         except (OSError, _Trouble) as error:
@@ -68,13 +69,13 @@ class Client:
 
     def close(self) -> None:
         """Give the connection back."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        sock = _connections.pop(self._key, None)
+        if sock is not None:
+            sock.close()
 
-    def _forget_parent(self) -> None:
-        self.close()  # our copy of the descriptor only: the parent's connection lives on
-        self._pid = os.getpid()
+    @property
+    def _key(self) -> tuple[int, str]:
+        return os.getpid(), self._path
 
     def _fail(self, error: OSError | _Trouble) -> None:
         self.close()
@@ -97,11 +98,13 @@ class Client:
         raise _Trouble("it closes the connection")
 
     def _connected(self, deadline: float) -> socket.socket:
-        if self._socket is not None and not _quiet(self._socket):
+        sock = _connections.get(self._key)
+        if sock is not None and not _quiet(sock):
             self.close()
-        if self._socket is None:
-            self._socket = self._connect(deadline)
-        return self._socket
+            sock = None
+        if sock is None:
+            sock = _connections[self._key] = self._connect(deadline)
+        return sock
 
     def _connect(self, deadline: float) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
