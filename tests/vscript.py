@@ -1,10 +1,14 @@
 """The pure proxy with a routing script of one's own, in virtual time."""
 
 import textwrap
+from typing import Any
 
+from mediaproxy.control import EndCause, EndRequest
 from mediaproxy.edge.script.loading import Script, ScriptError
 from mediaproxy.edge.settings import EdgeSettings
-from tests.vproxy import BOB, SETTINGS, World
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.sip.message import Request, Response
+from tests.vproxy import ALICE, BOB, SDP, SETTINGS, World, reply, request
 
 NAME = "routing.py"
 ARGUMENTS = {
@@ -52,3 +56,23 @@ def scripted(text: str, settings: EdgeSettings = SETTINGS) -> World:
 def change(world: World, text: str) -> None:
     """Another script is in force from now on."""
     world.proxy.script.script = script(text, world.directory.settings)
+
+
+def call(world: World, source: Endpoint = ALICE, **more: Any) -> Request:
+    """Alice calls bob."""
+    invite = request(body=SDP, **more)
+    world.receive(invite, source)
+    return invite
+
+
+def through(world: World, status: int = 200) -> Response:
+    """Alice calls bob, who answers; the answer as it comes back."""
+    call(world)
+    there = world.take(f"INVITE > {BOB.address}")
+    world.receive(reply(there, status, body=SDP if status < 300 else b""), BOB)
+    return next(out for out in reversed(world.outbox) if str(out) == f"{status} > {ALICE.address}").response
+
+
+def causes(world: World) -> list[EndCause]:
+    """The ends that the media arm was told of."""
+    return [question.cause for question in world.questions if isinstance(question, EndRequest)]
