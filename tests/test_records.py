@@ -79,6 +79,18 @@ async def test_records_are_on_disk_soon(writer: RecordWriter, path: Path) -> Non
     await until(lambda: read(path) == ["1", "2"])
 
 
+async def test_many_calls_that_end_at_once_cost_few_writes(
+    writer: RecordWriter, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    monkeypatch.setattr("mediaproxy.records.os.fsync", writes.append)
+    for number in range(50):
+        writer.write(record(number))
+        await asyncio.sleep(0.001)
+    await until(lambda: writer.waiting == 0 and len(read(path)) == 50)
+    assert len(writes) <= 5
+
+
 async def test_a_file_that_was_moved_away_is_made_anew(writer: RecordWriter, path: Path) -> None:
     writer.write(record(1))
     await until(lambda: read(path) == ["1"])
