@@ -61,6 +61,11 @@ class Functions:
         """1 if one of nathelper's tests holds, else -1. ``flags``: a sum of 1 to 512, as text or number."""
         return self._call("nat_uac_test", msg, more, lambda turn: self._nat_uac_test(turn, flags))
 
+    def force_rport(self, msg: Any, *more: object) -> Result:
+        """Answer the request to the port that it came from, as Kamailio's own; 1. But not that of a SIP-asymmetric
+        client, which does not listen there."""
+        return self._call("force_rport", msg, more, self._force_rport)
+
     def fix_contact(self, msg: Any, *more: object) -> Result:
         """Put the packet's source into every Contact: 1, or -1 if there is none, or ``*``."""
         return self._call("fix_contact", msg, more, lambda turn: self._edit(turn, "c", turn.run.fix_contact()))
