@@ -118,7 +118,7 @@ class Cases(mediaproxy.kamailio.Module):
         return KSR.corex.append_branch_uri("sip:" + target)
 
     def do_retry(self, msg: Any, target: str) -> Any:
-        if KSR.tm.t_get_branch_index() > 3:
+        if KSR.tm.t_get_branch_index() > 2:
             return 1
         KSR.tm.t_on_failure("ksr_failure_cases")
         KSR.pv.sets("$ru", "sip:" + target)

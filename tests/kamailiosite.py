@@ -171,9 +171,13 @@ class Phone:
         self.socket.settimeout(seconds)
         return self.socket.recv(1 << 17)
 
-    def request(self, method: str = "", seconds: float = 3.0) -> Request:
-        """The next request, of a method if one is named; others are passed over."""
-        return _next(self, seconds, lambda one: isinstance(one, Request) and method in ("", one.method))  # type: ignore[return-value] # the test says so
+    def request(self, method: str = "", call_id: str = "", seconds: float = 3.0) -> Request:
+        """The next request, of a method and of a call if they are named; others are passed over."""
+
+        def wanted(one: Request | Response) -> bool:
+            return isinstance(one, Request) and method in ("", one.method) and call_id in ("", one.call_id)
+
+        return _next(self, seconds, wanted)  # type: ignore[return-value] # the test says so
 
     def response(self, status: int, seconds: float = 3.0) -> Response:
         """The next response with a status; others are passed over."""

@@ -14,7 +14,14 @@ from mediaproxy.nat import Arrival
 from mediaproxy.sip.message import parse
 from mediaproxy.traversal import Policy
 from tests import kamailiosite
+from tests.e2e.conftest import need
 from tests.kamailiosite import RELAYED, SDP, Site, invite, reply_to, words
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """What these tests need beside the laboratory."""
+    need("kamailio", "unshare")
 
 
 @pytest.fixture(scope="module")

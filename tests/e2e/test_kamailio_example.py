@@ -18,6 +18,7 @@ from lab.kamailio import EXAMPLE
 from lab.netns import Namespace, Namespaces
 from mediaproxy.sip.header import NameAddr
 from mediaproxy.sip.message import Request, Response, parse, response_to
+from tests.e2e.conftest import need
 
 KAMAILIO = ("127.0.0.1", 5060)
 # What the example writes to goes into memory: /run, and the server's state.
@@ -39,6 +40,12 @@ class Example:
         """The records of ended calls."""
         path = Path(f"/proc/{self.pid}/root/var/lib/mediaproxy/records.jsonl")
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """What these tests need beside the laboratory."""
+    need("kamailio", "unshare")
 
 
 @pytest.fixture(scope="module", params=["kamailio", "native"])

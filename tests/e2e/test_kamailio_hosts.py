@@ -14,12 +14,19 @@ import pytest
 from lab.kamailio import EXAMPLE, Kamailio
 from mediaproxy.sip.message import Request, parse
 from tests import kamailiosite
+from tests.e2e.conftest import need
 from tests.kamailiosite import RELAYED, SDP, Site, invite, words
 
 BOTH = words(request="test=2 fix_contact media")
 
 
 # -- IPv6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """What these tests need beside the laboratory."""
+    need("kamailio", "unshare")
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,8 @@ class Turns:
         route = self._host.route(msg)
         memory = self._recall(msg, route)
         if route is not RouteType.BRANCH:
+            if memory.top.run.route is not route:  # a branch route was the first to call
+                memory.top.run = memory.top.run.again(route)
             return Turn(msg, route, memory, memory.top)
         branch = self._host.branch()
         scope = memory.branches.get(branch)
