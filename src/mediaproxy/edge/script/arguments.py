@@ -14,7 +14,7 @@ FLAGS = 32
 _NAME = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 _FIELD = re.compile(rf"({_NAME.pattern})[ \t]*:[ \t]*([^\r\n\0]*)(?:\r?\n)?")
 _STATUS = re.compile(r"[1-6][0-9][0-9]")
-_PROTECTED = frozenset(
+PROTECTED = frozenset(
     (
         *("via", "from", "to", "call-id", "cseq", "max-forwards", "max-breadth"),
         *("route", "record-route", "contact", "content-length"),
@@ -64,7 +64,7 @@ def header_name(value: object) -> str:
 
 
 def _check_name(function: str, value: object, name: str) -> None:
-    if canonical(name) in _PROTECTED:
+    if canonical(name) in PROTECTED:
         raise ModuleError(f"{function}({value!r}): {name} is the server's business")
 
 
