@@ -95,10 +95,10 @@ class Call:
         """Its media may well flow, but not by us: both parties have ICE on all streams, and none came by us after the
         first seconds, in which ICE looks for the best way."""
         live = [stream for stream in self.present() if stream.enabled and not stream.caller.closed]
-        last = max((port.tally.last or 0.0 for stream in live for port in stream.ports), default=0.0)
-        if last > self.changed + _ICE_SETTLES:
+        if not all([len(stream.sdp) == 2 and all([sdp.ice for sdp in stream.sdp.values()]) for stream in live]):
             return False
-        return all(len(stream.sdp) == 2 and all(sdp.ice for sdp in stream.sdp.values()) for stream in live)
+        last = max([port.tally.last or 0.0 for stream in live for port in stream.ports], default=0.0)
+        return last <= self.changed + _ICE_SETTLES
 
     def note_hold(self, now: float) -> None:
         """A hold began or ended, by whatever change: the silence timers start anew."""
@@ -246,12 +246,15 @@ class Call:
         self.changed = now
         if self.answered is None:
             self.answered = now
+        answered = CallAnswered(at=now, call_id=self.call_id, callee_tag=leg.tag)
+        effects: list[Effect] = [Report(answered)]
         if self.locked is None and leg.streams is None:
             self.locked = leg
-            self.hear(leg)
-            self.expect(leg, now)
-        answered = CallAnswered(at=now, call_id=self.call_id, callee_tag=leg.tag)
-        return [Report(answered), *self.sync(now)]
+            if self.active is not leg:
+                self.hear(leg)
+                self.expect(leg, now)
+                effects += self.sync(now)
+        return effects
 
     def linger(self, reason: EndReason, status: int, now: float) -> None:
         """CANCEL or failure: keep the ports for an answer that crossed it (calls.md 10)."""

@@ -13,7 +13,7 @@ import msgspec
 
 from mediaproxy.control import ConfirmRequest, EndCause, EndRequest, MediaReply, MediaRequest, Question
 from mediaproxy.control import Stream as Sdp
-from mediaproxy.endpoint import Endpoint
+from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.events import CallEnded, CallReport, CallStarted, EndReason, Side
 from mediaproxy.relay import timers
 from mediaproxy.relay.agenda import Agenda
@@ -163,7 +163,9 @@ class Calls:
     def _media(self, question: MediaRequest, now: float) -> tuple[MediaReply, list[Effect]]:
         if len(question.streams) > self._settings.max_streams:
             return MediaReply(error=f"more than {self._settings.max_streams} streams", status=488), []
-        question = msgspec.structs.replace(question, streams=tuple(map(_clean, question.streams)))
+        streams = tuple([_clean(stream) for stream in question.streams])
+        if any(one is not other for one, other in zip(streams, question.streams, strict=True)):
+            question = msgspec.structs.replace(question, streams=streams)
         ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and self._board.pool.ours(s.endpoint))
         if ours and all(s.endpoint is None or i in ours for i, s in enumerate(question.streams)):
             return MediaReply(ports=(None,) * len(question.streams)), []  # a spiral
@@ -215,7 +217,8 @@ class Calls:
         requester = side.other if question.status else side
         call.offers.accepted(Transaction(requester=requester, tag=leg.tag, cseq=question.cseq))
         effects = [*call.revive(now), *call.lock(leg, now), *call.retire(now)]
-        self._plan(call, now)
+        if effects:
+            self._plan(call, now)
         return MediaReply(), effects
 
     def _end(self, question: EndRequest, now: float) -> tuple[MediaReply, list[Effect]]:
@@ -337,7 +340,7 @@ class Calls:
 def _clean(sdp: Sdp) -> Sdp:
     """A stream whose endpoints are addresses in their usual form; what is none counts as not told."""
     endpoint, rtcp = _usable(sdp.endpoint), _usable(sdp.rtcp)
-    if endpoint == sdp.endpoint and rtcp == sdp.rtcp:
+    if endpoint is sdp.endpoint and rtcp is sdp.rtcp:
         return sdp
     return msgspec.structs.replace(sdp, endpoint=endpoint, rtcp=rtcp)
 
@@ -345,7 +348,7 @@ def _clean(sdp: Sdp) -> Sdp:
 def _usable(endpoint: Endpoint | None) -> Endpoint | None:
     if endpoint is None or not 0 < endpoint.port <= 65535:
         return None
-    try:
-        return Endpoint.of(endpoint.address, endpoint.port)
-    except ValueError:
+    address = address_text(endpoint.address)
+    if address is None:
         return None
+    return endpoint if address == endpoint.address else Endpoint(address, endpoint.port)

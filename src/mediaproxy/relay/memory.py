@@ -6,7 +6,8 @@ whose CSeq it is: both parties count from 1, and Alice may answer Bob's INVITE 2
 """
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from mediaproxy.control import MediaPort, MediaRequest
 from mediaproxy.events import Side
@@ -18,8 +19,7 @@ _REMEMBERED = 64
 Ports = tuple[MediaPort | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(msgspec.Struct, frozen=True):
     sender: str
     receiver: str
     cseq: int
@@ -27,8 +27,7 @@ class _Key:
     requester: Side
 
 
-@dataclass(frozen=True, slots=True)
-class _Counter:
+class _Counter(msgspec.Struct, frozen=True):
     """CSeq numbers count per requester and dialog (RFC 3261 §12.2.1.1); SDP of both parties travels under them."""
 
     sender: Side

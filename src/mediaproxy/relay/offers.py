@@ -8,6 +8,8 @@ forgotten. Nothing here changes a call.
 from collections import deque
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from mediaproxy.control import PhoneAddress
 from mediaproxy.control import Stream as Sdp
 from mediaproxy.events import Side
@@ -19,8 +21,7 @@ _REMEMBERED = 16
 "SDP bodies that can be taken back at a time, per call. More than one per side is rare."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     """A request within a dialog; CSeq numbers count per requester and dialog (RFC 3261 §12.2.1.1)."""
 
     requester: Side

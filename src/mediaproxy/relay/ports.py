@@ -10,12 +10,13 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import msgspec
+
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.settings import RelaySettings
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(msgspec.Struct, frozen=True):
     """Two lent ports of the relay: one stream's RTP and RTCP towards one party."""
 
     rtp: Endpoint

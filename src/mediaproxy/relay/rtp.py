@@ -5,8 +5,9 @@ no bytes raise.
 """
 
 import struct
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 _RTP = struct.Struct("!xBH4xI")
 _STUN_COOKIE = b"\x21\x12\xa4\x42"
@@ -22,8 +23,7 @@ class Kind(Enum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class RtpHeader:
+class RtpHeader(msgspec.Struct, frozen=True, gc=False):
     """The part of an RTP header that latching looks at (RFC 3550 §5.1)."""
 
     payload_type: int

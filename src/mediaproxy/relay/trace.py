@@ -4,14 +4,14 @@ Packets and the plane's counters come in, a Trace goes out: a value that says wh
 sender's. It knows no addresses and decides nothing.
 """
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from mediaproxy.relay.flow import SlotCounters
 from mediaproxy.relay.rtp import RtpHeader
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What one packet shows of its sender."""
 
     header: RtpHeader | None
@@ -20,8 +20,7 @@ class Seen:
     "SSRC of its sender if it is RTCP, on a port that is for RTCP."
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(msgspec.Struct, frozen=True):
     """What is known of a sender by its packets so far, by whichever path they came."""
 
     at: float
