@@ -1,6 +1,7 @@
 """Around a real Kamailio on loopback: a dispatcher that answers as a test wants, and phones that are bare sockets."""
 
 import contextlib
+import os
 import re
 import select
 import socket
@@ -244,8 +245,8 @@ def phones(count: int, kamailio: tuple[str, int]) -> Iterator[list[Phone]]:
         yield [stack.enter_context(Phone(kamailio)) for _ in range(count)]
 
 
-PORT = 5170
-"Where Kamailio listens."
+PORT = 10_000 + os.getpid() % 20_000
+"Where Kamailio listens: others may run these tests, too."
 
 SCRIPT = f"""\
 import sys

@@ -55,7 +55,8 @@ class Router(mediaproxy.kamailio.Module):
                     KSR.tm.t_relay()
                 return 1
             return KSR.sl.send_reply(404, "Not Here")
-        self.repair(msg)
+        if not KSR.is_ACK():  # nobody answers it, and it has no Contact
+            self.repair(msg)
         return self.relay(msg)
 
     def initial(self, msg):
@@ -95,10 +96,12 @@ class Router(mediaproxy.kamailio.Module):
     # -- what comes back
 
     def ksr_onreply_media(self, msg):
-        # Not only private addresses: a phone may tell a public one that it has no more.
-        if 180 <= KSR.pv.get("$rs") < 300 and self.nat_test(msg, "contact-differs"):
+        status = KSR.pv.get("$rs")
+        if status < 200 and KSR.textops.has_body() < 0:
+            return 1  # it rings: nothing for us
+        if status < 300 and self.client_nat_test(msg, "1"):
             self.fix_contact(msg)
-        self.use_media_proxy(msg)
+        self.use_media_proxy(msg)  # of a failure the relay is told
         return 1
 
     def ksr_failure_media(self, msg):

@@ -179,7 +179,7 @@ def test_lists_of_clients_are_read_again(tmp_path: Path) -> None:
 def test_a_wrong_setting_ends_the_start(tmp_path: Path, setting: str, complaint: str) -> None:
     script = f"import mediaproxy.kamailio\ndef mod_init():\n    return mediaproxy.kamailio.Module({setting})\n"
     with pytest.raises(Exception, match=complaint):
-        Kamailio(tmp_path, ["udp:127.0.0.1:5171"], script=script)
+        Kamailio(tmp_path, [f"udp:127.0.0.1:{kamailiosite.PORT}"], script=script)
 
 
 # -- configs that lack something
@@ -194,7 +194,7 @@ def without(folder: Path, pattern: str) -> Path:
 
 def test_modules_that_are_not_loaded_are_named(tmp_path: Path) -> None:
     config = without(tmp_path, r'loadmodule "(textopsx|tmx).so"|route\[MEDIAPROXY_.*')
-    with Kamailio(tmp_path, ["udp:127.0.0.1:5171"], options=["-f", str(config)]) as kamailio:
+    with Kamailio(tmp_path, [f"udp:127.0.0.1:{kamailiosite.PORT}"], options=["-f", str(config)]) as kamailio:
         assert "these modules must be loaded, too: textopsx, tmx" in kamailio.log
 
 

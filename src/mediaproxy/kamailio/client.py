@@ -9,6 +9,7 @@ nobody listens that is known at once, every time.
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ RETRY_AFTER = 0.5
 MAX_LINE = 262_144
 "Bytes of one answer; the dispatcher's own bound of a line."
 _CHUNK = 65_536
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+_TIMEVAL = struct.Struct("@ll")
 _TRIES = 2
 "A connection that turns out to be dead is replaced once per question: questions may be repeated (control.py)."
 
@@ -49,6 +52,7 @@ class Client:
         self._report = report
         self._clock = clock
         self._closed_until = float("-inf")
+        self._patience = 0.0
         self.trouble = ""
         "Why the last question had no answer; empty: it had one."
 
@@ -99,11 +103,15 @@ class Client:
 
     def _connected(self, deadline: float) -> socket.socket:
         sock = _connections.get(self._key)
-        if sock is not None and not _quiet(sock):
-            self.close()
-            sock = None
-        if sock is None:
-            sock = _connections[self._key] = self._connect(deadline)
+        if sock is not None:
+            try:
+                sock.recv(1, _PEEK)
+            except BlockingIOError:
+                return sock
+            except OSError:
+                pass
+            self.close()  # it is closed, or something has come that nobody asked for
+        sock = _connections[self._key] = self._connect(deadline)
         return sock
 
     def _connect(self, deadline: float) -> socket.socket:
@@ -111,34 +119,52 @@ class Client:
         try:
             sock.settimeout(self._left(deadline))  # a full backlog makes connect wait
             sock.connect(self._path)
+            # From here on the kernel keeps the time: Python's own way takes three system calls for one.
+            sock.settimeout(None)
         except OSError as error:
             sock.close()
             if isinstance(error, TimeoutError):
                 raise
             raise _Refused(error.strerror or str(error)) from None
+        self._patience = 0.0
         return sock
 
     def _left(self, deadline: float) -> float:
         left = deadline - self._clock()
         if left <= 0:
-            raise _Trouble("too late")
+            raise _Trouble("timed out")
         return left
 
+    def _wait_at_most(self, sock: socket.socket, seconds: float) -> None:
+        """How long a call on the socket may wait. What differs by less than a millisecond from before is left so."""
+        if not 0 <= self._patience - seconds < 0.001:
+            self._patience = seconds
+            whole = int(seconds)
+            timeval = _TIMEVAL.pack(whole, max(int((seconds - whole) * 1e6), 1))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
     def _send(self, sock: socket.socket, line: bytes, deadline: float) -> None:
-        sock.settimeout(self._left(deadline))
-        try:
-            sock.sendall(line)
-        except (BrokenPipeError, ConnectionResetError):
-            raise _Closed from None
+        view = memoryview(line)
+        while view:
+            self._wait_at_most(sock, self._left(deadline))
+            try:
+                view = view[sock.send(view) :]
+            except (BrokenPipeError, ConnectionResetError):
+                raise _Closed from None
+            except BlockingIOError:
+                raise _Trouble("timed out") from None
 
     def _line(self, sock: socket.socket, deadline: float) -> bytes:
         line = b""
         while not line.endswith(b"\n"):
-            sock.settimeout(self._left(deadline))
+            self._wait_at_most(sock, self._left(deadline))
             try:
                 chunk = sock.recv(_CHUNK)
             except ConnectionResetError:
                 chunk = b""
+            except BlockingIOError:
+                raise _Trouble("timed out") from None
             if not chunk:
                 if line:
                     raise _Trouble("half an answer")
@@ -149,18 +175,6 @@ class Client:
             if len(line) > MAX_LINE:
                 raise _Trouble(f"an answer of more than {MAX_LINE} bytes")
         return line
-
-
-def _quiet(sock: socket.socket) -> bool:
-    """Whether a connection is open and nothing has come on it that nobody asked for."""
-    sock.settimeout(0)  # MSG_DONTWAIT alone does not keep Python from waiting
-    try:
-        sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _checked(question: Question, line: bytes) -> MediaReply:

@@ -252,12 +252,14 @@ class Functions:
         return drive(steps, lambda question: self._ask(memory, question))
 
     def _ask(self, memory: Memory, question: Question) -> MediaReply | None:
-        if question in memory.answers:
-            return memory.answers[question]
+        for asked, answer in memory.answers:
+            if asked == question:
+                return answer
         before = time.monotonic()
-        reply = memory.answers[question] = self.client.ask(question, self.settings.timeout - memory.spent)
+        reply = self.client.ask(question, self.settings.timeout - memory.spent)
         memory.when = time.monotonic()
         memory.spent += memory.when - before
+        memory.answers.append((question, reply))
         return reply
 
     def _trouble(self) -> str:
