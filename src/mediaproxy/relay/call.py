@@ -87,8 +87,8 @@ class Call:
         live = [stream for stream in standing if stream.enabled]
         audio = [stream for stream in live if stream.kind == "audio"]
         if audio:
-            return all(stream.held for stream in audio)
-        return any(stream.held for stream in live) or bool(standing and not live)
+            return all([stream.held for stream in audio])
+        return any([stream.held for stream in live]) or bool(standing and not live)
 
     @property
     def bypassed(self) -> bool:
@@ -123,8 +123,8 @@ class Call:
 
     def present(self) -> Iterator[Stream]:
         """The call's streams, then those of further legs, as SDP stands."""
-        lists = [self.streams, *(leg.streams for leg in self.legs if leg.streams is not None)]
-        return (stream for streams in lists for stream in streams if stream is not None)
+        lists = [self.streams, *[leg.streams for leg in self.legs if leg.streams is not None]]
+        return iter([stream for streams in lists for stream in streams if stream is not None])
 
     def all_streams(self) -> Iterator[Stream]:
         """Whatever has ports: these, and those that are about to be replaced."""
@@ -133,7 +133,7 @@ class Call:
     @property
     def alive(self) -> float:
         """When the last RTP, RTCP or STUN came, either way, on any stream; 0.0: never."""
-        return max((stream.alive for stream in self.all_streams()), default=0.0)
+        return max([stream.alive for stream in self.all_streams()], default=0.0)
 
     def find_leg(self, tag: str, branch: str = "") -> Leg | None:
         """The leg of that tag, or the one of that branch that had no tag so far: it has now."""
