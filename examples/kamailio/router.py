@@ -97,9 +97,10 @@ class Router(mediaproxy.kamailio.Module):
 
     def ksr_onreply_media(self, msg):
         status = KSR.pv.get("$rs")
-        if status < 200 and KSR.textops.has_body() < 0:
+        if status < 200 and KSR.textops.has_body() < 0 and KSR.hdr.is_present("RSeq") < 0:
             return 1  # it rings: nothing for us
-        if status < 300 and self.client_nat_test(msg, "1"):
+        # Not only private addresses: a phone may tell a public one that it has no more.
+        if status < 300 and self.nat_test(msg, "contact-differs"):
             self.fix_contact(msg)
         self.use_media_proxy(msg)  # of a failure the relay is told
         return 1
