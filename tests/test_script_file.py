@@ -179,7 +179,10 @@ def test_every_mistake_is_told(tmp_path: Path) -> None:
         "mediaproxy: mine.py:3: there is no function t_rely; did you mean t_relay?\n"
     )
     done = cli("script", "--check", "none.py", home=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "mediaproxy: none.py: cannot be read: No such file or directory\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "mediaproxy: none.py: the routing script cannot be read: No such file or directory\n",
+    )
 
 
 def test_run_with_a_script(tmp_path: Path) -> None:
@@ -190,6 +193,8 @@ def test_run_with_a_script(tmp_path: Path) -> None:
     config.write_text(config.read_text() + 'script = "bad.py"\n')
     done = cli("run", "--config", str(config), home=tmp_path.parent)
     assert done.returncode == 1 and f"mediaproxy: {tmp_path}/bad.py:1: " in done.stderr, "from the file's directory"
+    done = cli("config", "--check", str(config), home=tmp_path)
+    assert done.returncode == 1 and f"mediaproxy: {tmp_path}/bad.py:1: " in done.stderr
     good = tmp_path / "good.py"
     good.write_text(default_text())
     with process_running(tmp_path, "--script", str(good)) as server:

@@ -30,15 +30,16 @@ _AWAY = Result(-2)
 class RequestStage(Serving):
     """One request."""
 
+    _recorded = False
+    _found: Groups | Refusal | None = None
+    "Whom it goes to, once that is asked."
+    _why: Refusal | None = None
+    "What kept the last function from succeeding."
+
     def __init__(self, desk: Desk, admitted: Admitted) -> None:
         super().__init__(desk, admitted)
         self._routed = admitted.routed
         self._passed = admitted.passed
-        self._recorded = False
-        self._found: Groups | Refusal | None = None
-        "Whom it goes to, once that is asked."
-        self._why: Refusal | None = None
-        "What kept the last function from succeeding."
 
     # -- the script's functions
 

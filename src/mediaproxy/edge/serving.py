@@ -58,31 +58,31 @@ class Serving(Stage):
     """One request. What its script does stands in ``request``."""
 
     route = RouteType.REQUEST
+    done = False
+    "It was answered, sent on or dropped."
+    _served: Served | None = None
+    _rport = False
+    _noted: bool | None = None
+    "With which value of ``_rport`` the source has been noted in the Via."
+    _tried = False
+    "An INVITE has been answered 100."
+    _waiting: Attempt | None = None
+    "The call that it begins, while the script waits,"
+    _contact: tuple[bytes, ...] = ()
+    "and its Contact."
+    _with_media = False
+    "use_media_proxy was called."
+    _stopped: Refusal | None = None
+    "What t_relay met: answered even if the script does not do it."
 
     def __init__(self, desk: Desk, admitted: Admitted) -> None:
         run = desk.media.run(admitted.arrived, admitted.inbound, RouteType.REQUEST)
         # Without our Routes and the credentials for us, but with the Via as it came.
         run.message = admitted.passed.request
         super().__init__(desk, run, admitted.inbound, set())
-        self.done = False
-        "It was answered, sent on or dropped."
         self._proxy = desk
         self._arrived = admitted.arrived
         self._in_dialog = bool(admitted.arrived.to.tag)
-        self._served: Served | None = None
-        self._rport = False
-        self._noted: bool | None = None
-        "With which value of ``_rport`` the source has been noted in the Via."
-        self._tried = False
-        "An INVITE has been answered 100."
-        self._waiting: Attempt | None = None
-        "The call that it begins, while the script waits,"
-        self._contact: tuple[bytes, ...] = ()
-        "and its Contact."
-        self._with_media = False
-        "use_media_proxy was called."
-        self._stopped: Refusal | None = None
-        "What t_relay met: answered even if the script does not do it."
         if admitted.passed.account is not None:
             # The password's nonce is used up: a retransmission must find a transaction, not the gate.
             self._begin()

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from mediaproxy.edge.script.arguments import flag as _flag
 from mediaproxy.edge.script.arguments import header_line, header_name, reason_phrase, status_code
 from mediaproxy.edge.script.arguments import table as _table
-from mediaproxy.edge.script.stage import Stage, running
+from mediaproxy.edge.script.stack import running
+from mediaproxy.edge.script.stage import Stage
 from mediaproxy.module import ARGUMENT, CALLABLE_FROM, ModuleError, Result, RouteType
 
 _ANYWHERE = frozenset(RouteType)
@@ -71,11 +72,11 @@ def refusal(function: str, route: RouteType) -> str:
 
 
 def _stage(function: str) -> Stage:
-    stage = running()
+    stage: Stage | None = running()
     if stage is None:
         raise ModuleError(f"{function}() can only be called while a route runs")
-    if why := refusal(function, stage.route):
-        raise ModuleError(why)
+    if stage.route not in ROUTES[function]:
+        raise ModuleError(refusal(function, stage.route))
     return stage
 
 
