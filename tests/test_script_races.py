@@ -4,10 +4,12 @@ import gc
 import weakref
 
 import pytest
+from hypothesis import given, settings
 
 from mediaproxy.control import EndCause, MediaReply, MediaRequest
 from mediaproxy.events import EndReason
 from mediaproxy.sip.message import Request
+from tests.test_edge_garbage import hail, steps
 from tests.vdialog import of_alice
 from tests.vproxy import ALICE, BOB, CAROL, SDP, World, reply, request
 from tests.vscript import call, causes, change, script, scripted, through
@@ -267,3 +269,33 @@ def test_a_media_arm_that_says_nonsense(world: World) -> None:
     world.answer(MediaReply(ports=()))
     assert world.said == ["call -1", "call 1"]
     assert world.take(f"INVITE > {B}").request.body == SDP
+
+
+EVERYWHERE = """
+    def request_route(msg):
+        if msg.method == "REGISTER":
+            end_media_session(); save(); return
+        if msg.method == "SUBSCRIBE":
+            use_media_proxy(); drop()
+        if msg.method == "OPTIONS":
+            end_media_session(); sl_send_reply(404); return
+        if msg.method in ("BYE", "CANCEL"):
+            end_media_session()
+        record_route(); use_media_proxy(); t_relay(); end_media_session()
+    def branch_route(msg):
+        end_media_session()
+        if msg.method == "UPDATE" and ".30" in msg.ruri: drop()
+    def onreply_route(msg):
+        use_media_proxy()
+        if msg.status in (183, 486): end_media_session()
+        if msg.status == 183: drop()
+        if msg.status == 503: 1 / 0
+    def failure_route(msg):
+        end_media_session(); end_media_session()
+"""
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_every_transaction_ends_whatever_waits(moves: list[tuple[str, object, int, bool]]) -> None:
+    hail(scripted(EVERYWHERE), moves)

@@ -65,6 +65,20 @@ def test_wherever_the_call_stands_in_the_route(body: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        "if True:\n    def failure_route(msg):\n        fix_contact()\n",
+        "try:\n    x = 1\nfinally:\n    def failure_route(msg):\n        fix_contact()\n",
+        "\n\nfailure_route = lambda msg: fix_contact()\n",
+        "@staticmethod\n\ndef failure_route(msg): fix_contact()\n",
+    ],
+)
+def test_however_the_route_is_defined(source: str) -> None:
+    (line,) = wrong(source + REQUEST)
+    assert "fix_contact() cannot be called from failure_route" in line
+
+
+@pytest.mark.parametrize(
     ("call", "said"),
     [
         ('client_nat_test("x")', "client_nat_test('x'): expected a sum"),
