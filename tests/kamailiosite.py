@@ -80,6 +80,7 @@ class Dispatcher:
                 sock.close()
             self._open.clear()
             if self._listener is not None:
+                self._listener.shutdown(socket.SHUT_RDWR)  # at once, although our thread waits for it
                 self._listener.close()
                 self._listener = None
         self._wake.send(b"x")

@@ -155,6 +155,7 @@ def test_while_it_is_down_nothing_waits(site: Site) -> None:
     site.dispatcher.path.unlink()
     assert call(site)[2] == -1
     site.dispatcher.listen()
+    time.sleep(0.9)
     for _ in range(6):
         assert call(site)[::2] == (RELAYED, 1)
 
