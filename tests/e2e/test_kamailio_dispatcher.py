@@ -13,7 +13,7 @@ from tests.e2e.conftest import need
 from tests.kamailiosite import RELAYED, SDP, Behaviour, Site, answer, invite, ports, words
 
 BOUND = 0.3
-SLACK = 0.1
+SLACK = 0.2
 "Seconds for a machine that is busy with other things."
 
 
