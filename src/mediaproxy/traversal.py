@@ -120,16 +120,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 _NO_FACTS = Facts()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why media cannot be relayed, and the SIP status that suits it."""
 
     status: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask about one message, and what to do with the answer."""
 
     message: Message
@@ -141,9 +139,9 @@ class Plan:
     status: int = 0
     "The SIP status that suits the error; 0 without one."
     ice: IcePolicy = IcePolicy.KEEP
-    sdp: Sdp | None = field(default=None, repr=False)
+    sdp: Sdp | None = None
     "The message's SDP if it has streams and the message may bring media."
-    _part: SdpPart | None = field(default=None, repr=False)
+    _part: SdpPart | None = None
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -220,7 +218,7 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
     part = sdp_part(message)
     status = 400
     try:
-        if part is not None and Sdp.count(part.sdp) > _MOST_STREAMS:
+        if part is not None and len(part.body) > 3 * _MOST_STREAMS and Sdp.count(part.sdp) > _MOST_STREAMS:
             status = 488
             raise SdpError(f"more than {_MOST_STREAMS} streams")
         sdp = Sdp.parse(part.sdp) if part is not None else None
