@@ -122,10 +122,7 @@ def test_messages_without_a_media_question(asked: Message, code: int, relay: str
         ("203.0.113.5 65536", "'65536' is not a port"),
         ("203.0.113.5 \xb2", "is not a port"),
         ("203.0.113.5 60000,60002", "is not a port"),
-        ("203.0.113.5", "0 ports for 1 m= line;"),
-        ("203.0.113.5 60000 60002", "2 ports for 1 m= line;"),
-        ("203.0.113.5 0", "port 0 for m= line 1 is not in 1..65534"),
-        ("203.0.113.5 65535", "port 65535 for m= line 1 is not in 1..65534"),
+        ("203.0.113.5 65535", "port 65535 leaves none for RTCP"),
     ],
 )
 def test_an_answer_that_cannot_be_one(relay: str, error: str) -> None:
@@ -133,6 +130,32 @@ def test_an_answer_that_cannot_be_one(relay: str, error: str) -> None:
         explain(OFFER, arrival(), POLICY, relay=RelayAnswer.parse(relay))
     assert error in str(raised.value)
     assert 'expected "ADDRESS PORT..."' in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("relay", "why"),
+    [
+        ("203.0.113.5", "0 ports for 1 streams"),
+        ("203.0.113.5 60000 60002", "2 ports for 1 streams"),
+    ],
+)
+@pytest.mark.parametrize("start", ["INVITE", "SIP/2.0 200 OK"])
+def test_too_few_or_too_many_ports_are_an_error_of_use_media_proxy(start: str, relay: str, why: str) -> None:
+    asked = message(start, body=SDP)
+    told = of(asked, relay)
+    assert (told.use_media_proxy, told.message) == (-1, asked)
+    assert why in str(told)
+
+
+def test_a_stream_for_which_the_relay_has_no_port_stays_as_it_is() -> None:
+    asked = message("INVITE", body=SESSION + "m=audio 4 RTP/AVP 0\r\nm=video 6 RTP/AVP 31\r\n")
+    told = of(asked, "203.0.113.5 0 60002")
+    assert told.use_media_proxy == 1
+    written = (
+        "c=IN IP4 203.0.113.5\r\nt=0 0\r\nm=audio 4 RTP/AVP 0\r\nc=IN IP4 10.0.0.1\r\nm=video 60002 RTP/AVP 31\r\n"
+    )
+    assert text(told).endswith(written)
+    assert of(OFFER, "203.0.113.5 0").message == OFFER.replace("contact", "<sip:alice@198.51.100.7:34567>")
 
 
 def stream(line: str, *more: str, session: str = SESSION) -> SdpStream:
