@@ -138,6 +138,26 @@ def test_media_that_cannot_be_relayed_is_the_scripts_business() -> None:
     assert world.take(f"INVITE > {B}").request.body == SDP
 
 
+def test_what_becomes_of_ice_holds_for_the_replies_too() -> None:
+    world = scripted(
+        """
+        def request_route(msg):
+            if msg.header("X-Ice"):
+                ice_candidate(msg.header("X-Ice"))
+            use_media_proxy(); t_relay()
+        def onreply_route(msg):
+            use_media_proxy()
+        """
+    )
+    ice = SDP + b"a=ice-ufrag:x\r\na=ice-pwd:y\r\na=candidate:1 1 UDP 1 192.0.2.1 4 typ host\r\n"
+    for number, (policy, there) in enumerate((("remove", (0, 0)), ("", (1, 0)), ("low-priority", (1, 1)))):
+        call(world, call_id=f"ice{number}", headers=[("X-Ice", policy)])
+        invite = world.take(f"INVITE > {B}")
+        world.receive(reply(invite, 200, body=ice), BOB)
+        body = world.take(f"200 > {A}").response.body
+        assert (body.count(b"typ host"), body.count(b"typ relay")) == there, policy
+
+
 def test_codes_of_use_media_proxy() -> None:
     source = """
         def request_route(msg):

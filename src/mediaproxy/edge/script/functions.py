@@ -126,8 +126,8 @@ def end_media_session() -> Result:
 
 
 def ice_candidate(policy: object) -> Result:
-    """What becomes of ICE when use_media_proxy comes to this message: "keep", "remove", "low-priority" or
-    "high-priority"."""
+    """What becomes of ICE when use_media_proxy comes to this message, and from request_route to the replies to it:
+    "keep", "remove", "low-priority" or "high-priority"."""
     return _stage("ice_candidate").run.ice_candidate(policy)
 
 
