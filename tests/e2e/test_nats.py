@@ -35,7 +35,7 @@ def test_both_hear_each_other_at_once_and_all_the_time(
         shared = Shared(site, site.baresip("a"), site.baresip("b"))
         register(shared.alice, shared.bob)
 
-        call, wire = shared.talk_until_full(4.0)
+        call, wire = shared.talk_until_full(3.0)
         record = server.wait("a record", "records", until=lambda records: len(records) == shared.calls)[-1]
         wans = {"caller": site.internet.homes["a"].wan, "callee": site.internet.homes["b"].wan}
         check_record(record, list(read(shared.last_capture)), wans)

@@ -12,7 +12,7 @@ from lab.phone import Phone
 from lab.site import Site
 from tests.e2e.conftest import full, register, talk_until_full
 
-SECONDS = 4.0
+SECONDS = 3.0
 
 
 def asked(site: Site, home: str, user: str, tone: int) -> Phone:
