@@ -22,6 +22,10 @@ MAX_LINE = 262_144
 _CHUNK = 65_536
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _TIMEVAL = struct.Struct("@ll")
+_SHARE = 0.85
+"The kernel's timers may end an eighth late: a call is told to wait for so much of the time that is left."
+_TOO_LITTLE = 0.016
+"Seconds, some of the kernel's ticks. A wait that has so little left is over, so that it does not end late."
 _TRIES = 2
 "A connection that turns out to be dead is replaced once per question: questions may be repeated (control.py)."
 
@@ -137,12 +141,18 @@ class Client:
 
     def _wait_at_most(self, sock: socket.socket, seconds: float) -> None:
         """How long a call on the socket may wait. What differs by less than a millisecond from before is left so."""
+        seconds *= _SHARE
         if not 0 <= self._patience - seconds < 0.001:
             self._patience = seconds
             whole = int(seconds)
             timeval = _TIMEVAL.pack(whole, max(int((seconds - whole) * 1e6), 1))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
+    def _go_on(self, deadline: float) -> None:
+        """A call has waited for its share: _Trouble if there is not enough left for another one."""
+        if self._left(deadline) < _TOO_LITTLE:
+            raise _Trouble("timed out") from None
 
     def _send(self, sock: socket.socket, line: bytes, deadline: float) -> None:
         view = memoryview(line)
@@ -153,7 +163,7 @@ class Client:
             except (BrokenPipeError, ConnectionResetError):
                 raise _Closed from None
             except BlockingIOError:
-                raise _Trouble("timed out") from None
+                self._go_on(deadline)
 
     def _line(self, sock: socket.socket, deadline: float) -> bytes:
         line = b""
@@ -164,7 +174,8 @@ class Client:
             except ConnectionResetError:
                 chunk = b""
             except BlockingIOError:
-                raise _Trouble("timed out") from None
+                self._go_on(deadline)
+                continue
             if not chunk:
                 if line:
                     raise _Trouble("half an answer")
