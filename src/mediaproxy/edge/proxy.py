@@ -219,7 +219,9 @@ class Proxy:
         response = self.returned(response).remove_value("Via", 0)
         ours = self._network.facing(inbound.transport, inbound.source)
         hop = stray_hop(response, ours) if ours is not None and response.values("Via") else None
-        return [Send(hop, bytes(response))] if hop is not None else []
+        if hop is None:
+            return []
+        return [Send(hop, bytes(response.delimited() if hop.transport.reliable else response))]
 
     # -- calls that the media arm ends
 
@@ -337,6 +339,8 @@ class Proxy:
         if job is not None and job.recorded:
             request = self._routes.record(request, self.listener(job.inbound), listener)
         request = with_via(strict(request), listener, branch)
+        if hop.transport.reliable:
+            request = request.delimited()
         return request, Hop(hop.transport, hop.remote, listener.bind, connection, hop.connect, hop.name)
 
     # -- answers without state

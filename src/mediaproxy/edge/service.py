@@ -229,7 +229,7 @@ class Edge:
         try:
             check(message)
             # RFC 3261 §18.3: what stands behind the body of a datagram is discarded.
-            message = message.delimited()
+            message = message.alone()
             if isinstance(message, Request):
                 effects = proxy.request(message, inbound, clock.now())
             else:
