@@ -13,6 +13,7 @@ from tests.sip_corpus import MESSAGES, anything, parsed
 from tests.test_traversal import PHONE, POLICY, SDP, arrival, message
 
 OFFER = message("INVITE", "Contact: <sip:alice@192.168.1.10>", body=SDP)
+NO_C = "v=0\r\ns=-\r\n"
 SESSION = "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n"
 
 
@@ -147,6 +148,23 @@ def test_too_few_or_too_many_ports_are_an_error_of_use_media_proxy(start: str, r
     assert why in str(told)
 
 
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        pytest.param(["m=audio 4 RTP/AVP 0"], -1, id="none"),
+        pytest.param(["m=audio 4 RTP/AVP 0", "c=IN IP4 10.0.0.1", "m=video 6 RTP/AVP 31"], -1, id="not-the-second"),
+        pytest.param(["m=audio 4 RTP/AVP 0", "c=IN IP4 10.0.0.1", "m=video 0 RTP/AVP 31"], 1, id="rejected"),
+        pytest.param(["m=audio 4 RTP/AVP 0", "c=IN IP4 10.0.0.1", "m=message 9 TCP/MSRP *"], 1, id="not-relayed"),
+    ],
+)
+def test_streams_without_a_c_line(lines: list[str], code: int) -> None:
+    """RFC 8866 §5.7. The original says so, too."""
+    told = of(message("INVITE", body=NO_C + "".join(f"{line}\r\n" for line in lines)))
+    assert told.use_media_proxy == code
+    assert ("there is no c= line for it" in str(told)) is (code < 0)
+    assert len(told.streams) == len([line for line in lines if line.startswith("m=")])
+
+
 def test_a_stream_for_which_the_relay_has_no_port_stays_as_it_is() -> None:
     asked = message("INVITE", body=SESSION + "m=audio 4 RTP/AVP 0\r\nm=video 6 RTP/AVP 31\r\n")
     told = of(asked, "203.0.113.5 0 60002")
@@ -166,9 +184,6 @@ def stream(line: str, *more: str, session: str = SESSION) -> SdpStream:
 
 def at(told: SdpStream) -> tuple[str | None, int, int | None]:
     return told.address, told.port, told.rtcp_port
-
-
-NO_C = "v=0\r\ns=-\r\n"
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
         if part is not None and len(part.body) > 3 * _MOST_STREAMS and Sdp.count(part.sdp) > _MOST_STREAMS:
             status = 488
             raise SdpError(f"more than {_MOST_STREAMS} streams")
-        sdp = Sdp.parse(part.sdp) if part is not None else None
+        sdp = _read(part.sdp) if part is not None else None
     except SdpError as error:
         return Plan(
             message=message,
@@ -233,6 +233,16 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
         media = _media(message, sdp, arrival, policy, facts)
         return Plan(message=message, request=media, ice=policy.ice, sdp=sdp, _part=part)
     return Plan(message=message, request=_confirm(message, policy, facts) if confirms else None)
+
+
+def _read(body: bytes) -> Sdp:
+    """An SDP. SdpError if it cannot be read, or has no address for a stream that wants media (RFC 8866 §5.7)."""
+    sdp = Sdp.parse(body)
+    if sdp.session.connection is None:
+        for index, section in enumerate(sdp.sections, 1):
+            if section.port and section.carried and section.connection is None:
+                raise SdpError(f"stream {index}: there is no c= line for it")
+    return sdp
 
 
 def negotiates(message: Message) -> bool:
