@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaproxy.accounting import Filter, Record
-from mediaproxy.events import EndReason, PartyReport
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import EndReason, PartyReport, SideReport, StreamReport
 from mediaproxy.records import RecordReader, RecordWriter, _lines_backwards
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -57,6 +58,19 @@ async def writer(path: Path) -> AsyncIterator[RecordWriter]:
 
 
 # -- writing
+
+
+async def test_a_record_says_what_did_not_happen_too(writer: RecordWriter, path: Path) -> None:
+    """Whoever counts finds a number, also of a call that nobody spoke in."""
+    port = Endpoint("203.0.113.5", 20000)
+    side = SideReport(local=port, advertised=port)
+    stream = StreamReport(index=0, kind="audio", transport="RTP/AVP", caller=side, callee=side)
+    writer.write(msgspec.structs.replace(record(1), streams=(stream,)))
+    await writer.stop()
+    told = msgspec.json.decode(path.read_bytes())
+    assert (told["duration"], told["answered"], told["caller"]["user_agent"]) == (0.0, None, "")
+    party = told["streams"][0]["caller"]
+    assert (party["packets"], party["bytes"], party["codec"], party["learned"]) == (0, 0, "", None)
 
 
 @pytest.mark.parametrize("sync", [True, False], ids=["fsync", "no fsync"])
