@@ -79,7 +79,7 @@ def talk(
     return bob.hears(b"from alice", PACKETS, his_ear), alice.hears(b"from bob", PACKETS, her_ear)
 
 
-def reaches(caller: Phone, callee: Phone, seconds: float = 0.5) -> bool:
+def reaches(caller: Phone, callee: Phone, seconds: float = 0.4) -> bool:
     """Whether a call rings the callee; nobody waits for it any more then."""
     sent = caller.request("INVITE", callee.aor, body=caller.sdp())
     try:

@@ -17,7 +17,7 @@ from tests.vsip import Section, Text, parameter, read_sdp
 
 PATIENCE = 4.0
 "Seconds to wait for what must come."
-ABSENCE = 0.4
+ABSENCE = 0.3
 "Seconds after which what has not come does not come."
 ZEROS = b"\0\0\0\0"
 _numbers = itertools.count(1)

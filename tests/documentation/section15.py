@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 from lab.hosts import Host
@@ -143,12 +144,15 @@ def _entries(file: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _noticed(house: House, file: Path, look: Callable[[], bool]) -> tuple[bool, bool]:
-    """Whether it was so before ``Late phone`` was added to a file, and whether it becomes so."""
-    before = look()
-    with file.open("a") as text:
-        text.write("^Late phone\n")
-    return before, becomes(look)
+@cache
+def late_phones(house: House) -> tuple[tuple[bool, bool], ...]:
+    """``Late phone`` is added to both default files. Of each: whether it counted before, and whether it does then."""
+    looks = (partial(keeps_port, house, house.plain, "Late phone"), partial(_told_asymmetric, house))
+    before = [look() for look in looks]
+    for name in ("sip-asymmetric-clients", "rtp-asymmetric-clients"):
+        with (house.etc / name).open("a") as file:
+            file.write("^Late phone\n")
+    return tuple(zip(before, map(becomes, looks), strict=True))
 
 
 def becomes(look: Callable[[], bool], wanted: bool = True, seconds: float = 5.0) -> bool:
@@ -163,9 +167,7 @@ def becomes(look: Callable[[], bool], wanted: bool = True, seconds: float = 5.0)
 
 
 def default_sip_list(house: House) -> object:
-    file = house.etc / "sip-asymmetric-clients"
-    found = _noticed(house, file, lambda: keeps_port(house, house.plain, "Late phone"))
-    return default(house, "sip_asymmetrics"), found
+    return default(house, "sip_asymmetrics"), late_phones(house)[0]
 
 
 def another_sip_list(house: House) -> object:
@@ -211,8 +213,7 @@ def shipped_rtp_list(house: House) -> object:
 
 
 def default_rtp_list(house: House) -> object:
-    file = house.etc / "rtp-asymmetric-clients"
-    return default(house, "rtp_asymmetrics"), _noticed(house, file, lambda: _told_asymmetric(house))
+    return default(house, "rtp_asymmetrics"), late_phones(house)[1]
 
 
 def _told_asymmetric(house: House) -> bool:
