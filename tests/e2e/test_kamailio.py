@@ -15,7 +15,7 @@ from mediaproxy.sip.message import parse
 from mediaproxy.traversal import Policy
 from tests import kamailiosite
 from tests.e2e.conftest import need
-from tests.kamailiosite import RELAYED, SDP, Site, invite, reply_to, words
+from tests.kamailiosite import RELAY, RELAYED, SDP, Site, invite, reply_to, words
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -180,18 +180,33 @@ def test_record_route_and_others_edits_survive(site: Site) -> None:
     assert message.body == RELAYED
 
 
-def test_a_body_that_is_no_text_gets_the_content_length_that_it_lacks(site: Site) -> None:
-    sent = invite(site.alice, site.to, SDP + b"a=x:\0\xe4\r\n", headers=BOTH)
-    message = site.send(re.sub(rb"Content-Length[^\n]*\n", b"", sent))
-    assert message.octets == RELAYED + b"a=x:\0\xe4\r\n"
+NO_TEXT = SDP.replace(b"s=-", b"s=\0\xe4") + b"a=x:\0\xe4\r\n"
+OVER = SDP.replace(b"a=rtpmap", b"a=x:\xe4\r\na=rtcp:5005\r\na=rtpmap")
+
+
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 20\r\n", b"Content-Length: 999\r\n"])
+def test_neither_its_length_nor_record_route_matters_if_what_changes_is_text(site: Site, length: bytes) -> None:
+    sent = invite(site.alice, site.to, NO_TEXT, headers=words(request="record_route fix_contact media append=X-A"))
+    message = site.send(re.sub(rb"Content-Length[^\n]*\n", length, sent))
+    assert site.results(message)[:3] == [("record_route", 1), ("fix_contact", 1), ("media", 1)]
+    assert message.octets == RELAYED.replace(b"s=-", b"s=\0\xe4") + b"a=x:\0\xe4\r\n"
+    assert message.header("contact") == f"<sip:a@{site.alice.place}>"
+    assert message.header("x-a") == "appended"
+
+
+def test_else_the_body_gets_the_content_length_that_it_lacks(site: Site) -> None:
+    message = site.send(re.sub(rb"Content-Length[^\n]*\n", b"", invite(site.alice, site.to, OVER, headers=BOTH)))
+    assert message.octets == OVER.replace(b"IP4 192.168.1.10\r\nt=", f"IP4 {RELAY}\r\nt=".encode()).replace(
+        b"5004", b"60000"
+    ).replace(b"5005", b"60001")
     assert message.content_length == len(message.octets)
 
 
-def test_that_is_impossible_after_record_route(site: Site) -> None:
-    sent = invite(site.alice, site.to, SDP + b"a=x:\0\xe4\r\n", headers=words(request="record_route fix_contact media"))
+def test_but_that_is_impossible_after_record_route(site: Site) -> None:
+    sent = invite(site.alice, site.to, OVER, headers=words(request="record_route fix_contact media"))
     message = site.send(re.sub(rb"Content-Length[^\n]*\n", b"", sent))
     assert site.results(message) == [("record_route", 1), ("fix_contact", 1), ("media", -1)]
-    assert message.octets == SDP + b"a=x:\0\xe4\r\n"
+    assert message.octets == OVER
     assert message.header("contact") == f"<sip:a@{site.alice.place}>"
 
 

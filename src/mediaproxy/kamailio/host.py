@@ -111,8 +111,9 @@ class Host:
 
     def replace_body(self, old: bytes, new: bytes) -> None:
         """Another body in place of all that stands behind the headers, whatever Content-Length declares. HostError if
-        Kamailio does not take it; ValueError if a body is not UTF-8."""
-        if self.ksr.textops.replace_body_str(_utf8(old), _utf8(new), "f") <= 0:
+        Kamailio does not take it; ValueError if what differs is not UTF-8."""
+        was, becomes = _difference(old, new)
+        if self.ksr.textops.replace_body_str(_utf8(was), _utf8(becomes), "f") <= 0:
             raise HostError(f"Kamailio does not take a body of {len(new)} bytes")
 
     def declare_length(self, length: int) -> bool:
@@ -210,6 +211,18 @@ def _log_line(line: str) -> str:
 def _ascii(text: str) -> str:
     """The text if it is the same in UTF-8 as in Latin-1; else ValueError."""
     return text.encode("ascii").decode()
+
+
+def _difference(old: bytes, new: bytes) -> tuple[bytes, bytes]:
+    """The lines of a body from the first to the last one that changes, and what they become. The whole bodies if lines
+    only come or go, or if the same ones stand further ahead, where Kamailio would find them."""
+    was, becomes = old.split(b"\n"), new.split(b"\n")
+    shorter = min(len(was), len(becomes))
+    begin = next((at for at in range(shorter) if was[at] != becomes[at]), shorter)
+    end = next((at for at in range(shorter - begin) if was[-1 - at] != becomes[-1 - at]), shorter - begin)
+    ahead = b"\n".join([*was[:begin], b""])
+    piece, other = (b"\n".join(lines[begin : len(lines) - end]) for lines in (was, becomes))
+    return (piece, other) if piece and other and old.find(piece) == len(ahead) else (old, new)
 
 
 def _utf8(data: bytes) -> str:
