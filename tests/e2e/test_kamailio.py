@@ -156,6 +156,7 @@ MESSAGES: dict[str, Callable[[Site], bytes]] = {
     "Content-Type with a parameter and a fold": lambda site: invite(site.alice, site.to, headers=BOTH).replace(
         b"Content-Type: application/sdp", b'Content-Type:  Application/SDP ;charset="\xe9"\r\n ;x=1  '
     ),
+    "no Content-Type": lambda site: re.sub(rb"Content-Type[^\n]*\n", b"", invite(site.alice, site.to, headers=BOTH)),
     "no Contact": lambda site: invite(site.alice, site.to, headers=BOTH, contact=b""),
     "star": lambda site: invite(site.alice, site.to, headers=BOTH, contact=b"Contact: *\r\n"),
     "no body": lambda site: invite(site.alice, site.to, b"", headers=BOTH),

@@ -181,17 +181,23 @@ class Functions:
 
     def _write_body(self, turn: Turn) -> None:
         written, body = turn.scope.written, turn.run.message.octets
-        if written.content_length == len(written.octets):
+        # set_body replaces as much as Content-Length says, and without one nothing: the old body would follow. And it
+        # adds the Content-Type that is missing.
+        declared = written.content_length == len(written.octets)
+        if declared and written.count("content-type"):
             self.host.set_body(turn.msg, body)
             return
-        # set_body replaces as much as Content-Length says, and without one nothing: the old body would follow.
         try:
             self.host.replace_body(written.octets, body)
         except ValueError:
-            if not self._may_apply(turn) or not self.host.declare_length(len(written.octets)):
-                raise HostError("a body that is not UTF-8, with a wrong Content-Length") from None
-            turn.memory.data = self.host.data()
+            if not declared:
+                self._declare_length(turn)
             self.host.set_body(turn.msg, body)
+
+    def _declare_length(self, turn: Turn) -> None:
+        if not self._may_apply(turn) or not self.host.declare_length(len(turn.scope.written.octets)):
+            raise HostError("a body that is not UTF-8, with a wrong Content-Length") from None
+        turn.memory.data = self.host.data()
 
     def _write_contacts(self, turn: Turn) -> None:
         scope = turn.scope
