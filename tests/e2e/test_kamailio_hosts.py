@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from lab.kamailio import EXAMPLE, Kamailio
-from mediaproxy.sip.message import Request, parse
+from mediaproxy.sip.message import Request, parse, response_to
 from tests import kamailiosite
 from tests.e2e.conftest import need
-from tests.kamailiosite import RELAYED, SDP, Site, invite, words
+from tests.kamailiosite import RELAY, RELAYED, SDP, Site, invite, words
 
 BOTH = words(request="test=2 fix_contact media")
 
@@ -82,6 +82,33 @@ def test_tcp(tmp_path: Path) -> None:
         assert message.octets == RELAYED + b"a=x:" + b"\xe4" * 20_000 + b"\r\n"
         assert str(dispatcher.media[-1].phone.endpoint) == own
         bob.answer(message, 486)
+
+
+def test_a_body_of_64_kib_over_tcp(tmp_path: Path) -> None:
+    place = ("127.0.0.1", kamailiosite.PORT)
+    with (
+        kamailiosite.site(tmp_path, options=["-l", f"tcp:127.0.0.1:{kamailiosite.PORT}"]) as site,
+        socket.create_server(("127.0.0.1", 0)) as bob,
+        socket.create_connection(place) as alice,
+    ):
+        bob.settimeout(5)
+        uri = f"bob@127.0.0.1:{bob.getsockname()[1]};transport=tcp"
+        body = SDP + b"a=x:" + b"\xe4" * (65_536 - len(SDP) - 6) + b"\r\n"
+        sent = invite(site.alice, uri, body, headers=words(request="record_route fix_contact media"))
+        alice.sendall(sent.replace(b"SIP/2.0/UDP", b"SIP/2.0/TCP"))
+        connection, _ = bob.accept()
+        with connection, connection.makefile("rb") as stream:
+            connection.settimeout(5)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += stream.readline()
+            wanted = body.replace(SDP, RELAYED)
+            assert b"\r\nContent-Length: %d\r\n" % len(wanted) in head
+            assert stream.read(len(wanted)) == wanted
+            request = parse(head)
+            assert isinstance(request, Request)
+            connection.sendall(bytes(response_to(request, 486, to_tag="b")))
+            assert alice.recv(99).startswith(b"SIP/2.0")
 
 
 # -- whose users are ours
@@ -211,14 +238,18 @@ def test_without_the_native_routes_what_is_no_text_is_edited_for_a_while(tmp_pat
         )
 
 
-def test_without_room_for_it_a_body_that_is_no_text_stays(tmp_path: Path) -> None:
+def test_without_room_for_what_changes_a_body_that_is_no_text_stays(tmp_path: Path) -> None:
     config = without(tmp_path, r"pv_buffer_size=\d+")
     with kamailiosite.site(tmp_path / "site", options=["-f", str(config)]) as site:
-        body = SDP + b"a=" + b"\xe4" * 9000 + b"\r\n"
-        message = site.send(invite(site.alice, site.to, body, headers=BOTH))
-        assert message.octets == body
+        between, behind = (SDP.replace(at, b"b=X:" + b"\xe4" * 9000 + b"\r\n" + at) for at in (b"m=", b"a=rtpmap"))
+        message = site.send(invite(site.alice, site.to, between, headers=BOTH))
+        assert message.octets == between
         assert site.result(message) == {"test=2": -1, "fix_contact": 1, "media": -1}
         site.kamailio.wait_log("(see its pv_buffer_size)")
+        message = site.send(invite(site.alice, site.to, behind, headers=BOTH))
+        assert message.octets == behind.replace(b"c=IN IP4 192.168.1.10", f"c=IN IP4 {RELAY}".encode()).replace(
+            b"5004", b"60000"
+        )
         text = SDP + b"a=" + b"y" * 50_000 + b"\r\n"
         assert site.send(invite(site.alice, site.to, text, headers=BOTH)).octets == text.replace(SDP, RELAYED)
 

@@ -109,6 +109,14 @@ class Host:
         if done <= 0:
             raise HostError(f"Kamailio does not take a body of {len(body)} bytes (see its pv_buffer_size)")
 
+    @staticmethod
+    def can_replace_body(old: bytes, new: bytes) -> bool:
+        """Whether ``replace_body`` can be called: what differs is UTF-8."""
+        try:
+            return all(_utf8(one) for one in _difference(old, new))
+        except ValueError:
+            return False
+
     def replace_body(self, old: bytes, new: bytes) -> None:
         """Another body in place of all that stands behind the headers, whatever Content-Length declares. HostError if
         Kamailio does not take it; ValueError if what differs is not UTF-8."""

@@ -185,8 +185,12 @@ class Functions:
         # adds the Content-Type that is missing.
         declared = written.content_length == len(written.octets)
         if declared and written.count("content-type"):
-            self.host.set_body(turn.msg, body)
-            return
+            try:
+                self.host.set_body(turn.msg, body)
+                return
+            except HostError:  # it is no text, and too long for Kamailio's variables
+                if not self.host.can_replace_body(written.octets, body):
+                    raise
         try:
             self.host.replace_body(written.octets, body)
         except ValueError:
