@@ -60,16 +60,20 @@ class Router(mediaproxy.kamailio.Module):
                     KSR.tm.t_relay()
                 return 1
             return KSR.sl.send_reply(404, "Not Here")
+        if not KSR.is_ACK():  # nobody answers it, and it has no Contact
+            self.repair_known(msg)
+        return self.relay(msg)
+
+    def repair_known(self, msg):
+        """As ``repair``, within a dialog: only who is known, for others may have a proxy before them that does not show
+        here."""
         forth = KSR.rr.is_direction("downstream") > 0  # from the caller to the callee
         sender, receiver = (CALLER_NATED, CALLEE_NATED) if forth else (CALLEE_NATED, CALLER_NATED)
-        if not KSR.is_ACK():  # nobody answers it, and it has no Contact
-            # Only who is known: others may have a proxy before them that does not show here.
-            if self.is_marked(sender) or self.client_nat_test(msg, "1"):
-                self.force_rport(msg)
-                self.fix_contact(msg)
-            if self.is_marked(receiver):
-                KSR.setbflag(NATED)
-        return self.relay(msg)
+        if self.is_marked(sender) or self.client_nat_test(msg, "1"):
+            self.force_rport(msg)
+            self.fix_contact(msg)
+        if self.is_marked(receiver):
+            KSR.setbflag(NATED)
 
     def is_marked(self, mark):
         return KSR.rr.check_route_param(f";{mark}(;|$)") > 0
