@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+import msgspec
+
 from mediaproxy.control import MediaReply, Question
 from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.kamailio.client import Client
@@ -20,7 +22,7 @@ from mediaproxy.kamailio.turns import DONE, Memory, Turn, Turns
 from mediaproxy.module import FAILED, NO_SDP, OK, ModuleError, Result, RouteType, Steps, drive
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri
-from mediaproxy.sip.message import Request, Response
+from mediaproxy.sip.message import Message, Request, Response
 from mediaproxy.traversal import Facts, Failure, Policy
 from mediaproxy.watch import AsymmetricClients
 
@@ -95,19 +97,18 @@ class Functions:
     # -- how they are called
 
     def _call(self, name: str, msg: Any, more: Sequence[object], function: Callable[[Turn], Result]) -> Result:
-        place = ""
+        turn: Turn | None = None
         try:
             turn = self._turns.turn(msg)
-            place = f" in {turn.route}"
             if more:
                 raise ModuleError("too many arguments")
             return function(turn)
         except (ModuleError, SipError, HostError) as error:
             text = str(error).removeprefix(f"{name}() ")
-            self.complaints.about(f"{name} {type(error).__name__}", f"{name}(){place}: {text}")
+            self.complaints.about(f"{name} {type(error).__name__}", f"{name}(){_place(turn)}: {text}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the process must go on to serve
             kind = type(error).__name__
-            self.complaints.about(f"{name} {kind}", f"{name}(){place}: {kind}: {error}{where(error)}")
+            self.complaints.about(f"{name} {kind}", f"{name}(){_place(turn)}: {kind}: {error}{where(error)}")
         return FAILED
 
     def _current_policy(self) -> Policy:
@@ -237,9 +238,11 @@ class Functions:
         if self._acknowledges_failure(turn):
             return NO_SDP
         run.facts = self._facts(turn)
-        ice = self.host.text(self.settings.ice_candidate_avp)
-        if ice:
-            run.ice_candidate("keep" if ice.lower() == "none" else ice)
+        if run.arrived.octets:
+            run.facts = self._media_facts(run.facts, run.arrived)
+            ice = self.host.text(self.settings.ice_candidate_avp)
+            if ice:
+                run.ice_candidate("keep" if ice.lower() == "none" else ice)
         result = self._drive(turn, run.use_media_proxy())
         self.failure = run.failure
         if run.failure is not None:
@@ -283,16 +286,19 @@ class Functions:
         return int(self.host.text("$T_reply_code") or 0) >= 300
 
     def _facts(self, turn: Turn) -> Facts:
-        host, settings, message = self.host, self.settings, turn.run.arrived
+        host, message = self.host, turn.run.arrived
         in_dialog = None
         if isinstance(message, Response) and message.status >= 300 and host.text("$T_req($si)"):
             in_dialog = bool(host.text("$T_req($tt)"))
-        return Facts(
-            in_dialog=in_dialog,
-            address=self._signaling_address(host.text(settings.signaling_ip_avp)),
-            contact=turn.run.facts.contact,
+        return Facts(in_dialog=in_dialog, contact=turn.run.facts.contact)
+
+    def _media_facts(self, facts: Facts, message: Message) -> Facts:
+        """The same for a message with a body, which may be SDP."""
+        return msgspec.structs.replace(
+            facts,
+            address=self._signaling_address(self.host.text(self.settings.signaling_ip_avp)),
             receiver_version=self._receiver_version(message),
-            relay_wish=host.text(settings.media_relay_avp),
+            relay_wish=self.host.text(self.settings.media_relay_avp),
         )
 
     def _signaling_address(self, text: str) -> Endpoint | None:
@@ -304,7 +310,7 @@ class Functions:
             return None
         return Endpoint(address, 0)
 
-    def _receiver_version(self, message: Request | Response | Any) -> int:
+    def _receiver_version(self, message: Message) -> int:
         """IP version of who gets the message, if it is known: the next hop's, of a reply the caller's."""
         if isinstance(message, Response):
             host: str | None = self.host.text("$T_req($si)")
@@ -316,6 +322,10 @@ class Functions:
                 return 0
         address = address_text(host or "")
         return 0 if address is None else 6 if ":" in address else 4
+
+
+def _place(turn: Turn | None) -> str:
+    return "" if turn is None else f" in {turn.route}"
 
 
 def _call_id(turn: Turn) -> str:
