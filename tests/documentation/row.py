@@ -43,5 +43,5 @@ class Section:
 
     title: str
     sentences: int
-    "How many it has on the original's page; items of a list and lines of an example count, too."
+    "How many it has on the original's page. Each item of a list counts, and each example; that of 1.8 by its lines."
     rows: Sequence[Row]
