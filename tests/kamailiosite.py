@@ -246,7 +246,7 @@ def phones(count: int, kamailio: tuple[str, int]) -> Iterator[list[Phone]]:
         yield [stack.enter_context(Phone(kamailio)) for _ in range(count)]
 
 
-PORT = 10_000 + os.getpid() % 20_000
+PORT = 10_000 + os.getpid() % 6_000
 "Where Kamailio listens: others may run these tests, too."
 
 SCRIPT = f"""\
