@@ -77,7 +77,9 @@ class Phones:
 
     def _argv(self, scenario: str, address: str, *more: str) -> list[str]:
         argv = ["sipp", f"{self._server.address}:5060", "-sf", str(_SCENARIOS / f"{scenario}.xml"), "-nostdin"]
-        argv += ["-i", address, "-p", "5060", "-timeout", "120s", "-timeout_error", *more]
+        argv += ["-i", address, "-p", "5060", "-timeout", "120s", "-timeout_error"]
+        # A server with several processes lets messages overtake each other.
+        argv += ["-default_behaviors", "all,-abortunexp", *more]
         return pinned(self._core, argv)
 
     def _finish(self, name: str, argv: list[str]) -> None:

@@ -143,7 +143,11 @@ request_route {{
         exit;
     }}
     if (is_method("REGISTER")) {{
-        route(REPAIR);
+        if (nat_uac_test("3")) {{
+            force_rport();
+            fix_nated_register();
+            setbflag(6);
+        }}
         if (!save("location"))
             sl_reply_error();
         exit;
@@ -157,18 +161,31 @@ request_route {{
     }}
     if (has_totag()) {{
         if (!loose_route()) {{
-            sl_send_reply("404", "Not Here");
+            if (is_method("ACK") && t_check_trans())
+                t_relay();
+            else if (!is_method("ACK"))
+                sl_send_reply("404", "Not Here");
             exit;
         }}
-        route(REPAIR);
+        if (!is_method("ACK"))
+            route(REPAIR_KNOWN);
         route(RELAY);
     }}
     if (is_method("ACK"))
         exit;
     t_check_trans();
-    route(REPAIR);
-    if (is_method("INVITE|SUBSCRIBE"))
+    if (!is_present_hf("Record-Route") && nat_uac_test("3")) {{
+        force_rport();
+        fix_nated_contact();
+        $var(nated) = 1;
+    }} else
+        $var(nated) = 0;
+    if (is_method("INVITE|SUBSCRIBE")) {{
         record_route();
+        if ($var(nated) == 1)
+            add_rr_param(";nata");
+        t_on_branch("MARK");
+    }}
     if (uri != myself) {{
         sl_send_reply("403", "Not Our Domain");
         exit;
@@ -179,18 +196,25 @@ request_route {{
     }}
     route(RELAY);
 }}
-route[REPAIR] {{
-    if (!is_present_hf("Record-Route") && nat_uac_test("3")) {{
-        force_rport();
-        if (is_method("REGISTER")) {{
-            fix_nated_register();
-            setbflag(6);
-        }} else
+route[REPAIR_KNOWN] {{
+    if (is_direction("downstream")) {{
+        if (check_route_param(";nata(;|$)") || nat_uac_test("1")) {{
+            force_rport();
             fix_nated_contact();
+        }}
+        if (check_route_param(";natb(;|$)"))
+            setbflag(6);
+    }} else {{
+        if (check_route_param(";natb(;|$)") || nat_uac_test("1")) {{
+            force_rport();
+            fix_nated_contact();
+        }}
+        if (check_route_param(";nata(;|$)"))
+            setbflag(6);
     }}
 }}
 route[RELAY] {{
-    if (is_method("INVITE|ACK|UPDATE")) {{
+    if (is_method("INVITE|ACK|UPDATE|PRACK")) {{
         if (has_body("application/sdp"))
             rtpengine_offer("replace-session-connection");
         if (!is_method("ACK"))
@@ -205,8 +229,14 @@ route[RELAY] {{
     }}
     exit;
 }}
+branch_route[MARK] {{
+    if (isbflagset(6))
+        add_rr_param(";natb");
+}}
 onreply_route[MEDIA] {{
-    if (status =~ "^(18[0-9]|2..)$" && nat_uac_test("1"))
+    if ($rs < 200 && !has_body())
+        exit;
+    if ($rs < 300 && (isbflagset(6) || nat_uac_test("1")))
         fix_nated_contact();
     if (has_body("application/sdp"))
         rtpengine_answer("replace-session-connection");

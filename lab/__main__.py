@@ -12,6 +12,7 @@ from rich.console import Console
 from lab.baresip import write_profile
 from lab.demo import Result, table
 from lab.homes import SERVER, Internet, NatKind
+from lab.hosts import Host
 from lab.netns import LabError, Namespace, Namespaces, delete, end_on_signals, run, sweep
 from lab.phone import Account, Seat, talk
 from lab.server import Settings, document
@@ -79,9 +80,11 @@ def phone(home: str, folder: Path) -> int:
 
 def call(kinds: tuple[NatKind, NatKind], same_lan: bool, options: argparse.Namespace) -> None:
     """One call in a laboratory of its own, judged."""
+    if options.no_relay and options.host != Host.EDGE:
+        raise LabError("--no-relay is for the built-in edge only")
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    with Site(kinds, out, same_lan=same_lan) as site:
+    with Site(kinds, out, same_lan=same_lan, host=Host(options.host)) as site:
         site.start_server({"edge": {"media": not options.no_relay}})
         alice, bob = site.phone("a"), site.phone("b")
         alice.wait_registered()
@@ -103,6 +106,7 @@ def arguments() -> argparse.Namespace:
         command.add_argument("--same-lan", action="store_true", help="both homes use the same private addresses")
         if name == "call":
             command.add_argument("--seconds", type=float, default=5.0)
+            command.add_argument("--host", choices=list(Host), default=Host.EDGE, help="what is in front of the relay")
             command.add_argument("--no-relay", action="store_true", help="signalling help only")
             command.add_argument("--out", default="demo-out/lab", help="folder for recordings, capture and logs")
     commands.add_parser("down", help="remove it")

@@ -190,6 +190,14 @@ class Baresip:
         """End the current call."""
         self.command("hangup")
 
+    def hold(self) -> None:
+        """Put the call on hold."""
+        self.command("hold")
+
+    def resume(self) -> None:
+        """Take it off hold."""
+        self.command("resume")
+
     def take_recording(self) -> Path | None:
         """What the phone heard in the call that just ended, moved aside so that the next call has its own."""
         found = sorted((self._folder / "recordings").glob("*-dec.wav"))

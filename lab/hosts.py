@@ -6,7 +6,7 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-from lab.kamailio import Kamailio
+from lab.kamailio import EXAMPLE, Kamailio
 from lab.netns import Namespace
 from lab.server import Server, Settings, merge
 
@@ -19,18 +19,28 @@ _MODULE_SETTINGS = {
 }
 "What is told to the edge in its table, and what that is called in the settings of Kamailio's script."
 
+_NATIVE = """\
+import mediaproxy.kamailio
+def mod_init():
+    return mediaproxy.kamailio.Module(**{settings!r})
+"""
+
 
 class Host(StrEnum):
     """What runs the routing script."""
 
     EDGE = "edge"
     KAMAILIO = "kamailio"
+    NATIVE = "native"
+    "Kamailio with a native config that calls our functions (examples/kamailio/native.cfg)."
 
 
 class BesideKamailio(Server):
-    """``mediaproxy run`` without its edge, and Kamailio with the example's script in front of it."""
+    """``mediaproxy run`` without its edge, and Kamailio with the example's script or config in front of it."""
 
-    def __init__(self, namespace: Namespace, folder: Path, settings: Settings, sip: tuple[str, int]) -> None:
+    def __init__(
+        self, namespace: Namespace, folder: Path, settings: Settings, sip: tuple[str, int], *, native: bool
+    ) -> None:
         """``settings`` are those of the server with its edge; what the edge's table says of the module's parameters is
         told to Kamailio instead."""
         self._kamailio: Kamailio | None = None
@@ -43,7 +53,13 @@ class BesideKamailio(Server):
         listen = [f"{transport}:{host}:{port}" for transport in ("udp", "tcp")]
         told["mediaproxy_socket"] = str(self._questions)
         try:
-            self._kamailio = Kamailio(folder / "kamailio", listen, settings=told, namespace=namespace)
+            if native:
+                script, options = _NATIVE.format(settings=told), ["-f", str(EXAMPLE / "native.cfg")]
+                self._kamailio = Kamailio(
+                    folder / "kamailio", listen, script=script, options=options, namespace=namespace
+                )
+            else:
+                self._kamailio = Kamailio(folder / "kamailio", listen, settings=told, namespace=namespace)
         except BaseException:
             self.stop()
             raise
@@ -77,4 +93,6 @@ class BesideKamailio(Server):
 
 def start(host: Host, namespace: Namespace, folder: Path, settings: Settings, sip: tuple[str, int]) -> Server:
     """Start the server with this host. LabError if it does not come up."""
-    return (BesideKamailio if host is Host.KAMAILIO else Server)(namespace, folder, settings, sip)
+    if host is Host.EDGE:
+        return Server(namespace, folder, settings, sip)
+    return BesideKamailio(namespace, folder, settings, sip, native=host is Host.NATIVE)

@@ -110,6 +110,14 @@ class Pjsip:
         """End the call."""
         self._command("hangup")
 
+    def hold(self) -> None:
+        """Put the call on hold."""
+        self._command("hold")
+
+    def resume(self) -> None:
+        """Take it off hold."""
+        self._command("resume")
+
     def wait_established(self, seconds: float = 10.0) -> float:
         """Wait until the call stands; when that was (time.monotonic)."""
         event = self._wait("established", "closed", seconds=seconds)

@@ -1,8 +1,8 @@
 """A PJSIP phone as a program of its own: commands come in as lines, events go out as JSON lines.
 
-``python -m lab.pjsip_phone SETTINGS`` with SETTINGS as JSON (see lab/pjsip.py). Commands: ``dial URI``, ``hangup``,
-``quit``. Events: registered, registration-failed, established, closed. It answers every call at once, sends its tone
-and records each call to a file of its own. It must never touch a sound device.
+``python -m lab.pjsip_phone SETTINGS`` with SETTINGS as JSON (see lab/pjsip.py). Commands: ``dial URI``, ``hold``,
+``resume``, ``hangup``, ``quit``. Events: registered, registration-failed, established, closed. It answers every call at
+once, sends its tone and records each call to a file of its own. It must never touch a sound device.
 """
 
 import json
@@ -43,17 +43,16 @@ class TalkingCall(pj.Call):  # type: ignore[misc]  # pjsua2 has no type hints
             self._phone.ended.append((time.monotonic() + _CLOSING, self, info.lastStatusCode, info.lastReason))
 
     def onCallMediaState(self, prm: object) -> None:  # PJSIP's name
-        """PJSIP: the media is there; connect tone and recorder once."""
-        info = self.getInfo()
-        if self._recorder is not None:
-            return
+        """PJSIP: the media is there, or there anew; connect tone and recorder."""
+        info = self.getInfo()  # its media live as long as it does
         for index, media in enumerate(info.media):
             if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
+                if self._recorder is None:
+                    self._player = pj.AudioMediaPlayer()
+                    self._player.createPlayer(self._phone.settings["tone"])
+                    self._recorder = pj.AudioMediaRecorder()
+                    self._recorder.createRecorder(self._phone.settings["recording"])
                 audio = self.getAudioMedia(index)
-                self._player = pj.AudioMediaPlayer()
-                self._player.createPlayer(self._phone.settings["tone"])
-                self._recorder = pj.AudioMediaRecorder()
-                self._recorder.createRecorder(self._phone.settings["recording"])
                 self._player.startTransmit(audio)
                 audio.startTransmit(self._recorder)
 
@@ -114,6 +113,12 @@ class PjsipPhone:
                     self.call.makeCall(rest, pj.CallOpParam(True))
                 elif word == "hangup" and self.call is not None:
                     self.call.hangup(pj.CallOpParam())
+                elif word == "hold" and self.call is not None:
+                    self.call.setHold(pj.CallOpParam())
+                elif word == "resume" and self.call is not None:
+                    again = pj.CallOpParam(True)
+                    again.opt.flag |= pj.PJSUA_CALL_UNHOLD
+                    self.call.reinvite(again)
                 elif word in ("quit", ""):
                     return
 

@@ -54,6 +54,11 @@ class Cases(mediaproxy.kamailio.Module):
     def ksr_branch_cases(self, msg: Any) -> int:
         return self.words(msg, "branch", "$hdr(X-Branch)")
 
+    def ksr_later(self, msg: Any) -> int:
+        self.words(msg, "later", "$hdr(X-Later)")
+        KSR.tm.t_relay()
+        return 1
+
     def ksr_failure_cases(self, msg: Any) -> int:
         KSR.tm.t_on_reply("ksr_onreply_cases")
         if KSR.hdr.is_present("X-Branch") > 0:
@@ -106,11 +111,14 @@ class Cases(mediaproxy.kamailio.Module):
     def do_rport(self, msg: Any) -> Any:
         return KSR.force_rport()
 
+    def do_suspend(self, msg: Any) -> Any:
+        return getattr(KSR, "async").ms_route("ksr_later", 100)
+
     def do_fork(self, msg: Any, target: str) -> Any:
         return KSR.corex.append_branch_uri("sip:" + target)
 
     def do_retry(self, msg: Any, target: str) -> Any:
-        if KSR.tm.t_get_branch_index() > 3:
+        if KSR.tm.t_get_branch_index() > 2:
             return 1
         KSR.tm.t_on_failure("ksr_failure_cases")
         KSR.pv.sets("$ru", "sip:" + target)

@@ -1,6 +1,7 @@
 """Around a real Kamailio on loopback: a dispatcher that answers as a test wants, and phones that are bare sockets."""
 
 import contextlib
+import os
 import re
 import select
 import socket
@@ -79,6 +80,7 @@ class Dispatcher:
                 sock.close()
             self._open.clear()
             if self._listener is not None:
+                self._listener.shutdown(socket.SHUT_RDWR)  # at once, although our thread waits for it
                 self._listener.close()
                 self._listener = None
         self._wake.send(b"x")
@@ -171,9 +173,13 @@ class Phone:
         self.socket.settimeout(seconds)
         return self.socket.recv(1 << 17)
 
-    def request(self, method: str = "", seconds: float = 3.0) -> Request:
-        """The next request, of a method if one is named; others are passed over."""
-        return _next(self, seconds, lambda one: isinstance(one, Request) and method in ("", one.method))  # type: ignore[return-value] # the test says so
+    def request(self, method: str = "", call_id: str = "", seconds: float = 3.0) -> Request:
+        """The next request, of a method and of a call if they are named; others are passed over."""
+
+        def wanted(one: Request | Response) -> bool:
+            return isinstance(one, Request) and method in ("", one.method) and call_id in ("", one.call_id)
+
+        return _next(self, seconds, wanted)  # type: ignore[return-value] # the test says so
 
     def response(self, status: int, seconds: float = 3.0) -> Response:
         """The next response with a status; others are passed over."""
@@ -240,8 +246,8 @@ def phones(count: int, kamailio: tuple[str, int]) -> Iterator[list[Phone]]:
         yield [stack.enter_context(Phone(kamailio)) for _ in range(count)]
 
 
-PORT = 5170
-"Where Kamailio listens."
+PORT = 10_000 + os.getpid() % 6_000
+"Where Kamailio listens: others may run these tests, too."
 
 SCRIPT = f"""\
 import sys

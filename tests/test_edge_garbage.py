@@ -124,7 +124,11 @@ steps = st.lists(
 @given(steps)
 def test_every_transaction_ends(moves: list[tuple[str, object, int, bool]]) -> None:
     """In whatever order things come, no state outlives its timers and no exception leaves the core."""
-    world = World(EdgeSettings(listeners=LISTENERS, domains=("example.com",), open=True))
+    hail(World(EdgeSettings(listeners=LISTENERS, domains=("example.com",), open=True)), moves)
+
+
+def hail(world: World, moves: list[tuple[str, object, int, bool]]) -> None:
+    """All of the moves, and what must be so when all timers have run out."""
     world.bind("bob", BOB, CAROL)
     world.held = []
     seen: list[Out] = []

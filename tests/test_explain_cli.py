@@ -101,10 +101,16 @@ def test_what_is_no_offer_or_has_odd_bytes(tmp_path: Path, name: str) -> None:
     assert sent.split(b"\nContact:")[0] == MESSAGES[name].split(b"\nContact:")[0]
 
 
+def test_a_relay_without_enough_ports(tmp_path: Path) -> None:
+    told = explained(tmp_path, INVITE, "--relay", "203.0.113.5 60000")
+    assert told["use_media_proxy"] == -1
+    assert told["message"] == explained(tmp_path, INVITE)["message"]
+
+
 @pytest.mark.parametrize(
     ("data", "options", "error"),
     [
-        pytest.param(INVITE, ["--relay", "203.0.113.5 60000"], "--relay: 1 ports for 2 m= lines; expected", id="count"),
+        pytest.param(INVITE, ["--relay", "203.0.113.5 1 65535"], "--relay: port 65535 leaves none for RTCP", id="rtcp"),
         pytest.param(INVITE, ["--relay", "relay 60000 60002"], "--relay: 'relay' is not an IP address", id="address"),
         pytest.param(INVITE, ["--relay", "203.0.113.5 60000 x"], "--relay: 'x' is not a port", id="port"),
         pytest.param(INVITE, ["--tests", "x"], "--tests: client_nat_test('x'): expected a sum", id="tests"),

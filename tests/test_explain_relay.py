@@ -13,6 +13,7 @@ from tests.sip_corpus import MESSAGES, anything, parsed
 from tests.test_traversal import PHONE, POLICY, SDP, arrival, message
 
 OFFER = message("INVITE", "Contact: <sip:alice@192.168.1.10>", body=SDP)
+NO_C = "v=0\r\ns=-\r\n"
 SESSION = "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n"
 
 
@@ -122,10 +123,7 @@ def test_messages_without_a_media_question(asked: Message, code: int, relay: str
         ("203.0.113.5 65536", "'65536' is not a port"),
         ("203.0.113.5 \xb2", "is not a port"),
         ("203.0.113.5 60000,60002", "is not a port"),
-        ("203.0.113.5", "0 ports for 1 m= line;"),
-        ("203.0.113.5 60000 60002", "2 ports for 1 m= line;"),
-        ("203.0.113.5 0", "port 0 for m= line 1 is not in 1..65534"),
-        ("203.0.113.5 65535", "port 65535 for m= line 1 is not in 1..65534"),
+        ("203.0.113.5 65535", "port 65535 leaves none for RTCP"),
     ],
 )
 def test_an_answer_that_cannot_be_one(relay: str, error: str) -> None:
@@ -133,6 +131,49 @@ def test_an_answer_that_cannot_be_one(relay: str, error: str) -> None:
         explain(OFFER, arrival(), POLICY, relay=RelayAnswer.parse(relay))
     assert error in str(raised.value)
     assert 'expected "ADDRESS PORT..."' in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("relay", "why"),
+    [
+        ("203.0.113.5", "0 ports for 1 streams"),
+        ("203.0.113.5 60000 60002", "2 ports for 1 streams"),
+    ],
+)
+@pytest.mark.parametrize("start", ["INVITE", "SIP/2.0 200 OK"])
+def test_too_few_or_too_many_ports_are_an_error_of_use_media_proxy(start: str, relay: str, why: str) -> None:
+    asked = message(start, body=SDP)
+    told = of(asked, relay)
+    assert (told.use_media_proxy, told.message) == (-1, asked)
+    assert why in str(told)
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        pytest.param(["m=audio 4 RTP/AVP 0"], -1, id="none"),
+        pytest.param(["m=audio 4 RTP/AVP 0", "c=IN IP4 10.0.0.1", "m=video 6 RTP/AVP 31"], -1, id="not-the-second"),
+        pytest.param(["m=audio 4 RTP/AVP 0", "c=IN IP4 10.0.0.1", "m=video 0 RTP/AVP 31"], 1, id="rejected"),
+        pytest.param(["m=audio 4 RTP/AVP 0", "c=IN IP4 10.0.0.1", "m=message 9 TCP/MSRP *"], 1, id="not-relayed"),
+    ],
+)
+def test_streams_without_a_c_line(lines: list[str], code: int) -> None:
+    """RFC 8866 §5.7. The original says so, too."""
+    told = of(message("INVITE", body=NO_C + "".join(f"{line}\r\n" for line in lines)))
+    assert told.use_media_proxy == code
+    assert ("there is no c= line for it" in str(told)) is (code < 0)
+    assert len(told.streams) == len([line for line in lines if line.startswith("m=")])
+
+
+def test_a_stream_for_which_the_relay_has_no_port_stays_as_it_is() -> None:
+    asked = message("INVITE", body=SESSION + "m=audio 4 RTP/AVP 0\r\nm=video 6 RTP/AVP 31\r\n")
+    told = of(asked, "203.0.113.5 0 60002")
+    assert told.use_media_proxy == 1
+    written = (
+        "c=IN IP4 203.0.113.5\r\nt=0 0\r\nm=audio 4 RTP/AVP 0\r\nc=IN IP4 10.0.0.1\r\nm=video 60002 RTP/AVP 31\r\n"
+    )
+    assert text(told).endswith(written)
+    assert of(OFFER, "203.0.113.5 0").message == OFFER.replace("contact", "<sip:alice@198.51.100.7:34567>")
 
 
 def stream(line: str, *more: str, session: str = SESSION) -> SdpStream:
@@ -143,9 +184,6 @@ def stream(line: str, *more: str, session: str = SESSION) -> SdpStream:
 
 def at(told: SdpStream) -> tuple[str | None, int, int | None]:
     return told.address, told.port, told.rtcp_port
-
-
-NO_C = "v=0\r\ns=-\r\n"
 
 
 @pytest.mark.parametrize(

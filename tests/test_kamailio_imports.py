@@ -6,9 +6,9 @@ import sys
 
 _PYTHONS = """\
     __future__ array ast base64 binascii bisect collections contextlib copy copyreg dataclasses datetime decimal dis
-    enum errno fnmatch functools hashlib heapq hmac importlib inspect ipaddress itertools keyword linecache math ntpath
-    numbers opcode operator pathlib platform random re reprlib resource secrets select selectors socket stat struct
-    textwrap token tokenize types typing urllib uuid warnings weakref zlib"""
+    enum errno fnmatch functools gc hashlib heapq hmac importlib inspect ipaddress itertools keyword linecache math
+    ntpath numbers opcode operator pathlib platform random re reprlib resource secrets select selectors socket stat
+    struct textwrap token tokenize types typing urllib uuid warnings weakref zlib"""
 PYTHONS = set(_PYTHONS.split())
 "Of Python's own library, with what they import themselves. No asyncio, ssl, sqlite3, threading, subprocess, logging."
 OTHERS = {"mediaproxy", "msgspec", "re2", "typing_extensions"}

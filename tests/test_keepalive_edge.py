@@ -148,7 +148,8 @@ async def test_the_script_chooses_for_each_registration(tmp_path: Path) -> None:
         assert carol.unread() == [f"OPTIONS {carol.contact} SIP/2.0"] * 3, "asked without NAT, too"
         await until(lambda: len(server.edge.registrations()) == 3)
         assert [binding.aor for binding in server.edge.registrations()] == [alice.aor, bob.aor, dave.aor]
-        assert bob.unread() == dave.unread() == alice.raw == carol.raw == dave.raw == []
+        assert bob.unread() == dave.unread() == []
+        assert alice.raw == carol.raw == dave.raw == []
 
 
 async def test_a_silent_contact_is_removed_if_it_was_registered_so(

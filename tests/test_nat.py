@@ -203,6 +203,12 @@ def test_the_verdicts_say_why() -> None:
             id="bare-name-and-no-brackets",
         ),
         pytest.param(
+            ["sip:a@10.0.0.1?x=y"],
+            ["sip:a@198.51.100.7:34567?x=y"],
+            ["sip:a@198.51.100.7?x=y"],
+            id="headers-and-no-brackets",
+        ),
+        pytest.param(
             ['<sip:a:pw@10.0.0.1;transport=tcp;maddr=10.0.0.2?X=y>;q=0.5;+sip.instance="<urn:uuid:1>"'],
             ['<sip:a:pw@198.51.100.7:34567;transport=tcp;maddr=10.0.0.2?X=y>;q=0.5;+sip.instance="<urn:uuid:1>"'],
             ['<sip:a:pw@198.51.100.7;transport=tcp;maddr=10.0.0.2?X=y>;q=0.5;+sip.instance="<urn:uuid:1>"'],

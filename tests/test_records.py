@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaproxy.accounting import Filter, Record
-from mediaproxy.events import EndReason, PartyReport
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.events import EndReason, PartyReport, SideReport, StreamReport
 from mediaproxy.records import RecordReader, RecordWriter, _lines_backwards
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -59,6 +60,19 @@ async def writer(path: Path) -> AsyncIterator[RecordWriter]:
 # -- writing
 
 
+async def test_a_record_says_what_did_not_happen_too(writer: RecordWriter, path: Path) -> None:
+    """Whoever counts finds a number, also of a call that nobody spoke in."""
+    port = Endpoint("203.0.113.5", 20000)
+    side = SideReport(local=port, advertised=port)
+    stream = StreamReport(index=0, kind="audio", transport="RTP/AVP", caller=side, callee=side)
+    writer.write(msgspec.structs.replace(record(1), streams=(stream,)))
+    await writer.stop()
+    told = msgspec.json.decode(path.read_bytes())
+    assert (told["duration"], told["answered"], told["caller"]["user_agent"]) == (0.0, None, "")
+    party = told["streams"][0]["caller"]
+    assert (party["packets"], party["bytes"], party["codec"], party["learned"]) == (0, 0, "", None)
+
+
 @pytest.mark.parametrize("sync", [True, False], ids=["fsync", "no fsync"])
 async def test_what_is_written_is_read(path: Path, sync: bool) -> None:
     writer = RecordWriter(path, sync=sync)
@@ -77,6 +91,18 @@ async def test_records_are_on_disk_soon(writer: RecordWriter, path: Path) -> Non
     await until(lambda: read(path) == ["1"])
     writer.write(record(2))
     await until(lambda: read(path) == ["1", "2"])
+
+
+async def test_many_calls_that_end_at_once_cost_few_writes(
+    writer: RecordWriter, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    monkeypatch.setattr("mediaproxy.records.os.fsync", writes.append)
+    for number in range(50):
+        writer.write(record(number))
+        await asyncio.sleep(0.001)
+    await until(lambda: writer.waiting == 0 and len(read(path)) == 50)
+    assert len(writes) <= 5
 
 
 async def test_a_file_that_was_moved_away_is_made_anew(writer: RecordWriter, path: Path) -> None:

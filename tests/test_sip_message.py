@@ -234,6 +234,20 @@ def test_the_body_is_as_long_as_declared(headers: list[str], length: int | None,
     assert delimited.content_length == len(body)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"\r\nOPTIONS sip:a SIP/2.0\r\nl: 1\r\n\r\nabc", b"OPTIONS sip:a SIP/2.0\r\nl: 1\r\n\r\na"),
+        (b"\r\nOPTIONS sip:a SIP/2.0\r\n\r\nabc", b"OPTIONS sip:a SIP/2.0\r\n\r\nabc"),
+    ],
+    ids=["length", "no-length"],
+)
+def test_a_message_without_what_else_its_datagram_had(before: bytes, after: bytes) -> None:
+    message = parse(before).alone()
+    assert bytes(message) == after
+    assert message.alone() is message
+
+
 def test_empty_lines_before_a_message_do_not_enter_a_stream() -> None:
     m = parse(b"\r\n\r\nOPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n")
     assert bytes(m.delimited()) == b"OPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n", "they would be a ping"

@@ -42,7 +42,7 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     "How long it had lasted then."
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """All that is kept of a call. Times are seconds since the epoch, durations seconds."""
 
     date: str

@@ -61,7 +61,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     packets: int
 
 
-class SideReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SideReport(msgspec.Struct, frozen=True, kw_only=True):
     """One party's end of one stream."""
 
     local: Endpoint
@@ -110,7 +110,7 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     "What forwards it: ``kernel``, ``user`` or empty while learning."
 
 
-class PartyReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PartyReport(msgspec.Struct, frozen=True, kw_only=True):
     """One party of a call."""
 
     uri: str = ""

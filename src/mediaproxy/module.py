@@ -282,8 +282,9 @@ class Run:
         """End the call's media: 1 if the media arm was told, whatever it says; -1 if not, or there is no Call-ID.
 
         BYE and CANCEL count by their tags and branch (calls.md 10), and so do their responses. A failed INVITE ends the
-        attempt. A failed re-INVITE ends only what its offer wanted, for the call goes on (RFC 3261 §14.1), unless the
-        other side knows of none any more (408, 481): that ends the dialog. Any other message ends the whole call.
+        attempt. A failed re-INVITE, or any other request within a dialog in its failure route, ends only what its offer
+        wanted, for the call goes on (RFC 3261 §14.1), unless the other side knows of none any more (408, 481): that
+        ends the dialog. Any other message ends the whole call.
         """
         check_route("end_media_session", self.route)
         question = self._end()
@@ -309,7 +310,8 @@ class Run:
         method = message.cseq.method
         if method in ("BYE", "CANCEL"):
             return EndCause.BYE if method == "BYE" else EndCause.CANCEL
-        if method != "INVITE":
+        failed = self.route is RouteType.FAILURE and bool(message.to.tag)
+        if method != "INVITE" and not failed:
             return EndCause.ADMIN
         if isinstance(message, Response):
             status, in_dialog = message.status, self.facts.in_dialog

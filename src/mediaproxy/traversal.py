@@ -120,16 +120,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 _NO_FACTS = Facts()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why media cannot be relayed, and the SIP status that suits it."""
 
     status: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask about one message, and what to do with the answer."""
 
     message: Message
@@ -141,9 +139,9 @@ class Plan:
     status: int = 0
     "The SIP status that suits the error; 0 without one."
     ice: IcePolicy = IcePolicy.KEEP
-    sdp: Sdp | None = field(default=None, repr=False)
+    sdp: Sdp | None = None
     "The message's SDP if it has streams and the message may bring media."
-    _part: SdpPart | None = field(default=None, repr=False)
+    _part: SdpPart | None = None
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -220,10 +218,10 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
     part = sdp_part(message)
     status = 400
     try:
-        if part is not None and Sdp.count(part.sdp) > _MOST_STREAMS:
+        if part is not None and len(part.body) > 3 * _MOST_STREAMS and Sdp.count(part.sdp) > _MOST_STREAMS:
             status = 488
             raise SdpError(f"more than {_MOST_STREAMS} streams")
-        sdp = Sdp.parse(part.sdp) if part is not None else None
+        sdp = _read(part.sdp) if part is not None else None
     except SdpError as error:
         return Plan(
             message=message,
@@ -235,6 +233,16 @@ def _plan(message: Message, arrival: Arrival, policy: Policy, facts: Facts) -> P
         media = _media(message, sdp, arrival, policy, facts)
         return Plan(message=message, request=media, ice=policy.ice, sdp=sdp, _part=part)
     return Plan(message=message, request=_confirm(message, policy, facts) if confirms else None)
+
+
+def _read(body: bytes) -> Sdp:
+    """An SDP. SdpError if it cannot be read, or has no address for a stream that wants media (RFC 8866 §5.7)."""
+    sdp = Sdp.parse(body)
+    if sdp.session.connection is None:
+        for index, section in enumerate(sdp.sections, 1):
+            if section.port and section.carried and section.connection is None:
+                raise SdpError(f"stream {index}: there is no c= line for it")
+    return sdp
 
 
 def negotiates(message: Message) -> bool:

@@ -1,10 +1,17 @@
 """Hold and resume between real phones: a re-INVITE changes nothing that the media path needs."""
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from lab import judge, tones
+from lab.baresip import Baresip
 from lab.capture import Way
-from tests.e2e.conftest import Shared
+from lab.homes import NOBODY, NatKind
+from lab.hosts import Host
+from lab.pjsip import Pjsip
+from lab.site import Site
+from tests.e2e.conftest import Shared, register
 
 
 def heard(way: Way, tone: int) -> float:
@@ -12,8 +19,9 @@ def heard(way: Way, tone: int) -> float:
     return judge.judge(tones.decode_ulaw(way.pcm_payload), tone).seconds
 
 
-def test_both_hear_each_other_again_after_either_held(symmetric: Shared) -> None:
-    site, alice, bob = symmetric.site, symmetric.alice, symmetric.bob
+def hold_and_resume(site: Site, phones: Sequence[Baresip | Pjsip]) -> None:
+    """The first calls the second, each holds and resumes once, and both are heard again each time."""
+    alice, bob = phones
     alice.dial(bob.account.uri)
     alice.wait_established()
     bob.wait_established()
@@ -21,10 +29,10 @@ def test_both_hear_each_other_again_after_either_held(symmetric: Shared) -> None
     assert server is not None
     for number, holder in enumerate((alice, bob)):
         time.sleep(0.5)
-        holder.command("hold")
+        holder.hold()
         (call,) = server.wait("hold", "calls", until=lambda calls: calls[-1]["state"] == "held")[-1:]
         assert call["streams"][0]["held"]
-        holder.command("resume")
+        holder.resume()
         server.wait("resume", "calls", until=lambda calls: calls[-1]["state"] == "talking")
         capture = site.folder / f"resumed{number}.pcap"
         with site.capture(capture):
@@ -35,3 +43,16 @@ def test_both_hear_each_other_again_after_either_held(symmetric: Shared) -> None
     alice.hang_up()
     alice.wait_closed()
     bob.wait_closed()
+
+
+def test_both_hear_each_other_again_after_either_held(symmetric: Shared) -> None:
+    hold_and_resume(symmetric.site, (symmetric.alice, symmetric.bob))
+
+
+def test_phones_that_tell_wrong_public_addresses_hear_each_other_again(host: Host, tmp_path: Path) -> None:
+    with Site((NatKind.RESTRICTED, NatKind.SYMMETRIC), tmp_path, host=host) as site:
+        site.start_server()
+        alice = site.pjsip("a", public_address=NOBODY)
+        bob = site.pjsip("b", public_address=site.internet.homes["a"].wan)
+        register(alice, bob)
+        hold_and_resume(site, (alice, bob))

@@ -18,6 +18,7 @@ from lab.kamailio import EXAMPLE
 from lab.netns import Namespace, Namespaces
 from mediaproxy.sip.header import NameAddr
 from mediaproxy.sip.message import Request, Response, parse, response_to
+from tests.e2e.conftest import need
 
 KAMAILIO = ("127.0.0.1", 5060)
 # What the example writes to goes into memory: /run, and the server's state.
@@ -39,6 +40,12 @@ class Example:
         """The records of ended calls."""
         path = Path(f"/proc/{self.pid}/root/var/lib/mediaproxy/records.jsonl")
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """What these tests need beside the laboratory."""
+    need("kamailio", "unshare")
 
 
 @pytest.fixture(scope="module", params=["kamailio", "native"])
@@ -208,6 +215,98 @@ def test_a_whole_call(example: Example, alice: Phone, bob: Phone) -> None:
     assert record["call_id"] == "call"
     assert record["caller"]["user_agent"] == "Phone alice"
     assert [(one["caller"]["packets"], one["callee"]["packets"]) for one in record["streams"]] == [(25, 25)]
+
+
+def called(alice: Phone, bob: Phone, contact: str, answers: socket.socket | None = None) -> tuple[Request, Response]:
+    """Alice calls Bob, who answers with a Contact, perhaps from another socket: what Bob got, and what Alice got."""
+    call = ("Call-ID", os.urandom(4).hex())
+    headers = [
+        ("Via", f"SIP/2.0/UDP {alice.private}:5060;branch=z9hG4bK{call[1]};rport"),
+        ("Max-Forwards", "70"),
+        ("From", "<sip:alice@sip.test>;tag=a"),
+        ("To", f"<sip:{bob.user}@sip.test>"),
+        call,
+        ("CSeq", "1 INVITE"),
+        ("Contact", f"<sip:alice@{alice.private}:5060>"),
+        ("Content-Type", "application/sdp"),
+    ]
+    alice.send(bytes(Request.build("INVITE", f"sip:{bob.user}@sip.test", headers, alice.sdp())))
+    invite = bob.receive("INVITE")
+    assert isinstance(invite, Request)
+    more = [("Contact", f"<{contact}>"), ("Content-Type", "application/sdp")]
+    answer = bytes(response_to(invite, 200, to_tag="b", headers=more, body=bob.sdp()))
+    (answers or bob.sip).sendto(answer, KAMAILIO)
+    ok = alice.receive("200")
+    assert isinstance(ok, Response)
+    return invite, ok
+
+
+def place(one: Phone) -> str:
+    return "{}:{}".format(*one.sip.getsockname())
+
+
+def reinvited(of: Phone, to: Phone, invite: Request, ok: Response, contact: str) -> tuple[Request, Response]:
+    """The called phone offers anew; the caller answers with a Contact: what each got of the other."""
+    headers = [
+        ("Via", f"SIP/2.0/UDP {of.private}:5060;branch=z9hG4bKre{invite.call_id};rport"),
+        ("Max-Forwards", "70"),
+        *(("Route", route) for route in invite.headers("record-route")),
+        ("From", ok.header("to") or ""),
+        ("To", ok.header("from") or ""),
+        ("Call-ID", invite.call_id),
+        ("CSeq", "7 INVITE"),
+        ("Contact", f"<sip:{of.user}@{of.private}:5060>"),
+        ("Content-Type", "application/sdp"),
+    ]
+    target = NameAddr.parse(invite.header("contact") or "").uri.text
+    of.send(bytes(Request.build("INVITE", target, headers, of.sdp())))
+    again = to.receive("INVITE")
+    assert isinstance(again, Request)
+    more = [("Contact", f"<{contact}>"), ("Content-Type", "application/sdp")]
+    to.send(bytes(response_to(again, 200, headers=more, body=to.sdp())))
+    answer = of.receive("200")
+    assert isinstance(answer, Response)
+    return again, answer
+
+
+STALE = "203.0.113.77"
+"A public address that is not the phone's."
+
+
+def test_a_public_address_that_is_wrong_is_repaired(example: Example) -> None:
+    with phone(example.namespace, "alice", STALE) as alice, phone(example.namespace, "carol", STALE) as carol:
+        register(carol)
+        invite, ok = called(alice, carol, f"sip:carol@{STALE}:5060")
+        assert invite.header("contact") == f"<sip:alice@{place(alice)}>"
+        assert ok.header("contact") == f"<sip:carol@{place(carol)}>"
+        again, answer = reinvited(carol, alice, invite, ok, f"sip:alice@{STALE}:5060")
+        assert again.header("contact") == f"<sip:carol@{place(carol)}>"
+        assert answer.header("contact") == f"<sip:alice@{place(alice)}>"
+
+
+def test_a_gateway_that_answers_from_another_port_keeps_its_contact(example: Example) -> None:
+    with (
+        phone(example.namespace, "alice", STALE) as alice,
+        phone(example.namespace, "gateway", "127.0.0.1") as gateway,
+        phone(example.namespace, "gateway", "127.0.0.1") as other,
+    ):
+        contact = f"sip:gateway@{place(gateway)}"
+        headers = [
+            ("Via", f"SIP/2.0/UDP {place(gateway)};branch=z9hG4bKgateway"),
+            ("Max-Forwards", "70"),
+            ("From", "<sip:gateway@sip.test>;tag=g"),
+            ("To", "<sip:gateway@sip.test>"),
+            ("Call-ID", "register-gateway"),
+            ("CSeq", "1 REGISTER"),
+            ("Contact", f"<{contact}>;expires=600"),
+        ]
+        gateway.send(bytes(Request.build("REGISTER", "sip:sip.test", headers)))
+        assert gateway.receive("200").header("contact") == f"<{contact}>;expires=600"
+        invite, ok = called(alice, gateway, contact, other.sip)
+        assert ok.header("contact") == f"<{contact}>"
+        again, answer = reinvited(gateway, alice, invite, ok, f"sip:alice@{STALE}:5060")
+        assert again.header("contact") == f"<sip:gateway@{gateway.private}:5060>"
+        assert answer.header("contact") == f"<sip:alice@{place(alice)}>"
 
 
 def test_it_runs_as_user_kamailio(example: Example) -> None:

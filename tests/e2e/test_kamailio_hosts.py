@@ -12,14 +12,21 @@ from typing import Any
 import pytest
 
 from lab.kamailio import EXAMPLE, Kamailio
-from mediaproxy.sip.message import Request, parse
+from mediaproxy.sip.message import Request, parse, response_to
 from tests import kamailiosite
-from tests.kamailiosite import RELAYED, SDP, Site, invite, words
+from tests.e2e.conftest import need
+from tests.kamailiosite import RELAY, RELAYED, SDP, Site, invite, words
 
 BOTH = words(request="test=2 fix_contact media")
 
 
 # -- IPv6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """What these tests need beside the laboratory."""
+    need("kamailio", "unshare")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +82,33 @@ def test_tcp(tmp_path: Path) -> None:
         assert message.octets == RELAYED + b"a=x:" + b"\xe4" * 20_000 + b"\r\n"
         assert str(dispatcher.media[-1].phone.endpoint) == own
         bob.answer(message, 486)
+
+
+def test_a_body_of_64_kib_over_tcp(tmp_path: Path) -> None:
+    place = ("127.0.0.1", kamailiosite.PORT)
+    with (
+        kamailiosite.site(tmp_path, options=["-l", f"tcp:127.0.0.1:{kamailiosite.PORT}"]) as site,
+        socket.create_server(("127.0.0.1", 0)) as bob,
+        socket.create_connection(place) as alice,
+    ):
+        bob.settimeout(5)
+        uri = f"bob@127.0.0.1:{bob.getsockname()[1]};transport=tcp"
+        body = SDP + b"a=x:" + b"\xe4" * (65_536 - len(SDP) - 6) + b"\r\n"
+        sent = invite(site.alice, uri, body, headers=words(request="record_route fix_contact media"))
+        alice.sendall(sent.replace(b"SIP/2.0/UDP", b"SIP/2.0/TCP"))
+        connection, _ = bob.accept()
+        with connection, connection.makefile("rb") as stream:
+            connection.settimeout(5)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += stream.readline()
+            wanted = body.replace(SDP, RELAYED)
+            assert b"\r\nContent-Length: %d\r\n" % len(wanted) in head
+            assert stream.read(len(wanted)) == wanted
+            request = parse(head)
+            assert isinstance(request, Request)
+            connection.sendall(bytes(response_to(request, 486, to_tag="b")))
+            assert alice.recv(99).startswith(b"SIP/2.0")
 
 
 # -- whose users are ours
@@ -172,15 +206,7 @@ def test_lists_of_clients_are_read_again(tmp_path: Path) -> None:
 def test_a_wrong_setting_ends_the_start(tmp_path: Path, setting: str, complaint: str) -> None:
     script = f"import mediaproxy.kamailio\ndef mod_init():\n    return mediaproxy.kamailio.Module({setting})\n"
     with pytest.raises(Exception, match=complaint):
-        Kamailio(tmp_path, ["udp:127.0.0.1:5171"], script=script)
-
-
-def test_what_kamailio_lacks_is_named(tmp_path: Path) -> None:
-    config = tmp_path / "kamailio.cfg"
-    text = (EXAMPLE / "kamailio.cfg").read_text()
-    config.write_text(text.replace('loadmodule "textopsx.so"', "").replace('loadmodule "tmx.so"', ""))
-    with Kamailio(tmp_path, ["udp:127.0.0.1:5171"], options=["-f", str(config)]) as kamailio:
-        assert "these modules must be loaded, too: textopsx, tmx" in kamailio.log
+        Kamailio(tmp_path, [f"udp:127.0.0.1:{kamailiosite.PORT}"], script=script)
 
 
 # -- configs that lack something
@@ -191,6 +217,12 @@ def without(folder: Path, pattern: str) -> Path:
     config = folder / "less.cfg"
     config.write_text(re.sub(pattern, "", (EXAMPLE / "kamailio.cfg").read_text(), flags=re.DOTALL))
     return config
+
+
+def test_modules_that_are_not_loaded_are_named(tmp_path: Path) -> None:
+    config = without(tmp_path, r'loadmodule "(textopsx|tmx).so"|route\[MEDIAPROXY_.*')
+    with Kamailio(tmp_path, [f"udp:127.0.0.1:{kamailiosite.PORT}"], options=["-f", str(config)]) as kamailio:
+        assert "these modules must be loaded, too: textopsx, tmx" in kamailio.log
 
 
 def test_without_the_native_routes_what_is_no_text_is_edited_for_a_while(tmp_path: Path) -> None:
@@ -206,16 +238,101 @@ def test_without_the_native_routes_what_is_no_text_is_edited_for_a_while(tmp_pat
         )
 
 
-def test_without_room_for_it_a_body_that_is_no_text_stays(tmp_path: Path) -> None:
+def test_without_room_for_what_changes_a_body_that_is_no_text_stays(tmp_path: Path) -> None:
     config = without(tmp_path, r"pv_buffer_size=\d+")
     with kamailiosite.site(tmp_path / "site", options=["-f", str(config)]) as site:
-        body = SDP + b"a=" + b"\xe4" * 9000 + b"\r\n"
-        message = site.send(invite(site.alice, site.to, body, headers=BOTH))
-        assert message.octets == body
+        between, behind = (SDP.replace(at, b"b=X:" + b"\xe4" * 9000 + b"\r\n" + at) for at in (b"m=", b"a=rtpmap"))
+        message = site.send(invite(site.alice, site.to, between, headers=BOTH))
+        assert message.octets == between
         assert site.result(message) == {"test=2": -1, "fix_contact": 1, "media": -1}
         site.kamailio.wait_log("(see its pv_buffer_size)")
+        message = site.send(invite(site.alice, site.to, behind, headers=BOTH))
+        assert message.octets == behind.replace(b"c=IN IP4 192.168.1.10", f"c=IN IP4 {RELAY}".encode()).replace(
+            b"5004", b"60000"
+        )
         text = SDP + b"a=" + b"y" * 50_000 + b"\r\n"
         assert site.send(invite(site.alice, site.to, text, headers=BOTH)).octets == text.replace(SDP, RELAYED)
+
+
+# -- a transaction that is suspended
+
+ASYNC = 'loadmodule "async.so"\nmodparam("async", "ms_timer", 10)\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("fix_contact media", "media test=1"), ("fix_contact", "media test=1"), ("none", "media")]
+)
+def test_a_suspended_request_goes_on_in_another_process(tmp_path: Path, before: str, after: str) -> None:
+    config = tmp_path / "kamailio.cfg"
+    python = 'loadmodule "app_python3.so"'
+    text = (EXAMPLE / "kamailio.cfg").read_text().replace(python, ASYNC + python)
+    config.write_text(text.replace("children=4", "children=4\nasync_workers=1"))
+    with kamailiosite.site(tmp_path / "site", options=["-f", str(config)]) as site:
+        for _ in range(3):
+            sent = invite(
+                site.alice, site.to, headers=words(request=f"{before} suspend", later=after) + b"X-No-Relay: 1\r\n"
+            )
+            message = site.send(sent)
+            fixed = site.alice.place if "fix" in before else "192.168.1.10:5060"
+            assert message.headers("contact") == (f"<sip:a@{fixed}>",)
+            assert message.octets == RELAYED
+            assert site.result(message, "later")["media"] == 1
+
+
+# -- python_exec
+
+
+NATIVE = """
+request_route {
+	if ($rU == $null) { sl_send_reply("200", "OK"); exit; }
+	$var(call) = $hdr(X-Call);
+	if ($var(call) == "nat") { python_exec("client_nat_test", "3"); }
+	if ($var(call) == "none") { python_exec("client_nat_test", "0"); }
+	if ($var(call) == "wrong") { python_exec("client_nat_test", "x"); }
+	if ($var(call) == "fix") { python_exec("fix_contact"); }
+	if ($var(call) == "media") { python_exec("use_media_proxy"); }
+	if ($var(call) == "end") { python_exec("end_media_session"); }
+	if ($var(call) == "many") { python_exec("fix_contact", "1"); }
+	$var(code) = $rc;
+	xlog("L_INFO", "CODE $ci $var(call) $var(code)\\n");
+	if ($var(code) > 0) { t_relay(); }
+	if ($var(code) == -1) { sl_send_reply("410", "Code"); }
+	if ($var(code) == -2) { sl_send_reply("420", "Code"); }
+}
+"""
+
+
+def test_python_exec_gives_the_codes_to_the_config(tmp_path: Path) -> None:
+    """Each call several times: none of them leaves a process behind that fails at its next message."""
+    config = tmp_path / "native.cfg"
+    text = (EXAMPLE / "native.cfg").read_text()
+    text = re.sub(r"\nrequest_route \{.*?\n\}\n", lambda _: NATIVE, text, count=1, flags=re.DOTALL)
+    config.write_text(text)
+    star = b"Contact: *\r\n"
+    cases: list[tuple[str, int, dict[str, Any]]] = [
+        ("nat", 1, {}),
+        ("none", -1, {}),
+        ("wrong", -1, {}),
+        ("fix", 1, {}),
+        ("fix", -1, {"contact": star}),
+        ("media", 1, {}),
+        ("media", -2, {"body": b""}),
+        ("end", 1, {}),
+        ("many", -1, {}),
+    ]
+    with kamailiosite.site(tmp_path / "site", options=["-f", str(config)]) as site:
+        for name, code, more in cases * 3:
+            sent = invite(site.alice, site.to, headers=f"X-Call: {name}\r\n".encode(), **more)
+            if code > 0:
+                message = site.send(sent)
+                assert message.headers("contact") == (
+                    f"<sip:a@{site.alice.place if name == 'fix' else '192.168.1.10:5060'}>",
+                )
+                assert message.octets == (RELAYED if name == "media" else SDP)
+            else:
+                site.alice.send(sent)
+                site.alice.response(400 - 10 * code)
+            assert f"CODE {parse(sent).call_id} {name} {code}\n" in site.kamailio.log
 
 
 def test_what_we_do_not_read_passes(six: Site) -> None:

@@ -7,10 +7,17 @@ import pytest
 from mediaproxy.control import EndCause, EndRequest, MediaRequest
 from mediaproxy.sip.message import Request, parse
 from tests import kamailiosite
+from tests.e2e.conftest import need
 from tests.kamailiosite import RELAY, RELAYED, SDP, Phone, Site, invite, phones, words
 
 ANSWER = SDP.replace(b"192.168.1.10", b"10.0.0.9")
 ANSWERED = ANSWER.replace(b"c=IN IP4 10.0.0.9", f"c=IN IP4 {RELAY}".encode()).replace(b"5004", b"60000")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """What these tests need beside the laboratory."""
+    need("kamailio", "unshare")
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +109,19 @@ def test_each_branch_has_edits_that_are_no_text(site: Site, carol: Phone, routes
     site.alice.response(486)
 
 
-def retried(site: Site, carol: Phone, **routes: str) -> Request:
-    """What Carol gets when Bob has refused."""
+def retried(site: Site, carol: Phone, **routes: str) -> list[Request]:
+    """What Carol gets when Bob has refused: two tries."""
     routes["failure"] = f"{routes.get('failure', '')} retry=carol@{carol.place}"
-    site.alice.send(invite(site.alice, site.to, headers=words(**routes)))
-    site.bob.answer(site.bob.request("INVITE"), 486)
-    got = carol.request("INVITE")
-    carol.answer(got, 603)
-    # The failure route runs once more, and has nothing left to try.
-    third = carol.request("INVITE")
-    carol.answer(third, 603)
-    return got
+    sent = invite(site.alice, site.to, headers=words(**routes))
+    site.alice.send(sent)
+    call_id = parse(sent).call_id
+    site.bob.answer(site.bob.request("INVITE", call_id), 486)
+    tries = []
+    for _ in range(2):
+        tries.append(carol.request("INVITE", call_id))
+        carol.answer(tries[-1], 603)
+    site.alice.response(603)
+    return tries
 
 
 @pytest.mark.parametrize(
@@ -122,6 +131,7 @@ def retried(site: Site, carol: Phone, **routes: str) -> Request:
         {"request": "fix_contact media", "failure": "", "branch": "fix_contact media"},
         {"request": "fix_contact media", "failure": "media", "branch": "fix_contact media"},
         {"request": "fix_contact", "failure": "media"},
+        {"request": "fix_contact", "failure": "media media"},
         {"request": "fix_contact", "failure": "media", "branch": "media"},
         {"request": "", "failure": "media", "branch": "fix_contact media"},
         {"branch": "fix_contact media"},
@@ -129,26 +139,26 @@ def retried(site: Site, carol: Phone, **routes: str) -> Request:
     ids=str,
 )
 def test_a_second_try_has_the_edits_once(site: Site, carol: Phone, routes: dict[str, str]) -> None:
-    message = retried(site, carol, **routes)
-    assert message.octets == RELAYED
-    assert message.headers("contact") == (f"<sip:a@{site.alice.place}>",)
-
-
-def test_every_run_of_the_failure_route_edits_its_own_copy(site: Site, carol: Phone) -> None:
-    site.alice.send(invite(site.alice, site.to, headers=words(failure=f"media retry=carol@{carol.place}")))
-    site.bob.answer(site.bob.request("INVITE"), 486)
-    for _ in range(3):
-        message = carol.request("INVITE")
+    for message in retried(site, carol, **routes):
         assert message.octets == RELAYED
-        carol.answer(message, 486)
+        assert message.headers("contact") == (f"<sip:a@{site.alice.place}>",)
+
+
+def test_after_a_branch_route_the_request_route_goes_on(site: Site) -> None:
+    message = site.send(invite(site.alice, site.to, headers=words(branch="media fix_contact", relayed="media end")))
+    assert message.octets == RELAYED
+    site.kamailio.wait_log(f"RESULT {message.call_id.encode().hex()} relayed end 1")
+    assert [one.call_id for one in site.dispatcher.media].count(message.call_id) == 1
 
 
 def test_fix_contact_is_refused_in_a_failure_route(site: Site, carol: Phone) -> None:
-    message = retried(site, carol, failure="fix_contact alias")
+    message = retried(site, carol, failure="fix_contact alias")[0]
     assert site.result(message, "failure")["fix_contact"] == -1
     assert site.result(message, "failure")["alias"] == -1
     assert message.header("contact") == "<sip:a@192.168.1.10:5060>"
-    site.kamailio.wait_log("fix_contact() cannot be called from failure_route, only from request_route, onreply_route")
+    site.kamailio.wait_log(
+        "fix_contact() in failure_route: cannot be called from failure_route, only from request_route"
+    )
 
 
 @pytest.mark.parametrize("word", ["test=x", "test=-1", "test=+1", "named=cgnat", "uac=0x2", "ice=maybe"])
@@ -354,7 +364,31 @@ def test_save_stores_the_fixed_contact(site: Site) -> None:
     site.alice.send(register.replace(b"INVITE", b"REGISTER"))
     reply = site.alice.response(200)
     assert reply.header("contact") == f"<sip:a@{site.alice.place}>;expires=3600"
+    site.kamailio.wait_log(f"{parse(register).call_id.encode().hex()} request test=1")
     assert site.result(parse(register))["test=1"] == -1
+
+
+def test_save_after_record_route_does_not_see_it_and_the_log_says_so(site: Site) -> None:
+    register = invite(site.alice, "sip.test", b"", headers=words(request="record_route fix_contact save", no="relay"))
+    register = register.replace(b"INVITE", b"REGISTER").replace(b"X-No:", b"X-No-Relay:")
+    site.alice.send(register.replace(b"b@sip.test", b"c@sip.test"))
+    reply = site.alice.response(200)
+    site.kamailio.wait_log(f"{parse(register).call_id.encode().hex()} request save")
+    assert site.result(parse(register)) == {"record_route": 1, "fix_contact": 1, "save": 1}
+    assert reply.header("contact") == "<sip:a@192.168.1.10:5060>;expires=3600"
+    site.kamailio.wait_log("save() does not see it: call it before record_route()")
+
+
+def test_force_rport_before_a_saved_contact_still_counts(site: Site) -> None:
+    register = invite(site.alice, "sip.test", b"", headers=words(request="rport fix_contact save", no="relay"))
+    register = (
+        register.replace(b"INVITE", b"REGISTER")
+        .replace(b"X-No:", b"X-No-Relay:")
+        .replace(b";rport", b"")
+        .replace(b"b@sip", b"d@sip")
+    )
+    site.alice.send(register.replace(site.alice.place.encode() + b";branch", b"192.168.1.10:5060;branch"))
+    assert site.alice.response(200).header("contact") == f"<sip:a@{site.alice.place}>;expires=3600"
 
 
 # -- a script that fails

@@ -14,7 +14,7 @@ from lab.hosts import Host
 from lab.netns import LabError
 from lab.phone import talk_at_once
 from lab.site import Site
-from tests.e2e.conftest import full, register
+from tests.e2e.conftest import register
 
 NAT_FORGETS = (4, 4)
 "Seconds after which a router forgets a UDP flow."
@@ -67,7 +67,7 @@ def test_pings_alone_keep_callees_reachable(host: Host, tmp_path: Path) -> None:
             for way, call in zip(
                 ways, talk_at_once([(phones[w]["c"], phones[w][home]) for w in ways], 3.0), strict=True
             ):
-                assert full(call), (way, home, call)
+                assert call.share >= 0.8, (way, home, call)
         for home in "ab":
             with pytest.raises(LabError, match="CALL_ESTABLISHED"):
                 phones["none"][home].wait_established(0.3)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from lab.capture import read
-from lab.homes import NatKind
+from lab.homes import NOBODY, NatKind
 from lab.hosts import Host
+from lab.phone import talk
 from lab.site import Site
-from tests.e2e.conftest import Shared, full, register
+from tests.e2e.conftest import ENDS, Shared, full, need_kamailio, register
 from tests.e2e.onwire import check_record
 
 KINDS = {
@@ -34,8 +35,8 @@ def test_both_hear_each_other_at_once_and_all_the_time(
         shared = Shared(site, site.baresip("a"), site.baresip("b"))
         register(shared.alice, shared.bob)
 
-        call, wire = shared.talk(4.0)
-        (record,) = server.wait("a record", "records", until=lambda records: len(records) == 1)
+        call, wire = shared.talk_until_full(3.0)
+        record = server.wait("a record", "records", until=lambda records: len(records) == shared.calls)[-1]
         wans = {"caller": site.internet.homes["a"].wan, "callee": site.internet.homes["b"].wan}
         check_record(record, list(read(shared.last_capture)), wans)
         short = [shared.talk(0.6)[1] for _ in range(2)]
@@ -48,6 +49,18 @@ def test_both_hear_each_other_at_once_and_all_the_time(
             assert None not in first, f"{name}: {first}"
             assert statistics.median(first) <= 100, f"{name}: {first}"
         assert server.alive
+
+
+def test_a_native_config_of_kamailio_does_the_same(tmp_path: Path) -> None:
+    need_kamailio()
+    with Site((NatKind.RESTRICTED, NatKind.SYMMETRIC), tmp_path, host=Host.NATIVE) as site:
+        server = site.start_server()
+        stale, plain = site.pjsip("a", public_address=NOBODY), site.baresip("b")
+        register(stale, plain)
+        for caller, callee in ((stale, plain), (plain, stale)):
+            call = talk(caller, callee, 3.0)
+            assert call.share >= 0.98 - 2 * ENDS / call.seconds, call
+        assert [record["reason"] for record in server.ask("records")] == ["bye", "bye"]
 
 
 @pytest.mark.parametrize("kind", [NatKind.RESTRICTED, NatKind.SYMMETRIC, NatKind.FULLCONE])

@@ -21,7 +21,7 @@ from mediaproxy.admin import SOCKET, AdminError, Command, ask
 from mediaproxy.cli import show
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
 from mediaproxy.cli.explain import explain_command
-from mediaproxy.cli.script import script_command
+from mediaproxy.cli.script import mistakes, script_command
 from mediaproxy.cli.words import plain, several, shown
 from mediaproxy.config import Config, LogFormat, clients_of, default_text
 from mediaproxy.edge.domains import refusals
@@ -282,6 +282,7 @@ def config_(
     if settings.enabled:
         wrong += [f"{check}: {danger}" for danger in refusals(settings, listeners_of(settings))]
         clients_of(settings, wrong.append)
+        wrong += mistakes(settings)
     if wrong:
         fail("\n".join(wrong))
     typer.echo(f"{check}: good")

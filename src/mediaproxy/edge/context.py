@@ -64,6 +64,7 @@ class Context:
         self._invite = job.request.method == "INVITE"
         self._attempt = job.attempt
         self._flags = job.flags
+        self._ice = job.run.policy.ice
         self._caller_version = job.inbound.source.version
         self._request = job.request
         self._groups = list(job.groups)
@@ -186,7 +187,8 @@ class Context:
         if not self._desk.script.has(RouteType.ONREPLY):
             return self._deliver(branch, response, response, inbound, now)
         self._busy = True
-        stage = ReplyStage(self._desk, response, inbound, self._facts(self._caller_version), self._flags)
+        facts = self._facts(self._caller_version)
+        stage = ReplyStage(self._desk, response, inbound, facts, self._flags, self._ice)
 
         def then(at: float) -> list[Effect]:
             self._busy = False

@@ -21,7 +21,7 @@ from mediaproxy.edge.gate import Gate, Pass
 from mediaproxy.edge.hop import Hop, Inbound, Network
 from mediaproxy.edge.job import Job
 from mediaproxy.edge.media import Media
-from mediaproxy.edge.request import AckStage, Admitted, CancelStage, RequestStage
+from mediaproxy.edge.request import AckStage, CancelStage, RequestStage
 from mediaproxy.edge.routing import (
     Marks,
     Refusal,
@@ -36,6 +36,7 @@ from mediaproxy.edge.routing import (
 )
 from mediaproxy.edge.script.interpreter import Interpreter
 from mediaproxy.edge.script.loading import Script
+from mediaproxy.edge.serving import Admitted
 from mediaproxy.edge.settings import EdgeSettings, Listener
 from mediaproxy.edge.stages import ReplyStage
 from mediaproxy.edge.targets import Directory as Located
@@ -218,7 +219,9 @@ class Proxy:
         response = self.returned(response).remove_value("Via", 0)
         ours = self._network.facing(inbound.transport, inbound.source)
         hop = stray_hop(response, ours) if ours is not None and response.values("Via") else None
-        return [Send(hop, bytes(response))] if hop is not None else []
+        if hop is None:
+            return []
+        return [Send(hop, bytes(response.delimited() if hop.transport.reliable else response))]
 
     # -- calls that the media arm ends
 
@@ -336,6 +339,8 @@ class Proxy:
         if job is not None and job.recorded:
             request = self._routes.record(request, self.listener(job.inbound), listener)
         request = with_via(strict(request), listener, branch)
+        if hop.transport.reliable:
+            request = request.delimited()
         return request, Hop(hop.transport, hop.remote, listener.bind, connection, hop.connect, hop.name)
 
     # -- answers without state

@@ -229,7 +229,7 @@ class Edge:
         try:
             check(message)
             # RFC 3261 §18.3: what stands behind the body of a datagram is discarded.
-            message = message.delimited()
+            message = message.alone()
             if isinstance(message, Request):
                 effects = proxy.request(message, inbound, clock.now())
             else:
@@ -319,7 +319,7 @@ class Edge:
 
     def _blame(self, trouble: Trouble) -> None:
         for line in self._troubles.note(trouble, clock.now()):
-            log.error("%s", line)
+            log.error("%s", readable(line))
 
     # -- time
 
@@ -355,6 +355,9 @@ class Edge:
 
     def _read_files(self, proxy: Proxy, now: float) -> None:
         self._files = now + FILES
+        script = self._script.refresh(now)
+        if script is not None:
+            proxy.script.script = script
         self._registry.clients.refresh(now)
         proxy.media.heed(self._registry.clients.sip, self._registry.clients.rtp)
 
@@ -364,7 +367,7 @@ class Edge:
         for line in self._complaints.summary(now):
             log.info("%s", line)
         for line in self._troubles.summary(now):
-            log.error("%s", line)
+            log.error("%s", readable(line))
         self._registry.expire(now)
 
 

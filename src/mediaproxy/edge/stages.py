@@ -11,6 +11,7 @@ from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.job import Job
 from mediaproxy.edge.script.stage import Desk, Stage
 from mediaproxy.module import FAILED, Result, RouteType
+from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.message import Request, Response
 from mediaproxy.traversal import Facts
 
@@ -20,9 +21,19 @@ class ReplyStage(Stage):
 
     route = RouteType.ONREPLY
 
-    def __init__(self, desk: Desk, response: Response, inbound: Inbound, facts: Facts, flags: MutableSet[int]) -> None:
-        """``response``: as it arrived, our Via on it."""
+    def __init__(
+        self,
+        desk: Desk,
+        response: Response,
+        inbound: Inbound,
+        facts: Facts,
+        flags: MutableSet[int],
+        ice: IcePolicy | None = None,
+    ) -> None:
+        """``response``: as it arrived, our Via on it. ``ice``: what request_route has said; None: that is not known."""
         super().__init__(desk, desk.media.run(response, inbound, self.route, facts), inbound, flags)
+        if ice is not None:
+            self.run.policy = self.run.policy.with_ice(ice)
         self._arrived = response
 
     @property

@@ -4,7 +4,7 @@ A request that has passed the gate comes in; targets or a refusal go out. It loo
 nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from mediaproxy.edge import fork
@@ -69,7 +69,7 @@ class Targets:
             return [(fork.Target(),)] if passed.privileged else Refusal(status=403, why="a Route to somebody else")
         bindings = self.registered(uri, marked, now)
         if bindings:
-            return self._groups(bindings)
+            return self.groups(bindings)
         owned = self._domains.owns(uri, exactly=marked)
         rule = rule_for(uri, self.settings.routes) if not marked else None
         if rule is not None and passed.routes:
@@ -82,8 +82,8 @@ class Targets:
             return Refusal(status=403, why=f"a foreign target, {uri.host[:80]}")
         return [(fork.Target(),)]
 
-    def _groups(self, bindings: Iterable[Binding]) -> Groups | Refusal:
-        bindings = tuple(bindings)
+    def groups(self, bindings: Sequence[Binding]) -> Groups | Refusal:
+        """A user's contacts as targets."""
         if not any(binding.reachable for binding in bindings):
             return Refusal(status=480)
         return fork.groups(bindings, self.settings.limits.branches)

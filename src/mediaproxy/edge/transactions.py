@@ -119,7 +119,7 @@ class Transactions:
 
     def respond(self, served: Served, response: Response, now: float) -> list[Effect]:
         """Send a response, or swallow it if a final one went out before. A 2xx to an INVITE is always sent."""
-        data = bytes(response)
+        data = bytes(response.delimited() if served.hop.transport.reliable else response)
         machine = served.transaction
         late = machine.invite and 200 <= response.status < 300 and machine.state is not State.ACCEPTED
         if late and machine.state is not State.PROCEEDING:

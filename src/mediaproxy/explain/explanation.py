@@ -73,7 +73,7 @@ def explain(
     """Judge one message as it was captured.
 
     ``tests``: the argument of client_nat_test; None: the policy's. ``relay``: what the relay answers. ModuleError if
-    ``tests`` is no sum of numbers, RelayError if the answer does not suit the question.
+    ``tests`` is no sum of numbers, RelayError if a port of the answer leaves none for RTCP.
     """
     chosen = policy.nat_tests if tests is None else test_numbers("client_nat_test", tests)
     run = Run(message, arrival, policy, RouteType.REQUEST if message.is_request else RouteType.ONREPLY, facts)

@@ -74,8 +74,6 @@ def _connection_warnings(sdp: Sdp, section: Section) -> Iterator[str]:
         yield f"{section.transport} is not carried by the relay: it goes from phone to phone, if it can"
         return
     if connection is None:
-        if section.port:
-            yield "there is no c= line for it"
         return
     if connection.address is None:
         yield f"c= has {connection.text}, which is no usable address: the phone's own is meant, if it is known"

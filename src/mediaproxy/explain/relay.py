@@ -5,6 +5,7 @@ The text ``ADDRESS PORT...`` comes in; the MediaReply to a MediaRequest goes out
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Self
 
 from mediaproxy.control import ConfirmRequest, EndRequest, MediaPort, MediaReply, MediaRequest, Question, Stream
@@ -16,7 +17,7 @@ _PRETENDED = "192.0.2.1"
 
 
 class RelayError(ValueError):
-    """An answer that does not suit the question, or is none; the text says what was expected."""
+    """Text that is no answer; the error says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class RelayAnswer:
 
     address: str
     ports: tuple[int, ...] | None
-    "One per stream; None: a suitable one for each."
+    "One per stream, 0: none for it; None: a suitable one for each."
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -42,7 +43,8 @@ class RelayAnswer:
         return cls(_PRETENDED, None)
 
     def to(self, question: Question) -> MediaReply:
-        """The reply. RelayError if the ports do not suit the streams."""
+        """The reply. It may have more or fewer ports than there are streams: that is for who asks to judge. RelayError
+        if a port leaves none for RTCP."""
         match question:
             case MediaRequest():
                 return MediaReply(ports=self._media_ports(question.streams))
@@ -53,23 +55,18 @@ class RelayAnswer:
         ports = self.ports
         if ports is None:
             ports = tuple(10_000 + 2 * number for number in range(len(streams)))
-        if len(ports) != len(streams):
-            lines = f"{len(streams)} m= line{'' if len(streams) == 1 else 's'}"
-            raise RelayError(f"{len(ports)} ports for {lines}; {_FORM}")
-        return tuple(
-            self._media_port(number, stream, port)
-            for number, (stream, port) in enumerate(zip(streams, ports, strict=True), 1)
-        )
+        return tuple(self._media_port(stream, port) for stream, port in zip_longest(streams, ports) if port is not None)
 
-    def _media_port(self, number: int, stream: Stream, port: int) -> MediaPort | None:
-        """RTCP has the next port. A stream that gets no ports gets none, whatever the text says."""
-        if stream.endpoint is None:
+    def _media_port(self, stream: Stream | None, port: int) -> MediaPort | None:
+        """A stream that gets no ports gets none, whatever the text says."""
+        if stream is None or stream.endpoint is None or not port:
             return None
-        last = 65535 if stream.rtcp is None else 65534
-        if not 1 <= port <= last:
-            raise RelayError(f"port {port} for m= line {number} is not in 1..{last}; {_FORM}")
         rtp = Endpoint(self.address, port)
-        return MediaPort(rtp=rtp, rtcp=None if stream.rtcp is None else rtp.with_port(port + 1))
+        if stream.rtcp is None:
+            return MediaPort(rtp=rtp)
+        if port == 65535:
+            raise RelayError(f"port {port} leaves none for RTCP; {_FORM}")
+        return MediaPort(rtp=rtp, rtcp=rtp.with_port(port + 1))
 
 
 def _port(text: str) -> int:

@@ -1,13 +1,15 @@
 """[shell] Questions to the dispatcher over its UNIX socket, for a process that has no event loop and may not wait long.
 
-A question and how long it may take come in, the answer or None goes out; nothing is raised. One connection per process,
-one question on it at a time. Answers have no number, so a connection on which anything went wrong is given up: what
-still comes on it is never taken for the answer to a later question. After a failure that cost time everybody is refused
-at once for RETRY_AFTER, then the next question tries again. Where nobody listens that is known at once, every time.
+A question and how long it may take come in, the answer or None goes out; nothing is raised. One connection per process
+and path, even if its script is loaded anew, and one question on it at a time. Answers have no number, so a connection
+on which anything went wrong is given up: what still comes on it is never taken for the answer to a later question.
+After a failure that cost time everybody is refused at once for RETRY_AFTER, then the next question tries again. Where
+nobody listens that is known at once, every time.
 """
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -18,8 +20,18 @@ RETRY_AFTER = 0.5
 MAX_LINE = 262_144
 "Bytes of one answer; the dispatcher's own bound of a line."
 _CHUNK = 65_536
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+_TIMEVAL = struct.Struct("@ll")
+_SHARE = 0.85
+"The kernel's timers may end an eighth late: a call is told to wait for so much of the time that is left."
+_TOO_LITTLE = 0.016
+"Seconds, some of the kernel's ticks. A wait that has so little left is over, so that it does not end late."
 _TRIES = 2
 "A connection that turns out to be dead is replaced once per question: questions may be repeated (control.py)."
+
+
+_connections: dict[tuple[int, str], socket.socket] = {}
+"(Process, path) -> its connection. Of a parent there may be one, too: a copy of the descriptor, never used."
 
 
 class _Trouble(Exception):
@@ -43,9 +55,8 @@ class Client:
         self._path = path
         self._report = report
         self._clock = clock
-        self._socket: socket.socket | None = None
-        self._pid = 0
         self._closed_until = float("-inf")
+        self._patience = 0.0
         self.trouble = ""
         "Why the last question had no answer; empty: it had one."
 
@@ -54,8 +65,6 @@ class Client:
         now = self._clock()
         if now < self._closed_until or seconds <= 0:
             return None
-        if self._pid != os.getpid():
-            self._forget_parent()
         try:
             reply = self._ask(question, now + seconds)
         except (OSError, _Trouble) as error:
@@ -68,13 +77,13 @@ class Client:
 
     def close(self) -> None:
         """Give the connection back."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        sock = _connections.pop(self._key, None)
+        if sock is not None:
+            sock.close()
 
-    def _forget_parent(self) -> None:
-        self.close()  # our copy of the descriptor only: the parent's connection lives on
-        self._pid = os.getpid()
+    @property
+    def _key(self) -> tuple[int, str]:
+        return os.getpid(), self._path
 
     def _fail(self, error: OSError | _Trouble) -> None:
         self.close()
@@ -97,45 +106,76 @@ class Client:
         raise _Trouble("it closes the connection")
 
     def _connected(self, deadline: float) -> socket.socket:
-        if self._socket is not None and not _quiet(self._socket):
-            self.close()
-        if self._socket is None:
-            self._socket = self._connect(deadline)
-        return self._socket
+        sock = _connections.get(self._key)
+        if sock is not None:
+            try:
+                sock.recv(1, _PEEK)
+            except BlockingIOError:
+                return sock
+            except OSError:
+                pass
+            self.close()  # it is closed, or something has come that nobody asked for
+        sock = _connections[self._key] = self._connect(deadline)
+        return sock
 
     def _connect(self, deadline: float) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(self._left(deadline))  # a full backlog makes connect wait
             sock.connect(self._path)
+            # From here on the kernel keeps the time: Python's own way takes three system calls for one.
+            sock.settimeout(None)
         except OSError as error:
             sock.close()
             if isinstance(error, TimeoutError):
                 raise
             raise _Refused(error.strerror or str(error)) from None
+        self._patience = 0.0
         return sock
 
     def _left(self, deadline: float) -> float:
         left = deadline - self._clock()
         if left <= 0:
-            raise _Trouble("too late")
+            raise _Trouble("timed out")
         return left
 
+    def _wait_at_most(self, sock: socket.socket, seconds: float) -> None:
+        """How long a call on the socket may wait. What differs by less than a millisecond from before is left so."""
+        seconds *= _SHARE
+        if not 0 <= self._patience - seconds < 0.001:
+            self._patience = seconds
+            whole = int(seconds)
+            timeval = _TIMEVAL.pack(whole, max(int((seconds - whole) * 1e6), 1))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
+    def _go_on(self, deadline: float) -> None:
+        """A call has waited for its share: _Trouble if there is not enough left for another one."""
+        if self._left(deadline) < _TOO_LITTLE:
+            raise _Trouble("timed out") from None
+
     def _send(self, sock: socket.socket, line: bytes, deadline: float) -> None:
-        sock.settimeout(self._left(deadline))
-        try:
-            sock.sendall(line)
-        except (BrokenPipeError, ConnectionResetError):
-            raise _Closed from None
+        view = memoryview(line)
+        while view:
+            self._wait_at_most(sock, self._left(deadline))
+            try:
+                view = view[sock.send(view) :]
+            except (BrokenPipeError, ConnectionResetError):
+                raise _Closed from None
+            except BlockingIOError:
+                self._go_on(deadline)
 
     def _line(self, sock: socket.socket, deadline: float) -> bytes:
         line = b""
         while not line.endswith(b"\n"):
-            sock.settimeout(self._left(deadline))
+            self._wait_at_most(sock, self._left(deadline))
             try:
                 chunk = sock.recv(_CHUNK)
             except ConnectionResetError:
                 chunk = b""
+            except BlockingIOError:
+                self._go_on(deadline)
+                continue
             if not chunk:
                 if line:
                     raise _Trouble("half an answer")
@@ -146,18 +186,6 @@ class Client:
             if len(line) > MAX_LINE:
                 raise _Trouble(f"an answer of more than {MAX_LINE} bytes")
         return line
-
-
-def _quiet(sock: socket.socket) -> bool:
-    """Whether a connection is open and nothing has come on it that nobody asked for."""
-    sock.settimeout(0)  # MSG_DONTWAIT alone does not keep Python from waiting
-    try:
-        sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _checked(question: Question, line: bytes) -> MediaReply:

@@ -87,8 +87,11 @@ class Host:
         return (self._bytes(name) or b"").decode("latin-1")
 
     def set_text(self, name: str, text: str) -> None:
-        """Give a variable a value."""
-        self.ksr.pv.sets(name, text)
+        """Give a variable a value, from Latin-1 text as ``text`` gives it. HostError if that is impossible."""
+        try:
+            self.ksr.pv.sets(name, _utf8(text.encode("latin-1")))
+        except ValueError:
+            raise HostError(f"{name} cannot be given what is not UTF-8") from None
 
     # -- lumps
 
@@ -106,10 +109,19 @@ class Host:
         if done <= 0:
             raise HostError(f"Kamailio does not take a body of {len(body)} bytes (see its pv_buffer_size)")
 
+    @staticmethod
+    def can_replace_body(old: bytes, new: bytes) -> bool:
+        """Whether ``replace_body`` can be called: what differs is UTF-8."""
+        try:
+            return all(_utf8(one) for one in _difference(old, new))
+        except ValueError:
+            return False
+
     def replace_body(self, old: bytes, new: bytes) -> None:
         """Another body in place of all that stands behind the headers, whatever Content-Length declares. HostError if
-        Kamailio does not take it; ValueError if a body is not UTF-8."""
-        if self.ksr.textops.replace_body_str(_utf8(old), _utf8(new), "f") <= 0:
+        Kamailio does not take it; ValueError if what differs is not UTF-8."""
+        was, becomes = _difference(old, new)
+        if self.ksr.textops.replace_body_str(_utf8(was), _utf8(becomes), "f") <= 0:
             raise HostError(f"Kamailio does not take a body of {len(new)} bytes")
 
     def declare_length(self, length: int) -> bool:
@@ -207,6 +219,18 @@ def _log_line(line: str) -> str:
 def _ascii(text: str) -> str:
     """The text if it is the same in UTF-8 as in Latin-1; else ValueError."""
     return text.encode("ascii").decode()
+
+
+def _difference(old: bytes, new: bytes) -> tuple[bytes, bytes]:
+    """The lines of a body from the first to the last one that changes, and what they become. The whole bodies if lines
+    only come or go, or if the same ones stand further ahead, where Kamailio would find them."""
+    was, becomes = old.split(b"\n"), new.split(b"\n")
+    shorter = min(len(was), len(becomes))
+    begin = next((at for at in range(shorter) if was[at] != becomes[at]), shorter)
+    end = next((at for at in range(shorter - begin) if was[-1 - at] != becomes[-1 - at]), shorter - begin)
+    ahead = b"\n".join([*was[:begin], b""])
+    piece, other = (b"\n".join(lines[begin : len(lines) - end]) for lines in (was, becomes))
+    return (piece, other) if piece and other and old.find(piece) == len(ahead) else (old, new)
 
 
 def _utf8(data: bytes) -> str:

@@ -6,20 +6,23 @@ and what is returned is always an int: an exception, or None, would make the pro
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
+
+import msgspec
 
 from mediaproxy.control import MediaReply, Question
 from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.kamailio.client import Client
+from mediaproxy.kamailio.complaints import Complaints
 from mediaproxy.kamailio.host import Host, HostError
 from mediaproxy.kamailio.settings import Settings
 from mediaproxy.kamailio.turns import DONE, Memory, Turn, Turns
 from mediaproxy.module import FAILED, NO_SDP, OK, ModuleError, Result, RouteType, Steps, drive
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri
-from mediaproxy.sip.message import Request, Response
+from mediaproxy.sip.message import Message, Request, Response
 from mediaproxy.traversal import Facts, Failure, Policy
 from mediaproxy.watch import AsymmetricClients
 
@@ -40,76 +43,73 @@ class Functions:
             self.settings.sip_asymmetrics, self.settings.rtp_asymmetrics, self.host.warn, self.host.info
         )
         self._policy: Policy | None = None
-        self._quiet_until = float("-inf")
-        self._untold = 0
+        self.complaints = Complaints(self.host.warn, time.monotonic)
         if self.host.missing:
             self.host.warn(f"these modules must be loaded, too: {', '.join(self.host.missing)}")
         self._current_policy()
 
-    # -- the functions
+    # -- the functions. Kamailio gives whatever stands in its config: an argument too many must not raise.
 
-    def client_nat_test(self, msg: Any, type: object = "") -> Result:  # noqa: A002 - the original's name
+    def client_nat_test(self, msg: Any, type: object = "", *more: object) -> Result:  # noqa: A002 - the original's name
         """1 if one of the tests finds that the sender is behind NAT, else -1. ``type``: a sum of 1 (private address in
         Contact), 2 (source differs from the top Via) and 4 (private address in the top Via), as text or number."""
-        return self._call("client_nat_test", msg, lambda turn: turn.run.client_nat_test(type))
+        return self._call("client_nat_test", msg, more, lambda turn: turn.run.client_nat_test(type))
 
-    def nat_test(self, msg: Any, name: object = "") -> Result:
+    def nat_test(self, msg: Any, name: object = "", *more: object) -> Result:
         """1 if the named test (``nat.NAMED_TESTS``) finds that the sender is behind NAT, else -1."""
-        return self._call("nat_test", msg, lambda turn: turn.run.nat_test(name))
+        return self._call("nat_test", msg, more, lambda turn: turn.run.nat_test(name))
 
-    def nat_uac_test(self, msg: Any, flags: object = "") -> Result:
+    def nat_uac_test(self, msg: Any, flags: object = "", *more: object) -> Result:
         """1 if one of nathelper's tests holds, else -1. ``flags``: a sum of 1 to 512, as text or number."""
-        return self._call("nat_uac_test", msg, lambda turn: self._nat_uac_test(turn, flags))
+        return self._call("nat_uac_test", msg, more, lambda turn: self._nat_uac_test(turn, flags))
 
-    def force_rport(self, msg: Any) -> Result:
+    def force_rport(self, msg: Any, *more: object) -> Result:
         """Answer the request to the port that it came from, as Kamailio's own; 1. But not that of a SIP-asymmetric
         client, which does not listen there."""
-        return self._call("force_rport", msg, self._force_rport)
+        return self._call("force_rport", msg, more, self._force_rport)
 
-    def fix_contact(self, msg: Any) -> Result:
+    def fix_contact(self, msg: Any, *more: object) -> Result:
         """Put the packet's source into every Contact: 1, or -1 if there is none, or ``*``."""
-        return self._call("fix_contact", msg, lambda turn: self._edit(turn, "c", turn.run.fix_contact()))
+        return self._call("fix_contact", msg, more, lambda turn: self._edit(turn, "c", turn.run.fix_contact()))
 
-    def add_contact_alias(self, msg: Any) -> Result:
+    def add_contact_alias(self, msg: Any, *more: object) -> Result:
         """Put the packet's source into every Contact as an alias: 1 added, 2 not needed, -1 error or added already."""
-        return self._call("add_contact_alias", msg, lambda turn: self._edit(turn, "a", turn.run.add_contact_alias()))
+        return self._call(
+            "add_contact_alias", msg, more, lambda turn: self._edit(turn, "a", turn.run.add_contact_alias())
+        )
 
-    def handle_ruri_alias(self, msg: Any) -> Result:
+    def handle_ruri_alias(self, msg: Any, *more: object) -> Result:
         """Take the alias off the Request-URI and send the request there: 1 done, 2 there is none, -1 malformed."""
-        return self._call("handle_ruri_alias", msg, self._handle_ruri_alias)
+        return self._call("handle_ruri_alias", msg, more, self._handle_ruri_alias)
 
-    def ice_candidate(self, msg: Any, policy: object = "") -> Result:
+    def ice_candidate(self, msg: Any, policy: object = "", *more: object) -> Result:
         """What becomes of ICE in this message: keep, remove, low-priority, high-priority; 1."""
-        return self._call("ice_candidate", msg, lambda turn: turn.run.ice_candidate(policy))
+        return self._call("ice_candidate", msg, more, lambda turn: turn.run.ice_candidate(policy))
 
-    def use_media_proxy(self, msg: Any) -> Result:
+    def use_media_proxy(self, msg: Any, *more: object) -> Result:
         """Have the media relayed: 1 done, -1 error, -2 no SDP body. Calling it again for a message does nothing."""
-        return self._call("use_media_proxy", msg, self._use_media_proxy)
+        return self._call("use_media_proxy", msg, more, self._use_media_proxy)
 
-    def end_media_session(self, msg: Any) -> Result:
+    def end_media_session(self, msg: Any, *more: object) -> Result:
         """End the call's media: 1, or -1 if the dispatcher could not be told."""
-        return self._call("end_media_session", msg, self._end_media_session)
+        return self._call("end_media_session", msg, more, self._end_media_session)
 
     # -- how they are called
 
-    def _call(self, name: str, msg: Any, function: Callable[[Turn], Result]) -> Result:
+    def _call(self, name: str, msg: Any, more: Sequence[object], function: Callable[[Turn], Result]) -> Result:
+        turn: Turn | None = None
         try:
-            return function(self._turns.turn(msg))
+            turn = self._turns.turn(msg)
+            if more:
+                raise ModuleError("too many arguments")
+            return function(turn)
         except (ModuleError, SipError, HostError) as error:
-            self._log(f"{name}(): {error}")
+            text = str(error).removeprefix(f"{name}() ")
+            self.complaints.about(f"{name} {type(error).__name__}", f"{name}(){_place(turn)}: {text}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the process must go on to serve
-            self._log(f"{name}(): {type(error).__name__}: {error}{where(error)}")
+            kind = type(error).__name__
+            self.complaints.about(f"{name} {kind}", f"{name}(){_place(turn)}: {kind}: {error}{where(error)}")
         return FAILED
-
-    def _log(self, line: str) -> None:
-        """A line of the log, but not more than one a second: what every message meets must not fill the disk."""
-        now = time.monotonic()
-        if now < self._quiet_until:
-            self._untold += 1
-            return
-        untold = f" (and {self._untold} like it before)" if self._untold else ""
-        self._quiet_until, self._untold = now + 1.0, 0
-        self.host.warn(line + untold)
 
     def _current_policy(self) -> Policy:
         if self._clients.refresh(time.monotonic()) or self._policy is None:
@@ -182,17 +182,27 @@ class Functions:
 
     def _write_body(self, turn: Turn) -> None:
         written, body = turn.scope.written, turn.run.message.octets
-        if written.content_length == len(written.octets):
-            self.host.set_body(turn.msg, body)
-            return
-        # set_body replaces as much as Content-Length says, and without one nothing: the old body would follow.
+        # set_body replaces as much as Content-Length says, and without one nothing: the old body would follow. And it
+        # adds the Content-Type that is missing.
+        declared = written.content_length == len(written.octets)
+        if declared and written.count("content-type"):
+            try:
+                self.host.set_body(turn.msg, body)
+                return
+            except HostError:  # it is no text, and too long for Kamailio's variables
+                if not self.host.can_replace_body(written.octets, body):
+                    raise
         try:
             self.host.replace_body(written.octets, body)
         except ValueError:
-            if not self._may_apply(turn) or not self.host.declare_length(len(written.octets)):
-                raise HostError("a body that is not UTF-8, with a wrong Content-Length") from None
-            turn.memory.data = self.host.data()
+            if not declared:
+                self._declare_length(turn)
             self.host.set_body(turn.msg, body)
+
+    def _declare_length(self, turn: Turn) -> None:
+        if not self._may_apply(turn) or not self.host.declare_length(len(turn.scope.written.octets)):
+            raise HostError("a body that is not UTF-8, with a wrong Content-Length") from None
+        turn.memory.data = self.host.data()
 
     def _write_contacts(self, turn: Turn) -> None:
         scope = turn.scope
@@ -205,7 +215,8 @@ class Functions:
         changed = [None if line == was else line + b"\n" for was, line in zip(old, new, strict=True)]
         self.host.replace_contacts(turn.msg, changed)
         if register and not self._apply(turn):
-            self._log("fix_contact(): save() does not see it: call it before record_route()")
+            line = "fix_contact(): save() does not see it: call it before record_route()"
+            self.complaints.about("save", line)
 
     def _apply(self, turn: Turn) -> bool:
         """Put the edits so far into the buffer: an edit can be neither seen by others nor edited again before."""
@@ -227,13 +238,16 @@ class Functions:
         if self._acknowledges_failure(turn):
             return NO_SDP
         run.facts = self._facts(turn)
-        ice = self.host.text(self.settings.ice_candidate_avp)
-        if ice:
-            run.ice_candidate("keep" if ice.lower() == "none" else ice)
+        if run.arrived.octets:
+            run.facts = self._media_facts(run.facts, run.arrived)
+            ice = self.host.text(self.settings.ice_candidate_avp)
+            if ice:
+                run.ice_candidate("keep" if ice.lower() == "none" else ice)
         result = self._drive(turn, run.use_media_proxy())
         self.failure = run.failure
         if run.failure is not None:
-            self._log(f"use_media_proxy(): {run.failure.reason}{self._trouble()} (Call-ID {_call_id(turn)})")
+            line = f"use_media_proxy(): {run.failure.reason}{self._trouble()} (Call-ID {_call_id(turn)})"
+            self.complaints.about("media", line)
         if result == OK:
             scope.media = OK
             self._write(turn, "m")
@@ -251,12 +265,14 @@ class Functions:
         return drive(steps, lambda question: self._ask(memory, question))
 
     def _ask(self, memory: Memory, question: Question) -> MediaReply | None:
-        if question in memory.answers:
-            return memory.answers[question]
+        for asked, answer in memory.answers:
+            if asked == question:
+                return answer
         before = time.monotonic()
-        reply = memory.answers[question] = self.client.ask(question, self.settings.timeout - memory.spent)
+        reply = self.client.ask(question, self.settings.timeout - memory.spent)
         memory.when = time.monotonic()
         memory.spent += memory.when - before
+        memory.answers.append((question, reply))
         return reply
 
     def _trouble(self) -> str:
@@ -270,16 +286,19 @@ class Functions:
         return int(self.host.text("$T_reply_code") or 0) >= 300
 
     def _facts(self, turn: Turn) -> Facts:
-        host, settings, message = self.host, self.settings, turn.run.arrived
+        host, message = self.host, turn.run.arrived
         in_dialog = None
         if isinstance(message, Response) and message.status >= 300 and host.text("$T_req($si)"):
             in_dialog = bool(host.text("$T_req($tt)"))
-        return Facts(
-            in_dialog=in_dialog,
-            address=self._signaling_address(host.text(settings.signaling_ip_avp)),
-            contact=turn.run.facts.contact,
+        return Facts(in_dialog=in_dialog, contact=turn.run.facts.contact)
+
+    def _media_facts(self, facts: Facts, message: Message) -> Facts:
+        """The same for a message with a body, which may be SDP."""
+        return msgspec.structs.replace(
+            facts,
+            address=self._signaling_address(self.host.text(self.settings.signaling_ip_avp)),
             receiver_version=self._receiver_version(message),
-            relay_wish=host.text(settings.media_relay_avp),
+            relay_wish=self.host.text(self.settings.media_relay_avp),
         )
 
     def _signaling_address(self, text: str) -> Endpoint | None:
@@ -287,11 +306,11 @@ class Functions:
             return None
         address = address_text(text)
         if address is None:
-            self._log(f"{self.settings.signaling_ip_avp}: {text[:80]!r} is no address")
+            self.complaints.about("signaling", f"{self.settings.signaling_ip_avp}: {text[:80]!r} is no address")
             return None
         return Endpoint(address, 0)
 
-    def _receiver_version(self, message: Request | Response | Any) -> int:
+    def _receiver_version(self, message: Message) -> int:
         """IP version of who gets the message, if it is known: the next hop's, of a reply the caller's."""
         if isinstance(message, Response):
             host: str | None = self.host.text("$T_req($si)")
@@ -303,6 +322,10 @@ class Functions:
                 return 0
         address = address_text(host or "")
         return 0 if address is None else 6 if ":" in address else 4
+
+
+def _place(turn: Turn | None) -> str:
+    return "" if turn is None else f" in {turn.route}"
 
 
 def _call_id(turn: Turn) -> str:

@@ -6,6 +6,7 @@ request with 500; what is no int counts as 1; callbacks that a script has no use
 """
 
 import functools
+import gc
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -54,7 +55,8 @@ class Module(Functions):
                 setattr(cls, name, route(value))
 
     def child_init(self, rank: int) -> int:
-        """Kamailio has forked a process."""
+        """Kamailio has forked a process. What was loaded before stays for good: it need not be looked at as garbage."""
+        gc.freeze()
         return 0
 
     def ksr_rtimer_natping(self, msg: Any, event: Any = "") -> int:
@@ -81,7 +83,7 @@ class Module(Functions):
     def _failed(self, name: str, error: BaseException, args: tuple[Any, ...]) -> int:
         """A route raised: say so, and answer if it was to route a request."""
         try:
-            self._log(f"{name}(): {type(error).__name__}: {error}{where(error)}")
+            self.complaints.about(name, f"{name}(): {type(error).__name__}: {error}{where(error)}")
             if name == "child_init":
                 return 0
             if args and self.host.wants_reply(args[0]):

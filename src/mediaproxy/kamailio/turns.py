@@ -46,8 +46,8 @@ class Memory:
     top: Scope
     "The message itself: of request, reply and failure route."
     branches: dict[int, Scope] = field(default_factory=dict)
-    answers: dict[Question, MediaReply | None] = field(default_factory=dict)
-    "A question is asked once per message."
+    answers: list[tuple[Question, MediaReply | None]] = field(default_factory=list)
+    "What was asked so far, with the answers: a question is asked once per message."
     spent: float = 0.0
     "Seconds that were waited for answers."
     when: float = 0.0
@@ -76,13 +76,25 @@ class Turns:
         self._host = host
         self._policy = policy
         self._memory: Memory | None = None
+        self._turn: Turn | None = None
 
     def turn(self, msg: Any) -> Turn:
         """What a call from the route that runs is about. ModuleError if it is no route of ours, SipError if the message
         cannot be read."""
+        data = self._host.data()
+        turn = self._turn
+        # Kamailio makes one ``msg`` for each run of a route.
+        if turn is not None and turn.msg is msg and turn.memory is self._memory and turn.memory.data == data:
+            return turn
+        self._turn = turn = self._begin(msg, data)
+        return turn
+
+    def _begin(self, msg: Any, data: bytes) -> Turn:
         route = self._host.route(msg)
-        memory = self._recall(msg, route)
+        memory = self._recall(msg, route, data)
         if route is not RouteType.BRANCH:
+            if memory.top.run.route is not route:  # a branch route was the first to call
+                memory.top.run = memory.top.run.again(route)
             return Turn(msg, route, memory, memory.top)
         branch = self._host.branch()
         scope = memory.branches.get(branch)
@@ -92,12 +104,11 @@ class Turns:
             scope = memory.branches[branch] = Scope(run, top.written, top.done, top.media)
         return Turn(msg, route, memory, scope)
 
-    def _recall(self, msg: Any, route: RouteType) -> Memory:
+    def _recall(self, msg: Any, route: RouteType, data: bytes) -> Memory:
         host, last = self._host, self._memory
         failure = route is RouteType.FAILURE
         # Every run of a failure route has a copy of the request of its own, with the same number.
         key = (host.message_id(), host.branch() if failure else -1)
-        data = host.data()
         ours = last is not None and (last.key == key or (route is RouteType.BRANCH and last.key[0] == key[0]))
         if last is not None and ours and last.data == data:
             return last

@@ -41,7 +41,8 @@ def fix_contact(message: _M, arrival: Arrival, sip_asymmetric: bool = False) -> 
             usable = True
             uri = fix_uri(contact.uri, arrival.source, sip_asymmetric)
             if uri is not contact.uri:
-                fixed[index] = str(contact.with_uri(uri))
+                # No brackets are added, not even around a URI that ought to have some (with_uri would).
+                fixed[index] = contact.text[: contact.uri_at] + uri.text + contact.text[contact.uri_end :]
     if not usable:
         return None
     return message.replace_values("contact", fixed) if fixed else message

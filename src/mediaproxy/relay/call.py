@@ -93,18 +93,18 @@ class Call:
         live = [stream for stream in standing if stream.enabled]
         audio = [stream for stream in live if stream.kind == "audio"]
         if audio:
-            return all(stream.held for stream in audio)
-        return any(stream.held for stream in live) or bool(standing and not live)
+            return all([stream.held for stream in audio])
+        return any([stream.held for stream in live]) or bool(standing and not live)
 
     @property
     def bypassed(self) -> bool:
         """Its media may well flow, but not by us: both parties have ICE on all streams, and none came by us after the
         first seconds, in which ICE looks for the best way."""
         live = [stream for stream in self.present() if stream.enabled and not stream.caller.closed]
-        last = max((port.tally.last or 0.0 for stream in live for port in stream.ports), default=0.0)
-        if last > self.changed + _ICE_SETTLES:
+        if not all([len(stream.sdp) == 2 and all([sdp.ice for sdp in stream.sdp.values()]) for stream in live]):
             return False
-        return all(len(stream.sdp) == 2 and all(sdp.ice for sdp in stream.sdp.values()) for stream in live)
+        last = max([port.tally.last or 0.0 for stream in live for port in stream.ports], default=0.0)
+        return last <= self.changed + _ICE_SETTLES
 
     def note_hold(self, now: float) -> None:
         """A hold began or ended, by whatever change: the silence timers start anew."""
@@ -129,8 +129,8 @@ class Call:
 
     def present(self) -> Iterator[Stream]:
         """The call's streams, then those of further legs, as SDP stands."""
-        lists = [self.streams, *(leg.streams for leg in self.legs if leg.streams is not None)]
-        return (stream for streams in lists for stream in streams if stream is not None)
+        lists = [self.streams, *[leg.streams for leg in self.legs if leg.streams is not None]]
+        return iter([stream for streams in lists for stream in streams if stream is not None])
 
     def all_streams(self) -> Iterator[Stream]:
         """Whatever has ports: these, and those that are about to be replaced."""
@@ -139,7 +139,7 @@ class Call:
     @property
     def alive(self) -> float:
         """When the last RTP, RTCP or STUN came, either way, on any stream; 0.0: never."""
-        return max((stream.alive for stream in self.all_streams()), default=0.0)
+        return max([stream.alive for stream in self.all_streams()], default=0.0)
 
     def find_leg(self, tag: str, branch: str = "") -> Leg | None:
         """The leg of that tag, or the one of that branch that had no tag so far: it has now."""
@@ -252,12 +252,15 @@ class Call:
         self.changed = now
         if self.answered is None:
             self.answered = now
+        answered = CallAnswered(at=now, call_id=self.call_id, callee_tag=leg.tag)
+        effects: list[Effect] = [Report(answered)]
         if self.locked is None and leg.streams is None:
             self.locked = leg
-            self.hear(leg)
-            self.expect(leg, now)
-        answered = CallAnswered(at=now, call_id=self.call_id, callee_tag=leg.tag)
-        return [Report(answered), *self.sync(now)]
+            if self.active is not leg:
+                self.hear(leg)
+                self.expect(leg, now)
+                effects += self.sync(now)
+        return effects
 
     def linger(self, reason: EndReason, status: int, now: float) -> None:
         """CANCEL or failure: keep the ports for an answer that crossed it (calls.md 10)."""

@@ -179,7 +179,9 @@ class Calls:
     def _media(self, question: MediaRequest, now: float) -> tuple[MediaReply, list[Effect]]:
         if len(question.streams) > self._settings.max_streams:
             return MediaReply(error=f"more than {self._settings.max_streams} streams", status=488), []
-        question = msgspec.structs.replace(question, streams=tuple(map(clean, question.streams)))
+        streams = tuple([clean(stream) for stream in question.streams])
+        if any(one is not other for one, other in zip(streams, question.streams, strict=True)):
+            question = msgspec.structs.replace(question, streams=streams)
         ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and self.board.pool.ours(s.endpoint))
         if ours and all(s.endpoint is None or i in ours for i, s in enumerate(question.streams)):
             return MediaReply(ports=(None,) * len(question.streams)), []  # a spiral

@@ -97,11 +97,11 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         """Prefixes of the sources that can have a rank, for Flow.allowed; empty: anybody may matter."""
         if self.others == "probation":
             return ()
-        exact = (self.sdp.address,) if self.sdp else ()
         near = self.nearby + ((self.signalling,) if self.signalling else ())
-        prefixes = [prefix(address, 32, 128) for address in exact if address not in near]
-        prefixes += [self.prefix(address) for address in near]
-        return tuple(dict.fromkeys(p for p in prefixes if (":" in p) == (version == 6)))
+        prefixes = [prefix(address, self.v4_bits, self.v6_bits) for address in near]
+        if self.sdp and self.sdp.address not in near:
+            prefixes.insert(0, prefix(self.sdp.address, 32, 128))
+        return tuple(dict.fromkeys([p for p in prefixes if (":" in p) == (version == 6)]))
 
 
 @lru_cache(maxsize=65536)
@@ -162,8 +162,8 @@ class Ground:
         place = rtcp_place(stream) if rtcp else stream.endpoint
         usable = place if place is not None and self._is_host(place) else None
         signalling = party.signalling
-        named = tuple(dict.fromkeys(e.address for e in (place, stream.endpoint) if e is not None))
-        nearby = tuple(a for a in named if self._reachable(a) and a not in self._own)
+        named = dict.fromkeys([e.address for e in (place, stream.endpoint) if e is not None])
+        nearby = tuple([a for a in named if self._reachable(a) and a not in self._own])
         # Signalling by IPv6 says nothing of media by IPv4, and the other way round.
         silent = signalling is None or (usable is not None and (":" in signalling) != (usable.version == 6))
         unknown = silent and not nearby

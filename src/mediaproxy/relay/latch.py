@@ -5,9 +5,9 @@ the learned source and the target to send to. It must never accept a source that
 vouch for, and never let go of a speaking one for a stranger.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
 from msgspec.structs import replace
 
 from mediaproxy.endpoint import Endpoint
@@ -62,8 +62,7 @@ class Action(Enum):
     REFUSE = "refuse"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What a latch says of one packet."""
 
     action: Action

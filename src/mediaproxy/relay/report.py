@@ -118,7 +118,7 @@ def _worst(end: End) -> tuple[Refused, ...]:
     """The sources refused most, RTP and RTCP together."""
     sums: Counter[Endpoint] = Counter()
     for port in end.ports:
-        for refused in port.refusals.worst(_welcome(port)):
+        for refused in port.refusals.worst(_welcome(port)) if port.refusals.packets else ():
             sums[refused.source] += refused.packets
     return tuple(Refused(source=source, packets=packets) for source, packets in sums.most_common(_SHOWN))
 

@@ -23,7 +23,7 @@ class Kind(Enum):
     OTHER = "other"
 
 
-class RtpHeader(msgspec.Struct, frozen=True, array_like=True):
+class RtpHeader(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The part of an RTP header that latching looks at (RFC 3550 §5.1)."""
 
     payload_type: int

@@ -124,10 +124,13 @@ class LentSocket:
         self.drain()
 
     def drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                with contextlib.suppress(ConnectionError):
-                    self.receive(1)
+        while True:
+            try:
+                self.receive(1)
+            except ConnectionError:
+                continue
+            except BlockingIOError:
+                return
 
     def change(self, flow: Flow) -> None:
         if self.flow is None or self.flow.source != flow.source:

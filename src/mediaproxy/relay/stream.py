@@ -122,8 +122,10 @@ class Port:
     @property
     def alive(self) -> float | None:
         """When the last accepted packet of any kind came."""
-        times = [at for at in (self.tally.last, self.passed) if at is not None]
-        return max(times, default=None)
+        last, passed = self.tally.last, self.passed
+        if last is None or passed is None:
+            return passed if last is None else last
+        return max(last, passed)
 
     def target(self, now: float) -> Endpoint | None:
         """Where packets for this port's party go; None: not known, or of an IP version that this port has not."""
@@ -295,7 +297,7 @@ class Stream:
     @property
     def enabled(self) -> bool:
         """No party has set its port to 0."""
-        return all(sdp.endpoint is not None for sdp in self.sdp.values())
+        return all([sdp.endpoint is not None for sdp in self.sdp.values()])
 
     @property
     def closed(self) -> bool:
@@ -305,7 +307,7 @@ class Stream:
     @property
     def held(self) -> bool:
         """A party has put it on hold."""
-        return any(sdp.held for sdp in self.sdp.values())
+        return any([sdp.held for sdp in self.sdp.values()])
 
     @property
     def described(self) -> Sdp:
@@ -338,7 +340,7 @@ class Stream:
     @property
     def alive(self) -> float:
         """When the last accepted packet came, either way; 0.0: never."""
-        return max((port.alive or 0.0 for port in self.ports), default=0.0)
+        return max([port.alive or 0.0 for port in self.ports])
 
     def expect(self, vouchers: dict[Side, Voucher], ground: Ground, now: float) -> bool:
         """Tell all four latches what SDP and signalling say now. True if somebody's whereabouts changed."""

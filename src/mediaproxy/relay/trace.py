@@ -4,8 +4,6 @@ Packets and the plane's counters come in, a Trace goes out: a value that says wh
 sender's. It knows no addresses and decides nothing.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 from msgspec.structs import replace
 
@@ -13,8 +11,7 @@ from mediaproxy.relay.flow import SlotCounters
 from mediaproxy.relay.rtp import RtpHeader
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What one packet shows of its sender."""
 
     header: RtpHeader | None

@@ -7,8 +7,9 @@ no SDP can be read (another type, compressed, a broken multipart) is simply one 
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
+
+import msgspec
 
 from mediaproxy.sip.grammar import WS, Params, canonical, unfold, unquote
 
@@ -18,8 +19,7 @@ _HEADER = re.compile(rb"(?m:^)([!-9;-~]++)[ \t]*+:((?:[^\r\n]|\r(?!\n)|\r?\n[ \t
 _BLANK = re.compile(rb"\r?\n\r?\n")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Length:
+class _Length(msgspec.Struct, frozen=True, kw_only=True):
     """A Content-Length inside the body."""
 
     start: int
@@ -28,8 +28,7 @@ class _Length:
     "Of what it is about: its true length."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where an SDP is."""
 
     start: int
@@ -40,8 +39,7 @@ class _Place:
     "What the parts around it declare about themselves."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SdpPart:
+class SdpPart(msgspec.Struct, frozen=True, kw_only=True):
     """The SDP of a body, and where it is."""
 
     body: bytes
@@ -81,8 +79,7 @@ class SdpPart:
         return b"".join((*pieces, self.body[done:]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entity:
+class _Entity(msgspec.Struct, frozen=True, kw_only=True):
     """A body, or one part of a multipart."""
 
     content_type: str

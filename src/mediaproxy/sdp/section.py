@@ -94,9 +94,9 @@ class Section(Block, frozen=True, kw_only=True):
 
     @property
     def carried(self) -> bool:
-        """Whether a media relay can carry the transport: RTP over UDP, udptl and everything else over UDP."""
+        """Whether a media relay is asked for it: RTP in all its profiles and udptl, over UDP, with DTLS or without."""
         upper = self.transport.upper()
-        return upper.startswith(("RTP", "UDP", "DTLS/")) and "TCP" not in upper
+        return upper.startswith(("RTP", "UDP")) and ("RTP" in upper or "UDPTL" in upper) and "TCP" not in upper
 
     @property
     def rtp(self) -> bool:

@@ -203,15 +203,21 @@ class Message(Lines):
     def _set(self, name: str, text: str) -> Self:
         return self.replace(name, text) if canonical(name) in self._index else self.append(name, text)
 
-    def delimited(self) -> Self:
-        """The message as it may enter a stream: no empty lines before it, no octets behind the declared body (RFC 3261
-        §18.3) and one Content-Length that is right. Unchanged if that is so already."""
+    def alone(self) -> Self:
+        """The message without what else stood in its datagram: no empty lines before it, no octets behind the declared
+        body (RFC 3261 §7.5, §18.3). Unchanged if that is so already; one without Content-Length goes without."""
         start = self._start.lstrip(b"\r\n")
         new = self
         if start != self._start:
             new = self._copy("")
             new._start = start
-        if new.content_length == len(new.octets) and new.complete_head and len(new._index["content-length"]) == 1:
+        return new if new.content_length in (None, len(new.octets)) else new.with_body(new.body)
+
+    def delimited(self) -> Self:
+        """The message as it may enter a stream: alone, and with one Content-Length that is right (RFC 3261 §18.3).
+        Unchanged if that is so already."""
+        new = self.alone()
+        if new.content_length is not None and new.complete_head and len(new._index["content-length"]) == 1:
             return new
         return new.with_body(new.body)
 

@@ -5,7 +5,6 @@ for literals when a script is loaded, and for every value when the function is c
 """
 
 import re
-from collections.abc import Callable
 
 from mediaproxy.module import ModuleError
 from mediaproxy.sip.grammar import canonical
@@ -15,7 +14,7 @@ FLAGS = 32
 _NAME = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 _FIELD = re.compile(rf"({_NAME.pattern})[ \t]*:[ \t]*([^\r\n\0]*)(?:\r?\n)?")
 _STATUS = re.compile(r"[1-6][0-9][0-9]")
-_PROTECTED = frozenset(
+PROTECTED = frozenset(
     (
         *("via", "from", "to", "call-id", "cseq", "max-forwards", "max-breadth"),
         *("route", "record-route", "contact", "content-length"),
@@ -40,15 +39,11 @@ def reason_phrase(value: object) -> str:
     return value
 
 
-def flag(function: str) -> Callable[[object], int]:
+def flag(function: str, value: object) -> int:
     """The argument of ``setflag`` and its like."""
-
-    def check(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < FLAGS:
-            raise ModuleError(f"{function}({value!r}): expected a flag from 0 to {FLAGS - 1}")
-        return value
-
-    return check
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < FLAGS:
+        raise ModuleError(f"{function}({value!r}): expected a flag from 0 to {FLAGS - 1}")
+    return value
 
 
 def header_line(value: object) -> tuple[str, str]:
@@ -69,16 +64,12 @@ def header_name(value: object) -> str:
 
 
 def _check_name(function: str, value: object, name: str) -> None:
-    if canonical(name) in _PROTECTED:
+    if canonical(name) in PROTECTED:
         raise ModuleError(f"{function}({value!r}): {name} is the server's business")
 
 
-def table(function: str) -> Callable[[object], str]:
+def table(function: str, value: object) -> str:
     """The table of ``lookup`` and ``save``: there is only one."""
-
-    def check(value: object) -> str:
-        if value != "location":
-            raise ModuleError(f'{function}({value!r}): the only table is "location"')
-        return "location"
-
-    return check
+    if value != "location":
+        raise ModuleError(f'{function}({value!r}): the only table is "location"')
+    return "location"

@@ -6,10 +6,14 @@ ModuleError says what a script did wrongly. What the functions do stands in ``st
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
-from mediaproxy.edge.script import arguments
-from mediaproxy.edge.script.stage import Stage, running
+from mediaproxy.edge.script.arguments import flag as _flag
+from mediaproxy.edge.script.arguments import header_line, header_name, reason_phrase, status_code
+from mediaproxy.edge.script.arguments import table as _table
+from mediaproxy.edge.script.stack import running
+from mediaproxy.edge.script.stage import Stage
 from mediaproxy.module import ARGUMENT, CALLABLE_FROM, ModuleError, Result, RouteType
 
 _ANYWHERE = frozenset(RouteType)
@@ -45,15 +49,15 @@ CHECKS: Mapping[tuple[str, str], Callable[[object], object]] = MappingProxyType(
         ("nat_test", "name"): ARGUMENT["nat_test"],
         ("nat_uac_test", "flags"): ARGUMENT["nat_uac_test"],
         ("ice_candidate", "policy"): ARGUMENT["ice_candidate"],
-        ("append_hf", "text"): arguments.header_line,
-        ("isflagset", "flag"): arguments.flag("isflagset"),
-        ("lookup", "table"): arguments.table("lookup"),
-        ("remove_hf", "name"): arguments.header_name,
-        ("resetflag", "flag"): arguments.flag("resetflag"),
-        ("save", "table"): arguments.table("save"),
-        ("setflag", "flag"): arguments.flag("setflag"),
-        ("sl_send_reply", "reason"): arguments.reason_phrase,
-        ("sl_send_reply", "status"): arguments.status_code,
+        ("append_hf", "text"): header_line,
+        ("isflagset", "flag"): partial(_flag, "isflagset"),
+        ("lookup", "table"): partial(_table, "lookup"),
+        ("remove_hf", "name"): header_name,
+        ("resetflag", "flag"): partial(_flag, "resetflag"),
+        ("save", "table"): partial(_table, "save"),
+        ("setflag", "flag"): partial(_flag, "setflag"),
+        ("sl_send_reply", "reason"): reason_phrase,
+        ("sl_send_reply", "status"): status_code,
     }
 )
 "(Function, parameter) -> what checks a value."
@@ -68,11 +72,11 @@ def refusal(function: str, route: RouteType) -> str:
 
 
 def _stage(function: str) -> Stage:
-    stage = running()
+    stage: Stage | None = running()
     if stage is None:
         raise ModuleError(f"{function}() can only be called while a route runs")
-    if why := refusal(function, stage.route):
-        raise ModuleError(why)
+    if stage.route not in ROUTES[function]:
+        raise ModuleError(refusal(function, stage.route))
     return stage
 
 
@@ -122,8 +126,8 @@ def end_media_session() -> Result:
 
 
 def ice_candidate(policy: object) -> Result:
-    """What becomes of ICE when use_media_proxy comes to this message: "keep", "remove", "low-priority" or
-    "high-priority"."""
+    """What becomes of ICE when use_media_proxy comes to this message, and from request_route to the replies to it:
+    "keep", "remove", "low-priority" or "high-priority"."""
     return _stage("ice_candidate").run.ice_candidate(policy)
 
 
@@ -132,7 +136,7 @@ def ice_candidate(policy: object) -> Result:
 
 def append_hf(text: object) -> Result:
     """Add a header, such as ``"X-Name: value"``, to the message as it is sent on."""
-    return _stage("append_hf").append_hf(*arguments.header_line(text))
+    return _stage("append_hf").append_hf(*header_line(text))
 
 
 def drop() -> Result:
@@ -152,7 +156,7 @@ def is_natted() -> Result:
 
 def isflagset(flag: object) -> Result:
     """1 if the flag is set, else -1."""
-    return _stage("isflagset").isflagset(arguments.flag("isflagset")(flag))
+    return _stage("isflagset").isflagset(_flag("isflagset", flag))
 
 
 def log(text: object) -> Result:
@@ -162,7 +166,7 @@ def log(text: object) -> Result:
 
 def lookup(table: object = "location") -> Result:
     """Find where the user of the Request-URI has registered: 1 found, -1 no such user here, -2 not reachable now."""
-    arguments.table("lookup")(table)
+    _table("lookup", table)
     return _stage("lookup").lookup()
 
 
@@ -178,23 +182,23 @@ def record_route() -> Result:
 
 def remove_hf(name: object) -> Result:
     """Remove all headers of that name from the message as it is sent on; -1 if there is none."""
-    return _stage("remove_hf").remove_hf(arguments.header_name(name))
+    return _stage("remove_hf").remove_hf(header_name(name))
 
 
 def resetflag(flag: object) -> Result:
     """Take a flag back."""
-    return _stage("resetflag").resetflag(arguments.flag("resetflag")(flag))
+    return _stage("resetflag").resetflag(_flag("resetflag", flag))
 
 
 def save(table: object = "location") -> Result:
     """Register the Contacts of this REGISTER, as they are now, and answer it: 1 done, -1 refused, or not ours."""
-    arguments.table("save")(table)
+    _table("save", table)
     return _stage("save").save()
 
 
 def setflag(flag: object) -> Result:
     """Set a flag, 0 to 31, for this request, its branches and its replies."""
-    return _stage("setflag").setflag(arguments.flag("setflag")(flag))
+    return _stage("setflag").setflag(_flag("setflag", flag))
 
 
 def sl_reply_error() -> Result:
@@ -205,7 +209,7 @@ def sl_reply_error() -> Result:
 def sl_send_reply(status: object, reason: object = "") -> Result:
     """Answer the request; -1 if it has been answered or sent on already. ``reason``: empty for the usual one."""
     stage = _stage("sl_send_reply")
-    return stage.sl_send_reply(arguments.status_code(status), arguments.reason_phrase(reason))
+    return stage.sl_send_reply(status_code(status), reason_phrase(reason))
 
 
 def t_relay() -> Result:

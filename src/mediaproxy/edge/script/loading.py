@@ -39,12 +39,14 @@ class Script:
     @classmethod
     def load(cls, data: bytes, name: str, settings: EdgeSettings) -> "Script":
         """The script in a file's bytes. ScriptError if it is none."""
+        if 0 in data:
+            raise _error(name, [Problem(data.count(b"\n", 0, data.index(0)) + 1, "no Python: a zero byte")])
         constants = flags_of(settings)
         tree = _parsed(data, name)
-        found: list[Problem] = _python(lambda: problems(tree, constants), data, name)
+        found: list[Problem] = _python(lambda: problems(tree, constants), name)
         names: dict[str, Any] = {"__name__": "routing", "__file__": name, **FUNCTIONS, **constants}
         if not found:
-            found = _execute(_compiled(tree, data, name), name, names) or list(_judge_routes(names))
+            found = _execute(_compiled(tree, name), name, names) or list(_judge_routes(names))
         if found:
             raise _error(name, found)
         return cls(name, {route: (names[route], _fits(names[route], None)) for route in RouteType if route in names})
@@ -77,16 +79,16 @@ def _error(name: str, found: list[Problem]) -> ScriptError:
 
 
 def _parsed(data: bytes, name: str) -> ast.Module:
-    tree: ast.Module = _python(lambda: ast.parse(data, name), data, name)
+    tree: ast.Module = _python(lambda: ast.parse(data, name), name)
     return tree
 
 
-def _compiled(tree: ast.Module, data: bytes, name: str) -> CodeType:
-    code: CodeType = _python(lambda: compile(tree, name, "exec", dont_inherit=True), data, name)
+def _compiled(tree: ast.Module, name: str) -> CodeType:
+    code: CodeType = _python(lambda: compile(tree, name, "exec", dont_inherit=True), name)
     return code
 
 
-def _python(work: Callable[[], Any], data: bytes, name: str) -> Any:
+def _python(work: Callable[[], Any], name: str) -> Any:
     """What the compiler makes of it. ScriptError if it does not like it."""
     try:
         with warnings.catch_warnings():
@@ -94,9 +96,8 @@ def _python(work: Callable[[], Any], data: bytes, name: str) -> Any:
             return work()
     except SyntaxError as error:
         raise _error(name, [Problem(error.lineno or 0, f"no Python: {error.msg}")]) from error
-    except ValueError as error:  # a zero byte
-        line = data.count(b"\n", 0, max(0, data.find(0))) + 1
-        raise _error(name, [Problem(line, f"no Python: {error}")]) from error
+    except ValueError as error:
+        raise _error(name, [Problem(0, f"no Python: {error}")]) from error
     except (RecursionError, MemoryError) as error:
         raise _error(name, [Problem(0, "no Python: nested too deeply")]) from error
 

@@ -6,6 +6,7 @@ Stacks are kept and used again, for making one costs ten times as much as a swit
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -36,18 +37,30 @@ class Staged(Protocol):
         """The route ended by an exception."""
 
 
-class Stack(greenlet):
-    """One of them. ``begin`` calls a route, ``answer`` goes on with it."""
+class _Work:
+    """What a stack is to do, and for whom."""
+
+    __slots__ = ("route", "stage")
 
     def __init__(self) -> None:
-        super().__init__(self._work)
         self.stage: Staged | None = None
-        "Whose route runs on it; None: it is idle."
-        self._route: Callable[[], object] | None = None
+        self.route: Callable[[], object] | None = None
+
+
+class Stack(greenlet):
+    """One of them. ``begin`` calls a route, ``answer`` goes on with it.
+
+    Nothing that stands on the stack may refer to it: who waits for an answer that never comes is then ended as soon as
+    nobody could give one any more. The garbage collector does not see into a stack that waits.
+    """
+
+    def __init__(self) -> None:
+        self.work = _Work()
+        super().__init__(partial(_serve, self.work))
 
     def begin(self, stage: Staged, route: Callable[[], object]) -> Needed | Ended:
         """Call a route; what it needs first, or that it has ended."""
-        self.stage, self._route = stage, route
+        self.work.stage, self.work.route = stage, route
         return self.answer(None)
 
     def answer(self, value: object) -> Needed | Ended:
@@ -55,35 +68,37 @@ class Stack(greenlet):
         here = getcurrent()
         if self.parent is not here:
             self.parent = here
-        asked: Needed | Ended = self.switch(value)
-        return asked
+        needed: Needed | Ended = self.switch(value)
+        return needed
 
-    def _work(self, _: object) -> Ended:
-        while True:
-            stage, route = self.stage, self._route
-            assert stage is not None and route is not None
-            try:
-                route()
-            except Dropped:
-                pass
-            except GreenletExit:
-                self.stage = None
-                return _ENDED  # the server will not go on with it
-            except BaseException as error:  # noqa: BLE001 - whatever a script raises, the server goes on
-                stage.failed(error)
-            self.stage = self._route = stage = route = None
-            assert self.parent is not None
-            self.parent.switch(_ENDED)
+
+def _serve(work: _Work, _: object) -> Ended:
+    while True:
+        assert work.stage is not None and work.route is not None
+        try:
+            work.route()
+        except Dropped:
+            pass
+        except GreenletExit:
+            return _ENDED  # the server will not go on with it
+        except BaseException as error:  # noqa: BLE001 - whatever a script raises, the server goes on
+            work.stage.failed(error)
+        work.stage = work.route = None
+        _switch(_ENDED)
+
+
+def _switch(value: object) -> Any:
+    parent = getcurrent().parent
+    assert parent is not None
+    return parent.switch(value)
 
 
 def running() -> Any:
     """The stage whose route calls this; None: none does."""
     here = getcurrent()
-    return here.stage if isinstance(here, Stack) else None
+    return here.work.stage if isinstance(here, Stack) else None
 
 
 def ask(needed: Needed) -> Any:
     """From a route: have a question answered, or a function called on the server's stack, and wait for the result."""
-    here = getcurrent()
-    assert isinstance(here, Stack) and here.parent is not None
-    return here.parent.switch(needed)
+    return _switch(needed)

@@ -12,7 +12,6 @@ from mediaproxy.control import ConfirmRequest, MediaReply, MediaRequest, Questio
 from mediaproxy.edge.effects import Ask, Effect, Said
 from mediaproxy.edge.hop import Inbound
 from mediaproxy.edge.media import Media, bound
-from mediaproxy.edge.script import stack
 from mediaproxy.edge.script.stack import Dropped, Staged, ask
 from mediaproxy.module import FAILED, NO_SDP, OK, Result, RouteType, Run, drive
 
@@ -30,24 +29,24 @@ class Stage(Staged):
     """One route while it runs. The functions are documented in ``functions``."""
 
     route: ClassVar[RouteType]
+    now = 0.0
+    "Kept up to date by the interpreter."
+    relayed = False
+    "The relay has ports for the media of the message."
+    ended = False
+    "The script has ended the media."
+    dropped = False
+    broken = False
+    "The route ended by an error."
+    error: BaseException | None = None
+    "The error; taken by the interpreter."
 
     def __init__(self, desk: Desk, run: Run, inbound: Inbound, flags: MutableSet[int]) -> None:
         """``flags``: of the transaction, shared by all its routes."""
         self.run = run
         self.inbound = inbound
-        self.now = 0.0
-        "Kept up to date by the interpreter."
         self.effects: list[Effect] = []
         "What the server is to do; taken by the interpreter."
-        self.relayed = False
-        "The relay has ports for the media of the message."
-        self.ended = False
-        "The script has ended the media."
-        self.dropped = False
-        self.broken = False
-        "The route ended by an error."
-        self.error: BaseException | None = None
-        "The error; taken by the interpreter."
         self.flags = flags
         self._desk = desk
 
@@ -66,7 +65,7 @@ class Stage(Staged):
         run = self.run
         if run.policy.trusts(run.arrival.source.address):
             return False
-        return not run.arrived.is_request or len(run.arrived.elements("via")) <= 1
+        return not run.arrived.is_request or len(run.arrived.vias) <= 1
 
     def is_natted(self) -> Result:
         """Whether a registered phone behind NAT sent it."""
@@ -186,9 +185,3 @@ class Stage(Staged):
     def t_relay(self) -> Result:
         """Only of a request."""
         raise NotImplementedError
-
-
-def running() -> Stage | None:
-    """The stage whose route calls this; None: none does."""
-    stage: Stage | None = stack.running()
-    return stage

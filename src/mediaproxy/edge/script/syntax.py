@@ -101,6 +101,16 @@ class _Calls(ast.NodeVisitor):
         self.visit(node.args)
         self._function(node, "", [node.body])
 
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """A route may be a lambda."""
+        names = [target.id for target in node.targets if isinstance(target, ast.Name) and target.id in _ROUTES]
+        if not names or not isinstance(node.value, ast.Lambda):
+            self.generic_visit(node)
+            return
+        self.visit(node.value.args)
+        for name in names:
+            self._function(node.value, name, [node.value.body])
+
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Its body runs where it stands."""
         for outer in (*node.decorator_list, *node.bases, *node.keywords):
