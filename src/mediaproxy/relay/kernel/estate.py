@@ -110,6 +110,16 @@ class Estate:
             if news:
                 bank.write_facts()
 
+    def attach_at(self, ifindex: int) -> None:
+        """Packets of learned streams come in by that interface: hang the programs there, too, unless the operator has
+        named those that matter. Many a host has its address at one interface and phones at another."""
+        link = self.ways.links.get(ifindex)
+        if link is None or self._settings.interfaces:
+            return
+        for bank in self.banks:
+            if ifindex not in bank.hooks.interfaces and _attach(bank, link, strict=False):
+                bank.write_facts()
+
     # -- the end
 
     def give_up_left(self) -> None:

@@ -220,8 +220,10 @@ class KernelPlane:
         lent = self._lent.get(arrival.local)
         if lent is None or lent.flow.generation != arrival.generation:
             return
+        local, generation, source, data, ifindex = arrival
+        if source == lent.flow.source:  # the program should have had it
+            self._estate.attach_at(ifindex)
         counters = lent.bank.read(lent, clock.offset())
-        local, generation, source, data = arrival
         self._receive(Packet(local=local, generation=generation, source=source, data=data, slot=counters))
 
     def _tick(self) -> None:

@@ -26,6 +26,10 @@ _BUFFER = 4 << 20
 _SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55
 _ORIGINAL = {socket.AF_INET: (socket.IPPROTO_IP, 20), socket.AF_INET6: (socket.IPPROTO_IPV6, 74)}
 "IP_RECVORIGDSTADDR and IPV6_RECVORIGDSTADDR: the address and port that a datagram was sent to."
+_ASK_INTERFACE = {socket.AF_INET: (socket.IPPROTO_IP, 8), socket.AF_INET6: (socket.IPPROTO_IPV6, 49)}
+"IP_PKTINFO and IPV6_RECVPKTINFO."
+_INTERFACE = {(socket.IPPROTO_IP, 8): 0, (socket.IPPROTO_IPV6, 50): 16}
+"Control messages that name the interface it came in by, and where."
 
 
 class Arrival(NamedTuple):
@@ -35,6 +39,8 @@ class Arrival(NamedTuple):
     generation: int
     source: Endpoint
     data: bytes
+    ifindex: int
+    "The interface it came in by."
 
 
 class Receiver:
@@ -104,12 +110,12 @@ class Receiver:
             size, told, _, source = sock.recvmsg_into([self._buffer], _CONTROL)
         except OSError:
             return None
-        local = _sent_to(told)
+        local, ifindex = _sent_to(told)
         generation = self._lent(local) if local is not None else None
         if local is None or generation is None:
             return _NOBODY
         place = Endpoint.of(source[0].partition("%")[0], source[1])
-        return Arrival(local, generation, place, bytes(self._buffer[:size]))
+        return Arrival(local, generation, place, bytes(self._buffer[:size]), ifindex)
 
     def close(self) -> None:
         """Close the sockets. A second call does nothing."""
@@ -125,7 +131,7 @@ class Receiver:
         self._ahead.clear()
 
 
-_NOBODY = Arrival(Endpoint("0.0.0.0", 0), -1, Endpoint("0.0.0.0", 0), b"")
+_NOBODY = Arrival(Endpoint("0.0.0.0", 0), -1, Endpoint("0.0.0.0", 0), b"", 0)
 
 
 def _open(version: int) -> socket.socket:
@@ -133,6 +139,7 @@ def _open(version: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(*_ORIGINAL[family], 1)
+        sock.setsockopt(*_ASK_INTERFACE[family], 1)
         with contextlib.suppress(OSError):  # as much as the host lets us have
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
@@ -144,13 +151,16 @@ def _open(version: int) -> socket.socket:
     return sock
 
 
-def _sent_to(told: list[tuple[int, int, Any]]) -> Endpoint | None:
-    """Address and port of struct sockaddr_in or sockaddr_in6."""
+def _sent_to(told: list[tuple[int, int, Any]]) -> tuple[Endpoint | None, int]:
+    """Where it was sent to, and the interface that it came in by; 0: not told."""
+    local, ifindex = None, 0
     for level, kind, data in told:
-        if (level, kind) == _ORIGINAL[socket.AF_INET]:
+        if (level, kind) == _ORIGINAL[socket.AF_INET]:  # struct sockaddr_in
             (port,) = struct.unpack_from("!H", data, 2)
-            return Endpoint(socket.inet_ntop(socket.AF_INET, data[4:8]), port)
-        if (level, kind) == _ORIGINAL[socket.AF_INET6]:
+            local = Endpoint(socket.inet_ntop(socket.AF_INET, data[4:8]), port)
+        elif (level, kind) == _ORIGINAL[socket.AF_INET6]:  # struct sockaddr_in6
             (port,) = struct.unpack_from("!H", data, 2)
-            return Endpoint(address_text(socket.inet_ntop(socket.AF_INET6, data[8:24])) or "", port)
-    return None
+            local = Endpoint(address_text(socket.inet_ntop(socket.AF_INET6, data[8:24])) or "", port)
+        elif (level, kind) in _INTERFACE:
+            (ifindex,) = struct.unpack_from("=I", data, _INTERFACE[level, kind])
+    return local, ifindex
