@@ -3,15 +3,17 @@
 import asyncio
 import os
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.relay.bpf import syscalls
+from mediaproxy.relay.bpf import attach_xdp, syscalls
 from mediaproxy.relay.flow import Flow
 from mediaproxy.relay.kernel.pins import Instance, PinSet, Shape
 from mediaproxy.relay.settings import RelayAddress
@@ -95,6 +97,21 @@ async def test_a_killed_process_loses_no_packet(call: Call) -> None:
     await call.talk(1)
     assert {c.local: c.packets for c in call.house.plane.counters()} == {PORT_A: 8, PORT_B: 8}
     assert call.house.passed == []
+
+
+async def test_xdp_is_taken_over_too(call: Call, bpffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["ip", "link", "add", "xdp0", "type", "veth", "peer", "name", "xdp1"], check=True)
+    monkeypatch.setattr("mediaproxy.relay.kernel.hooks.attach_xdp", partial(attach_xdp, virtual=True))
+    call.house.plane.close()
+    call.house.again(kernel_settings(xdp=("xdp0",)))
+    call.install()
+    before = call.house.plane.hooks
+    assert "XDP on xdp0" in before
+    call.house.kill()
+    monkeypatch.undo()
+    call.house.again()
+    assert call.house.plane.hooks == before
+    subprocess.run(["ip", "link", "del", "xdp0"], check=True)
 
 
 async def test_closing_may_leave_the_streams_flowing(call: Call, bpffs: Path) -> None:

@@ -4,13 +4,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from lab.netns import Namespace, Namespaces
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.relay.bpf import attach
+from mediaproxy.relay.bpf import attach, attach_xdp
 from mediaproxy.relay.flow import Flow, Packet
 from mediaproxy.relay.kernel.plane import KernelPlane
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
@@ -264,3 +265,21 @@ async def test_a_phone_on_the_relays_own_host(host: Host) -> None:
     gateway.sendto(b"back", (RELAY, PORT_B.port))
     assert await hears(alice) == (b"back", PORT_A)
     assert host.passed == []
+
+
+async def test_xdp_is_not_for_virtual_interfaces(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """The other program does it alone, and the operator is told."""
+    plane = host.open(xdp=("to-a", "eth9"))
+    assert plane.hooks == "TCX on lo, to-a"
+    assert "XDP on to-a: it is a virtual interface" in caplog.text and "the other program forwards" in caplog.text
+    host.relay.ip("link add later type veth peer name laterb")
+    await asyncio.sleep(0.2)
+    assert caplog.text.count("XDP on to-a") == 1, "said once"
+
+
+async def test_xdp_hangs_beside_the_other_program(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mediaproxy.relay.kernel.hooks.attach_xdp", partial(attach_xdp, virtual=True))
+    plane = host.open(xdp=("to-a",))
+    assert plane.hooks == "TCX on lo, to-a; XDP on to-a"
+    plane.close()
+    assert "xdp" not in host.relay.run("ip", "link", "show", "dev", "to-a")

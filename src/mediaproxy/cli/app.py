@@ -161,7 +161,7 @@ def _release(config: Config) -> None:
     if released is None:
         typer.echo("nothing is in the kernel")
     else:
-        typer.echo(f"taken out of the kernel: the programs on {several(released, 'interface')}, and what was pinned")
+        typer.echo(f"taken out of the kernel: {several(released, 'program')}, and what was pinned")
 
 
 @app.command("calls")

@@ -89,9 +89,11 @@ class Estate:
     @property
     def hooks(self) -> str:
         """Where the programs hang, in words: ``TCX on eth0, lo``."""
-        hooks = self.banks[0].hooks
-        names = sorted(self.ways.links[index].name for index in hooks.interfaces if index in self.ways.links)
-        return f"{' and '.join(sorted(_KINDS[kind] for kind in hooks.kinds))} on {', '.join(names)}"
+        links, words = self.ways.links, []
+        for kind, indexes in sorted(self.banks[0].hooks.attached.items()):
+            names = sorted(links[index].name for index in indexes if index in links)
+            words.append(f"{_KINDS[kind]} on {', '.join(names)}")
+        return "; ".join(words)
 
     # -- interfaces
 
@@ -107,6 +109,9 @@ class Estate:
                 news |= _attach(bank, link, strict=first)
             for link in may.values():
                 news |= _attach(bank, link, strict=False)
+            for link in links.values():
+                if link.name in self._settings.xdp:
+                    news |= _attach_xdp(bank, link)
             if news:
                 bank.write_facts()
 
@@ -117,7 +122,7 @@ class Estate:
         if link is None or self._settings.interfaces:
             return
         for bank in self.banks:
-            if ifindex not in bank.hooks.interfaces and _attach(bank, link, strict=False):
+            if _attach(bank, link, strict=False):
                 bank.write_facts()
 
     # -- the end
@@ -164,7 +169,7 @@ class Estate:
             self._instance = None
 
 
-_KINDS = {"tcx": "TCX", "clsact": "clsact"}
+_KINDS = {"tcx": "TCX", "clsact": "clsact", "xdp": "XDP"}
 
 
 def _attach(bank: Bank, link: Link, *, strict: bool) -> bool:
@@ -178,3 +183,13 @@ def _attach(bank: Bank, link: Link, *, strict: bool) -> bool:
     except OSError as error:  # a pin
         log.error("%s: what hangs there ends with this process: %s", link.name, error.strerror)
         return True
+
+
+def _attach_xdp(bank: Bank, link: Link) -> bool:
+    try:
+        return bank.hooks.attach(link, "xdp")
+    except FastPathUnavailable as error:
+        log.warning("%s; the other program forwards what comes in there", error)
+    except OSError as error:
+        log.error("%s: XDP there ends with this process: %s", link.name, error.strerror)
+    return False

@@ -16,13 +16,17 @@ from mediaproxy.relay.bpf import (
     adopt,
     attach,
     attach_lookup,
+    attach_xdp,
     syscalls,
 )
 from mediaproxy.relay.bpf.rtnetlink import Filter
 from mediaproxy.relay.kernel.netlink import Link
-from mediaproxy.relay.kernel.pins import Facts, Hung, PinSet
+from mediaproxy.relay.kernel.pins import Facts, Hung, Kind, PinSet
 
 log = logging.getLogger("mediaproxy.relay")
+
+Where = tuple[Kind, int]
+"Which program, and at which interface."
 
 
 class Hooks:
@@ -33,19 +37,17 @@ class Hooks:
         self._kernel = kernel
         self._pins = pins
         self._priority = priority
-        self._attached: dict[int, Attachment] = {}
-        self._failed: set[int] = set()
+        self._attached: dict[Where, Attachment] = {}
+        self._failed: set[Where] = set()
         self._lookup = -1
 
     @property
-    def interfaces(self) -> set[int]:
-        """Where programs hang."""
-        return set(self._attached)
-
-    @property
-    def kinds(self) -> set[str]:
-        """``tcx``, ``clsact`` or both."""
-        return {attachment.hook for attachment in self._attached.values()}
+    def attached(self) -> dict[str, list[int]]:
+        """``tcx``, ``clsact`` and ``xdp``, as far as there is one, and the interfaces."""
+        found: dict[str, list[int]] = {}
+        for (_, index), attachment in self._attached.items():
+            found.setdefault(attachment.hook, []).append(index)
+        return found
 
     @property
     def filters(self) -> tuple[Hung, ...]:
@@ -57,14 +59,14 @@ class Hooks:
 
     def take_over(self, pins: PinSet, facts: Facts, links: dict[int, Link]) -> None:
         """Put our programs in the place of those of an earlier process. What is gone or of no use is cleaned away."""
-        for index in pins.hooks():
-            if index not in links or not self._take_over_link(links[index], pins):
-                pins.unpin(pins.hook(index).name)
+        for kind, index in pins.hooks():
+            if index not in links or not self._take_over_link(links[index], pins, kind):
+                pins.unpin(pins.hook(kind, index).name)
         for hung in facts.filters:
             if hung.ifindex in links:
                 where = _interface(links[hung.ifindex])
                 attachment = Attachment(where, "clsact", filter=Filter(hung.ifindex, hung.priority, hung.handle))
-                self._try(attachment)
+                self._try("tc", attachment)
         try:
             self._lookup = syscalls.get(str(pins.lookup))
             syscalls.link_update(self._lookup, self._kernel.programs["sk_lookup"])
@@ -72,22 +74,26 @@ class Hooks:
             self._close_lookup()
             pins.unpin(pins.lookup.name)
 
-    def _take_over_link(self, link: Link, pins: PinSet) -> bool:
+    def _take_over_link(self, link: Link, pins: PinSet, kind: Kind) -> bool:
         try:
-            attachment = adopt(_interface(link), pins.hook(link.index))
+            attachment = adopt(_interface(link), pins.hook(kind, link.index), "xdp" if kind == "xdp" else "tcx")
         except FastPathUnavailable:
             return False
-        return self._try(attachment)
+        return self._try(kind, attachment)
 
-    def _try(self, attachment: Attachment) -> bool:
+    def _try(self, kind: Kind, attachment: Attachment) -> bool:
+        where = attachment.interface
         try:
-            attachment.replace(self._kernel.programs[attachment.interface.section])
-        except OSError as error:
-            log.warning("the program on %s cannot be replaced: %s", attachment.interface.name, error.strerror)
+            attachment.replace(self._program(kind, where))
+        except (OSError, FastPathUnavailable) as error:
+            log.warning("the program on %s cannot be replaced: %s", where.name, error)
             attachment.close()
             return False
-        self._attached[attachment.interface.index] = attachment
+        self._attached[kind, where.index] = attachment
         return True
+
+    def _program(self, kind: Kind, where: Interface) -> int:
+        return self._kernel.load_xdp() if kind == "xdp" else self._kernel.programs[where.section]
 
     # -- hanging
 
@@ -98,37 +104,42 @@ class Hooks:
             if self._pins is not None:
                 syscalls.pin(self._lookup, str(self._pins.lookup))
 
-    def attach(self, link: Link) -> bool:
-        """Hang the program at an interface, unless it does already. True: that is news. FastPathUnavailable the first
+    def attach(self, link: Link, kind: Kind = "tc") -> bool:
+        """Hang a program at an interface, unless it does already. True: that is news. FastPathUnavailable the first
         time that it cannot be."""
-        if link.index in self._attached or link.index in self._failed:
+        key = (kind, link.index)
+        if key in self._attached or key in self._failed:
             return False
         where = _interface(link)
         try:
-            attachment = attach(where, self._kernel.programs[where.section], priority=self._priority)
+            program = self._program(kind, where)
+            if kind == "xdp":
+                attachment = attach_xdp(where, program)
+            else:
+                attachment = attach(where, program, priority=self._priority)
         except FastPathUnavailable:
-            self._failed.add(link.index)
+            self._failed.add(key)
             raise
-        self._attached[link.index] = attachment
+        self._attached[key] = attachment
         if self._pins is not None:
-            attachment.pin(self._pins.hook(link.index))
+            attachment.pin(self._pins.hook(*key))
         return True
 
     def forget(self, present: set[int]) -> bool:
         """Drop what hung at interfaces that are gone. True: something did."""
-        gone = [index for index in self._attached if index not in present]
-        for index in gone:
-            self._attached.pop(index).close()
+        gone = [key for key in self._attached if key[1] not in present]
+        for key in gone:
+            self._attached.pop(key).close()
             if self._pins is not None:
-                self._pins.unpin(self._pins.hook(index).name)
-        self._failed &= present
+                self._pins.unpin(self._pins.hook(*key).name)
+        self._failed = {key for key in self._failed if key[1] in present}
         return bool(gone)
 
     def pin(self, pins: PinSet) -> None:
         """Pin everything in another place. OSError."""
         self._pins = pins
-        for index, attachment in self._attached.items():
-            attachment.pin(pins.hook(index))
+        for key, attachment in self._attached.items():
+            attachment.pin(pins.hook(*key))
         if self._lookup >= 0:
             syscalls.pin(self._lookup, str(pins.lookup))
 
@@ -159,11 +170,11 @@ class Hooks:
 
 
 def release(pins: PinSet) -> int:
-    """Detach everything that a set of pins holds, whatever its version, and remove the pins: how many interfaces."""
+    """Detach everything that a set of pins holds, whatever its version, and remove the pins: how many programs."""
     facts = pins.facts()
     count = 0
-    for index in pins.hooks():
-        count += _detach(pins.hook(index).name, pins)
+    for kind, index in pins.hooks():
+        count += _detach(pins.hook(kind, index).name, pins)
     _detach(pins.lookup.name, pins)
     for hung in facts.filters if facts is not None else ():
         where = Interface(hung.ifindex, "", ethernet=True)

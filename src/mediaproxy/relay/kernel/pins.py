@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -30,6 +31,10 @@ _NEW = "new-"
 "What the folder of an unfinished set is called before its number."
 _NETNS_COOKIE = 71
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+Kind = Literal["tc", "xdp"]
+"The program that every interface gets, and the one that runs in the drivers of some in addition."
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -124,14 +129,15 @@ class PinSet:
         """The link of the lookup program."""
         return self.folder / "lookup"
 
-    def hook(self, ifindex: int) -> Path:
-        """The link of the program at an interface."""
-        return self.folder / f"tc-{ifindex}"
+    def hook(self, kind: Kind, ifindex: int) -> Path:
+        """The link of a program at an interface."""
+        return self.folder / f"{kind}-{ifindex}"
 
-    def hooks(self) -> list[int]:
-        """The interfaces whose links are pinned."""
-        names = [re.fullmatch(r"tc-(\d+)", path.name) for path in self.folder.iterdir()]
-        return [int(name[1]) for name in names if name]
+    def hooks(self) -> list[tuple[Kind, int]]:
+        """The programs and interfaces whose links are pinned."""
+        names = [path.name.split("-") for path in self.folder.iterdir()]
+        kinds: tuple[Kind, ...] = ("tc", "xdp")
+        return [(kind, int(name[1])) for name in names for kind in kinds if name[0] == kind]
 
     def facts(self) -> Facts | None:
         """What is known of it; None: nothing, it was never finished."""
