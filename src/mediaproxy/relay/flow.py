@@ -38,7 +38,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     "RTP payload type and clock rate in Hz of what comes here, the likeliest first: a plane may measure jitter by them."
 
 
-class SlotCounters(msgspec.Struct, kw_only=True):
+class SlotCounters(msgspec.Struct, kw_only=True, gc=False):
     """What a plane knows of one flow: cumulative since the flow's generation was installed."""
 
     local: Endpoint
@@ -57,6 +57,12 @@ class SlotCounters(msgspec.Struct, kw_only=True):
     "Its RTP payload type."
     undeliverable: int = 0
     "Packets from ``source`` that had nowhere to go: peer or target missing, or the network refused them."
+    rtp: int = 0
+    "RTP packets from ``source`` that a plane has measured; 0: it measures none."
+    lost: int = 0
+    "How many more of them its sequence numbers say were sent (RFC 3550 §6.4.1); duplicates count below 0."
+    jitter: float | None = None
+    "Interarrival jitter of them in seconds (RFC 3550 §6.4.1); None: not measured, or the clock rate is not known."
     dropped: int = 0
     "Packets from elsewhere that were not passed up, because more came than a decision can need (calls.md 13)."
 

@@ -8,6 +8,7 @@ BPF array, or on bytes in a test. This file must never let the program see half 
 import hashlib
 import ipaddress
 import struct
+from collections.abc import Iterable
 from enum import IntEnum, IntFlag
 from functools import lru_cache
 from typing import NamedTuple
@@ -91,6 +92,16 @@ class Record:
             self.offsets[field] = (at, size)
             at += size
         self.size = at
+        self._formats = fields
+
+    def part(self, names: Iterable[str]) -> struct.Struct:
+        """Some of the fields, in their order: what reads only these."""
+        wanted = set(names)
+        parts = [
+            format_ if name in wanted else f"{struct.calcsize('=' + format_)}x"
+            for name, format_ in self._formats.items()
+        ]
+        return struct.Struct("=" + "".join(parts))
 
 
 CONFIG = Record(
@@ -297,6 +308,10 @@ class CounterTable:
         values = COUNTERS.struct.unpack_from(self._bytes, index * COUNTERS.size)
         return dict(zip(COUNTERS.names[:-1], values, strict=False))
 
+    def brief(self, index: int) -> tuple[int, ...]:
+        """Those of ``BRIEF``, in its order: quicker."""
+        return _BRIEF.unpack_from(self._bytes, index * COUNTERS.size)
+
     def column(self, name: str, slots: slice = slice(None)) -> list[int]:
         """One counter of all slots, or of a slice of them: 40 000 take about a millisecond."""
         code = _CODES[name]
@@ -311,5 +326,11 @@ class CounterTable:
         self._bytes.release()
 
 
+BRIEF = (
+    "packets", "bytes", "last", "rtp", "lost", "jitter", "tick", "ssrc", "sequence", "payload_type", "generation",
+    "undeliverable", "dropped",
+)  # fmt: skip
+"What a relay looks at all the time, in the order of the struct."
+_BRIEF = COUNTERS.part(BRIEF)
 _CODES = {name: {8: "Q", 4: "I", 2: "H", 1: "B"}[size] for name, (_, size) in COUNTERS.offsets.items() if size <= 8}
 _CODES["lost"] = "i"

@@ -75,11 +75,13 @@ class Bank:
 
     def read(self, lent: Lent, offset: float) -> SlotCounters:
         """The counters of a lent port as they are now. ``offset`` as of ``counters_of``."""
-        values = self.kernel.counters.read(lent.index)
+        flow = lent.flow
+        counters = counters_of(flow.local, flow.generation, self.kernel.counters.brief(lent.index), offset)
         missed = self.missed.get(lent.index)
-        if missed is not None and missed[0] == values["generation"]:
-            values |= {name: values[name] + missed[1][name] for name in SUMMED}
-        return counters_of(lent.flow.local, lent.flow.generation, values, offset)
+        if missed is not None and missed[0] == flow.generation & 0xFFFFFFFF:
+            for name in SUMMED:
+                setattr(counters, name, getattr(counters, name) + missed[1][name])
+        return counters
 
     def sweep(self, offset: float) -> Iterator[SlotCounters]:
         """The counters of the lent ports that something has come to since the last sweep."""
@@ -93,10 +95,16 @@ class Bank:
         slots = range(len(news[0]))
         changed = set(compress(slots, map(ne, news[0], seen[0])))
         changed |= set(compress(slots, map(ne, news[1], seen[1])))
-        for index in changed:
-            lent = self.lent.get(index)
-            if lent is not None:
+        brief, lents, missed = self.kernel.counters.brief, self.lent, self.missed
+        for index in sorted(changed):
+            lent = lents.get(index)
+            if lent is None:
+                continue
+            flow = lent.flow
+            if missed:
                 yield self.read(lent, offset)
+            else:
+                yield counters_of(flow.local, flow.generation, brief(index), offset)
 
     # -- life
 

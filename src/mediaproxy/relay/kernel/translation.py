@@ -100,22 +100,27 @@ def _clocks(data: bytes) -> tuple[tuple[int, int], ...]:
     return tuple((number & 127, round(1e9 * TICK / (number >> 7))) for number in numbers if number >> 7)
 
 
-def counters_of(local: Endpoint, generation: int, values: Mapping[str, int], offset: float) -> SlotCounters:
-    """The counters of a lent port. ``values``: those of its slot; those of another lending count as none. ``offset``:
-    what the relay's clock is ahead of CLOCK_MONOTONIC, in seconds."""
-    if values["generation"] != generation & 0xFFFFFFFF:
+def counters_of(local: Endpoint, generation: int, values: tuple[int, ...], offset: float) -> SlotCounters:
+    """The counters of a lent port. ``values``: those of its slot, as BRIEF says; those of another lending count as
+    none. ``offset``: what the relay's clock is ahead of CLOCK_MONOTONIC, in seconds."""
+    (packets, octets, last, rtp, lost, jitter, ticks, ssrc, sequence, payload_type, whose, undeliverable, dropped) = (
+        values
+    )
+    if whose != generation & 0xFFFFFFFF:
         return SlotCounters(local=local, generation=generation)
-    counters = SlotCounters(
+    heard = payload_type > 127
+    return SlotCounters(
         local=local,
         generation=generation,
-        packets=values["packets"],
-        bytes=values["bytes"],
-        last=values["last"] / 1e9 + offset if values["last"] else 0.0,
-        undeliverable=values["undeliverable"],
-        dropped=values["dropped"],
+        packets=packets,
+        bytes=octets,
+        last=last / 1e9 + offset if last else 0.0,
+        ssrc=ssrc if heard else None,
+        sequence=sequence,
+        payload_type=payload_type & 127 if heard else None,
+        undeliverable=undeliverable,
+        rtp=rtp,
+        lost=lost,
+        jitter=jitter / 16e9 if ticks else None,
+        dropped=dropped,
     )
-    if values["payload_type"] & 128:
-        counters.ssrc = values["ssrc"]
-        counters.sequence = values["sequence"]
-        counters.payload_type = values["payload_type"] & 127
-    return counters
