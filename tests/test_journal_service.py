@@ -103,7 +103,8 @@ async def test_replies_of_a_connection_stay_in_order(path: Path, tmp_path: Path)
         async with worker(tmp_path / "socket") as asked:
             questions = [offer(ALICE, BOB, f"call-{number}") for number in range(20)]
             first = [ports(await asked.ask(question)) for question in questions]
-            replies = [await asked.ask(b"".join([encode(one) for one in (*questions, bye(ALICE, BOB, "none"))]))]
+            lines = b"".join([*map(encode, questions), encode(bye(ALICE, BOB, "none"))])
+            replies = [await asked.ask(lines)]
             for _ in questions:
                 reply = decode(await asked._reader.readline())
                 assert isinstance(reply, MediaReply)
