@@ -43,6 +43,8 @@ def next_look(call: Call, now: float) -> float | None:
     """When the call must be looked at for one-way audio; None: it has none to look for."""
     if call.answered is None or call.lingering is not None:
         return None
+    if _quiet(call, now):
+        return now + call.board.settings.one_way / 2
     times = [_silent_at(call, stream, side) for stream in call.present() for side in Side]
     first = min((at for at in times if at is not None), default=None)
     if first is None:
@@ -53,9 +55,14 @@ def next_look(call: Call, now: float) -> float | None:
 
 def look(call: Call, now: float) -> list[Effect]:
     """Tell of sides that have fallen silent while the other one is heard."""
-    if call.answered is None or call.lingering is not None:
+    if call.answered is None or call.lingering is not None or _quiet(call, now):
         return []
     return [effect for stream in call.present() for side in Side for effect in _one_way(call, stream, side, now)]
+
+
+def _quiet(call: Call, now: float) -> bool:
+    """Nobody is heard, nor has anything happened, for so long that no side is silent *while the other one is heard*."""
+    return now - max(call.alive, call.changed, call.resumed) >= call.board.settings.one_way
 
 
 def _silent_since(call: Call, stream: Stream, side: Side) -> float:
