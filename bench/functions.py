@@ -26,8 +26,8 @@ from lab.netns import LabError
 from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Question
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.module import OK, RouteType, Run, drive
+from mediaproxy.policy import Policy
 from mediaproxy.sip.message import parse
-from mediaproxy.traversal import Policy
 
 FUNCTIONS = ("client_nat_test", "fix_contact", "use_media_proxy", "end_media_session")
 RIVALS = ("nat_uac_test", "fix_nated_contact", "rtpengine_offer", "rtpengine_delete")

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from mediaproxy.control import EndRequest, KnownBy
 from mediaproxy.explain import Explanation, explain
+from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Message, parse
-from mediaproxy.traversal import Facts, Policy
+from mediaproxy.traversal import Facts
 from tests.sip_corpus import MESSAGES
 from tests.test_traversal import PHONE, POLICY, PROXY, PUBLIC_SDP, SDP, arrival, message
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.explain import Explanation, RelayAnswer, RelayError, SdpStream, explain
+from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.message import Message, parse
-from mediaproxy.traversal import Policy
 from tests.sip_corpus import MESSAGES, anything, parsed
 from tests.test_traversal import PHONE, POLICY, SDP, arrival, message
 

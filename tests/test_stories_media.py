@@ -4,7 +4,7 @@ import pytest
 
 from mediaproxy.agents import AgentList
 from mediaproxy.events import EndReason, PeerLearned, Side
-from mediaproxy.traversal import Policy
+from mediaproxy.policy import Policy
 from tests.vnet import DSL, KINDS, RESTRICTED, SYMMETRIC, Kind, Link
 from tests.vworld import World
 

@@ -5,7 +5,7 @@ import pytest
 from mediaproxy.control import KnownBy
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import EndReason, PeerLearned
-from mediaproxy.traversal import Policy
+from mediaproxy.policy import Policy
 from tests.vmedia import Voice
 from tests.vnet import FULL_CONE, KINDS, RESTRICTED, SYMMETRIC, Dependence, Firewall, Kind, Nat, Ports
 from tests.vphone import Phone

@@ -20,9 +20,10 @@ from mediaproxy.control import (
 )
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.nat import Arrival
+from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy, Sdp
 from mediaproxy.sip.message import Message, Request, Response, parse
-from mediaproxy.traversal import Facts, Failure, Plan, Policy, contact_uri, end_request, plan, repair
+from mediaproxy.traversal import Facts, Failure, Plan, contact_uri, end_request, plan, repair
 from tests.test_sdp import bodies
 
 SIPTONE = AgentList.parse("ipDialog SipTone.*")

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from mediaproxy.control import MediaReply
+from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.message import Message, parse
-from mediaproxy.traversal import Policy, plan, repair
+from mediaproxy.traversal import plan, repair
 from tests.test_traversal import PHONE, POLICY, PROXY, SIPTONE, arrival, message, relay
 
 MESSAGES = Path(__file__).parent / "messages"

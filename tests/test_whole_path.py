@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from mediaproxy.control import MediaPort, MediaReply, MediaRequest, decode, encode
 from mediaproxy.endpoint import Endpoint
+from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy, Sdp, SdpError
 from mediaproxy.sip.message import parse
-from mediaproxy.traversal import Policy, sdp_part
+from mediaproxy.traversal import sdp_part
 from tests.sip_corpus import anything, parsed, quickly
 from tests.test_sdp import bodies
 from tests.wholepath import Answer, check_untouched, sent

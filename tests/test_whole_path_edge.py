@@ -10,10 +10,11 @@ import pytest
 from mediaproxy.control import MediaRequest, decode, encode
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.link import MAX_LINE, UnixLink, UnixServer
+from mediaproxy.policy import Policy
 from mediaproxy.server.assembly import Server
 from mediaproxy.server.places import Places
 from mediaproxy.sip.message import Request, parse, response_to
-from mediaproxy.traversal import Policy, plan
+from mediaproxy.traversal import plan
 from tests.edgeserver import listener, running, settings
 from tests.fakelink import RELAY, FakeLink, port_for
 from tests.sipua import Phone

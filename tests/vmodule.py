@@ -5,8 +5,9 @@ from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Question
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.module import Result, RouteType, Run, drive
 from mediaproxy.nat import Arrival
+from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Message, parse
-from mediaproxy.traversal import Facts, Policy
+from mediaproxy.traversal import Facts
 
 SOURCE = "198.51.100.7:34567"
 SIPTONE = AgentList.parse("ipDialog SipTone.*")

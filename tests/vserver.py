@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from mediaproxy import nat, traversal
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.nat import Arrival
+from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Message, Request, Response, parse, response_to
 from mediaproxy.traversal import Facts, Failure
 from tests.vnet import Datagram, Host
@@ -45,9 +46,9 @@ class Transaction:
 class Server:
     """The server: bound to port 5060 of its host. Without a relay it is a plain proxy with NAT repairs."""
 
-    def __init__(self, host: Host, relay: Relay | None, policy: traversal.Policy | None = None) -> None:
+    def __init__(self, host: Host, relay: Relay | None, policy: Policy | None = None) -> None:
         self.host, self.relay = host, relay
-        self.policy = policy or traversal.Policy()
+        self.policy = policy or Policy()
         self.peer: Endpoint | None = None
         "Another server, through which everything goes that is not for phones registered here."
         self.location: dict[str, list[Endpoint]] = {}

@@ -11,9 +11,9 @@ from mediaproxy.control import MediaReply, MediaRequest, Question
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.module import RouteType, Run, drive
 from mediaproxy.nat import Arrival
+from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.message import Message
-from mediaproxy.traversal import Policy
 from tests.sip_corpus import field_lines
 
 ARRIVAL = Arrival(Endpoint("198.51.100.7", 34567), "udp", Endpoint("203.0.113.1", 5060))

@@ -16,11 +16,12 @@ import msgspec
 from mediaproxy import nat
 from mediaproxy.control import EndCause, EndRequest, MediaReply, Party, Question
 from mediaproxy.nat import Arrival
+from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri
 from mediaproxy.sip.message import Message, Request, Response
-from mediaproxy.traversal import Facts, Failure, Policy, end_request, negotiates, plan, sdp_part
+from mediaproxy.traversal import Facts, Failure, end_request, negotiates, plan, sdp_part
 
 
 class ModuleError(ValueError):

@@ -7,14 +7,11 @@ repair, since it tells the relay the Contact as the phone sent it; ``complete`` 
 need not be the same.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Iterator, Sequence
 from typing import TypeVar, overload
 
 import msgspec
 
-from mediaproxy.agents import AgentList
 from mediaproxy.control import (
     ConfirmRequest,
     EndCause,
@@ -27,7 +24,7 @@ from mediaproxy.control import (
     Question,
     Stream,
 )
-from mediaproxy.endpoint import Endpoint, Scope, address_text, ip_address, scope
+from mediaproxy.endpoint import Endpoint, Scope, address_text, scope
 from mediaproxy.nat import (
     CONTACT_PRIVATE,
     Arrival,
@@ -37,6 +34,7 @@ from mediaproxy.nat import (
     force_rport,
     note_source,
 )
+from mediaproxy.policy import Policy, domain_of
 from mediaproxy.sdp import IcePolicy, Sdp, SdpError, SdpPart, find_sdp, relayed
 from mediaproxy.sip.grammar import SipError, number
 from mediaproxy.sip.header import NameAddr, Via
@@ -50,47 +48,6 @@ _REFUSABLE = _MEDIA_METHODS - {"ACK"}
 "Those of them that have responses."
 _MOST_STREAMS = 1024
 "No relay carries more (relay.max_streams), so more are not read: 4 000 fit into 64 KiB, and take 70 ms."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the operator decided. ValueError if a prefix is none."""
-
-    trusted_proxies: tuple[str, ...] = ()
-    "Addresses or prefixes of SIP servers before us, whose Via ``received`` is believed (calls.md 1)."
-    local_domains: frozenset[str] | None = None
-    "Domains and addresses whose users are ours, in any case of letters; None: the door does not know (calls.md 20)."
-    is_local_domain: Callable[[str], bool] | None = None
-    "Asked about a domain if the SIP server knows better than any list (Kamailio's domain module); None: it does not."
-    sip_asymmetric: AgentList = field(default_factory=AgentList)
-    rtp_asymmetric: AgentList = field(default_factory=AgentList)
-    nat_tests: int = 7
-    "The tests of client_nat_test by which ``repair`` judges requests."
-    ice: IcePolicy = IcePolicy.KEEP
-    _networks: tuple[IPv4Network | IPv6Network, ...] = field(init=False, repr=False, compare=False)
-    _domains: frozenset[str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        networks = tuple(ip_network(prefix, strict=False) for prefix in self.trusted_proxies)
-        object.__setattr__(self, "_networks", networks)
-        object.__setattr__(self, "_domains", frozenset(_domain(name) for name in self.local_domains or ()))
-
-    def with_ice(self, ice: IcePolicy) -> "Policy":
-        """The same with another treatment of ICE."""
-        return self if ice is self.ice else replace(self, ice=ice)
-
-    def trusts(self, address: str) -> bool:
-        """Whether a trusted proxy has this address."""
-        if not self._networks:
-            return False
-        ip = ip_address(address.partition("%")[0])
-        return ip is not None and any(ip in network for network in self._networks)
-
-    def is_local(self, domain: str) -> bool | None:
-        """Whether a domain is ours; None if that is not known."""
-        if self.is_local_domain is not None:
-            return self.is_local_domain(domain)
-        return None if self.local_domains is None else _domain(domain) in self._domains
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -346,13 +303,8 @@ def _parties(message: Message, policy: Policy) -> tuple[Party, Party]:
 def _party(address: NameAddr, policy: Policy) -> Party:
     uri = address.uri
     text = uri.text[: uri.params_at] if uri.host else uri.text.partition(";")[0]
-    domain = _domain(uri.host)
+    domain = domain_of(uri.host)
     return Party(tag=address.tag or "", uri=text, domain=domain, local=policy.is_local(domain) if domain else None)
-
-
-def _domain(host: str) -> str:
-    """A host as domains are compared: lower case, no final dot, an address in canonical text without brackets."""
-    return address_text(host) or host.lower().rstrip(".")
 
 
 def contact_uri(message: Message) -> str:

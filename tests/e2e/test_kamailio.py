@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.module import RouteType, Run, drive
 from mediaproxy.nat import Arrival
+from mediaproxy.policy import Policy
 from mediaproxy.sip.message import parse
-from mediaproxy.traversal import Policy
 from tests import kamailiosite
 from tests.e2e.conftest import need
 from tests.kamailiosite import RELAY, RELAYED, SDP, Site, invite, reply_to, words

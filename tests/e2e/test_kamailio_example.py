@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lab.kamailio import EXAMPLE
-from lab.netns import Namespace, Namespaces
+from lab.netns import Namespace, Namespaces, run
 from mediaproxy.sip.header import NameAddr
 from mediaproxy.sip.message import Request, Response, parse, response_to
 from tests.e2e.conftest import need
@@ -53,6 +53,7 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     made = not os.path.isdir("/var/lib/mediaproxy")
     os.makedirs("/var/lib/mediaproxy", exist_ok=True)
     log = tmp_path_factory.mktemp("example") / "log"
+    run([str(EXAMPLE / "run"), "--install"])  # there is no network in the namespace
     namespaces = Namespaces()
     try:
         namespace = namespaces.add("kam")

@@ -12,8 +12,8 @@ import pytest
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.module import RouteType, Run
 from mediaproxy.nat import Arrival, nat_uac_flags, nat_uac_test
+from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Request, parse
-from mediaproxy.traversal import Policy
 from tests.e2e.conftest import need
 
 _RUN = os.getpid()

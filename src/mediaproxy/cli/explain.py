@@ -18,10 +18,10 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.explain import Explanation, RelayAnswer, RelayError, explain
 from mediaproxy.module import ModuleError
 from mediaproxy.nat import Arrival
+from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Message, parse
-from mediaproxy.traversal import Policy
 
 _LONGEST = 1_048_576
 "Bytes of a message that is explained: as many as `limits.message` may allow."

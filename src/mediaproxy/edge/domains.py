@@ -58,7 +58,7 @@ class Domains:
 
     @property
     def hosts(self) -> frozenset[str]:
-        """Every host that is ours, for ``traversal.Policy.local_domains``."""
+        """Every host that is ours, for ``policy.Policy.local_domains``."""
         return frozenset((*self.configured, *self._learned, *self._hosts))
 
     @property

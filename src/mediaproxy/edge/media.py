@@ -13,8 +13,9 @@ from mediaproxy.edge.routing import BEHIND_NAT, MARK
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.module import RouteType, Run
 from mediaproxy.nat import Arrival, contacts
+from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Message, Request
-from mediaproxy.traversal import Facts, Plan, Policy, plan, repair
+from mediaproxy.traversal import Facts, Plan, plan, repair
 
 _M = TypeVar("_M", bound=Message)
 

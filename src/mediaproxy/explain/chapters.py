@@ -6,9 +6,9 @@ A message, how it arrived, the policy and verdicts come in; lines for people go 
 from collections.abc import Iterator, Mapping
 
 from mediaproxy.nat import Arrival, Verdict, contacts, fix_contact, fix_uri, force_rport
+from mediaproxy.policy import Policy
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Message, Request, Response
-from mediaproxy.traversal import Policy
 
 
 def message_lines(message: Message, arrival: Arrival, policy: Policy) -> Iterator[str]:

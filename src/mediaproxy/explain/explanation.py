@@ -12,8 +12,9 @@ from mediaproxy.explain.streams import SdpStream, sdp_of, streams_of
 from mediaproxy.explain.text import shown, shown_all, shown_lines
 from mediaproxy.module import Result, RouteType, Run, drive, test_numbers
 from mediaproxy.nat import Arrival, Verdict, named_tests, nat_tests, nat_uac_flags
+from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Message
-from mediaproxy.traversal import Facts, Plan, Policy, plan
+from mediaproxy.traversal import Facts, Plan, plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

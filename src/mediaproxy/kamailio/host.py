@@ -44,14 +44,11 @@ class Host:
 
     def data(self) -> bytes:
         """The message as it was received (or as it is since msg_apply_changes)."""
-        return self._bytes("$mb") or b""
-
-    def _bytes(self, name: str) -> bytes | None:
         try:
-            value = self._get(name)
+            value = self._get("$mb")
         except UnicodeDecodeError as error:
             return error.object  # what it could not decode, all of it
-        return None if value is None else str(value).encode()
+        return b"" if value is None else str(value).encode()
 
     def route(self, msg: Any) -> RouteType:
         """The kind of route that runs. ModuleError if it is none of those in which our functions may be called."""
@@ -84,7 +81,12 @@ class Host:
 
     def text(self, name: str) -> str:
         """The value of a variable as Latin-1 text; empty if it has none. ``name``: such as ``$du``."""
-        return (self._bytes(name) or b"").decode("latin-1")
+        try:
+            value = self._get(name)
+        except UnicodeDecodeError as error:
+            return error.object.decode("latin-1")  # what it could not decode, all of it
+        text = "" if value is None else str(value)
+        return text if text.isascii() else text.encode().decode("latin-1")
 
     def set_text(self, name: str, text: str) -> None:
         """Give a variable a value, from Latin-1 text as ``text`` gives it. HostError if that is impossible."""

@@ -20,10 +20,11 @@ from mediaproxy.kamailio.host import Host, HostError
 from mediaproxy.kamailio.settings import Settings
 from mediaproxy.kamailio.turns import DONE, Memory, Turn, Turns
 from mediaproxy.module import FAILED, NO_SDP, OK, ModuleError, Result, RouteType, Steps, drive
+from mediaproxy.policy import Policy
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.header import Uri
 from mediaproxy.sip.message import Message, Request, Response
-from mediaproxy.traversal import Facts, Failure, Policy
+from mediaproxy.traversal import Facts, Failure
 from mediaproxy.watch import AsymmetricClients
 
 

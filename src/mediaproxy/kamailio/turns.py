@@ -14,8 +14,9 @@ from typing import Any
 from mediaproxy.control import MediaReply, Question
 from mediaproxy.kamailio.host import Host
 from mediaproxy.module import OK, Result, RouteType, Run
+from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Message, parse
-from mediaproxy.traversal import Facts, Policy, contact_uri
+from mediaproxy.traversal import Facts, contact_uri
 
 DONE = "$avp(mediaproxy_done)"
 "AVP of a request: what its request route did to it, in order. ``c`` fix_contact, ``a`` add_contact_alias, ``m`` media."

@@ -64,6 +64,8 @@ class SdpPart(msgspec.Struct, frozen=True, kw_only=True):
     def with_sdp(self, sdp: bytes, alternatives: Sequence[bytes] | None = None) -> bytes:
         """The body with another SDP in this place, and other alternatives. ValueError if there are more or fewer of
         these than there were."""
+        if len(self.places) == 1 and not alternatives and not self.places[0].lengths:
+            return self.body[: self.places[0].start] + sdp + self.body[self.places[0].end :]
         written = (sdp, *(self.alternatives if alternatives is None else alternatives))
         edits = {place.start: (place.end, text) for place, text in zip(self.places, written, strict=True)}
         grown: dict[_Length, int] = {}

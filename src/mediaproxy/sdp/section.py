@@ -7,7 +7,6 @@ not, are passed over. What cannot be read there is an SdpError that names the li
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 import msgspec
 
@@ -124,28 +123,30 @@ def split(body: bytes) -> tuple[bytes, ...]:
 
 def blocks(lines: Sequence[bytes]) -> tuple[Block, tuple[Section, ...]]:
     """The session part and the sections of a body. SdpError if an m= or c= line cannot be read."""
-    starts = [number for number, line in enumerate(lines) if line.startswith(b"m=")]
+    starts = [number for number, line in enumerate(lines) if line[:2] == b"m="]
     bounds = [*starts, len(lines)]
-    session = _fill(Block(first=0, end=bounds[0]), lines)
-    sections = (_fill(_section(lines, first, end), lines) for first, end in zip(starts, bounds[1:], strict=True))
-    return session, tuple(sections)
+    connections, attributes, names = _contents(lines, 0, bounds[0])
+    session = Block(first=0, end=bounds[0], connections=connections, attributes=attributes, names=names)
+    return session, tuple([_section(lines, first, end) for first, end in zip(starts, bounds[1:], strict=True)])
 
 
-_B = TypeVar("_B", bound=Block)
-
-
-def _fill(block: _B, lines: Sequence[bytes]) -> _B:
+def _contents(
+    lines: Sequence[bytes], first: int, end: int
+) -> tuple[tuple[Connection, ...], tuple[Attribute, ...], frozenset[str]]:
+    """The c= and a= lines of a block, and the names of the latter."""
     connections: list[Connection] = []
     attributes: list[Attribute] = []
-    for number, line in enumerate(lines[block.first : block.end], block.first):
+    names: list[str] = []
+    for number, line in enumerate(lines[first:end], first):
         start = line[:2]
         if start == b"a=":
-            name, _, value = line[2:].strip(_LINE_END).decode("latin-1").partition(":")
-            attributes.append(Attribute(number, name.strip(" \t"), value))
+            name, _, value = line[2:].rstrip(_LINE_END).decode("latin-1").partition(":")
+            name = name.strip(" \t")
+            names.append(name)
+            attributes.append(Attribute(number, name, value))
         elif start == b"c=":
             connections.append(_connection(number, line.decode("latin-1")))
-    names = frozenset([attribute.name for attribute in attributes])
-    return msgspec.structs.replace(block, connections=tuple(connections), attributes=tuple(attributes), names=names)
+    return tuple(connections), tuple(attributes), frozenset(names)
 
 
 def _connection(number: int, line: str) -> Connection:
@@ -166,9 +167,13 @@ def _section(lines: Sequence[bytes], first: int, end: int) -> Section:
     if len(port) > 5 or int(port) > 65535:
         raise SdpError(f"line {first + 1}: port {match[2][:20]} is not in 0..65535")
     count = match[3] or "1"
+    connections, attributes, names = _contents(lines, first, end)
     return Section(
         first=first,
         end=end,
+        connections=connections,
+        attributes=attributes,
+        names=names,
         kind=match[1],
         port=int(port),
         count=int(count[:9]),

@@ -161,6 +161,10 @@ class CSeq(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "CSeq":
         """Read a CSeq value. SipError if it is none or the number is 2**31 or more (RFC 3261 §8.1.1.5)."""
+        return _cseq(text)
+
+    @classmethod
+    def _read(cls, text: str) -> "CSeq":
         found = _CSEQ.fullmatch(text)
         value = number(found.group(1), 2**31 - 1) if found else None
         if found is None or value is None:
@@ -169,3 +173,6 @@ class CSeq(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
+
+
+_cseq = remembered(CSeq._read)

@@ -17,6 +17,7 @@ from mediaproxy.sip.reason import REASONS
 
 _T = TypeVar("_T")
 _METHOD = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
+_USUAL_METHODS = frozenset(("ACK", "BYE", "CANCEL", "INVITE", "OPTIONS", "REGISTER"))
 _VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
 _STATUS = re.compile(r"(SIP/[0-9]+\.[0-9]+) +([1-6][0-9][0-9])(?: (.*))?", re.IGNORECASE | re.DOTALL)
 _LINE_END = re.compile(rb"\r?\n")
@@ -30,18 +31,19 @@ _READ_FROM: dict[str, list[str]] = {}
 
 
 class _Once(Generic[_T]):
-    """A value that is read from a header when first asked for and then kept in the message's ``__dict__``, where Python
+    """A value that is read from headers when first asked for and then kept in the message's ``__dict__``, where Python
     finds it before it comes here. A SipError names the header."""
 
-    def __init__(self, header: str, read: Callable[[Any], _T]) -> None:
-        self._header = header
+    def __init__(self, headers: tuple[str, ...], read: Callable[[Any], _T]) -> None:
+        self._headers = headers
         self._read = read
         self._name = ""
         self.__doc__ = read.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
-        _READ_FROM.setdefault(self._header, []).append(name)
+        for header in self._headers:
+            _READ_FROM.setdefault(header, []).append(name)
 
     @overload
     def __get__(self, message: None, owner: type) -> Self: ...
@@ -53,13 +55,13 @@ class _Once(Generic[_T]):
         try:
             value = self._read(message)
         except SipError as error:
-            raise SipError(f"{self._header}: {error}", error.status) from None
+            raise SipError(f"{self._headers[0]}: {error}", error.status) from None
         message.__dict__[self._name] = value
         return value
 
 
-def _once(header: str) -> Callable[[Callable[[Any], _T]], _Once[_T]]:
-    return lambda read: _Once(header, read)
+def _once(*headers: str) -> Callable[[Callable[[Any], _T]], _Once[_T]]:
+    return lambda read: _Once(headers, read)
 
 
 class Message(Lines):
@@ -155,7 +157,10 @@ class Message(Lines):
     @_once("content-length")
     def content_length(self) -> int | None:
         """The declared length of the body in octets; None if missing, unreadable, or given twice and differently."""
-        lengths = {number(value, _LONGEST) for value in self.headers("content-length")}
+        values = self.headers("content-length")
+        if len(values) == 1:
+            return number(values[0], _LONGEST)
+        lengths = {number(value, _LONGEST) for value in values}
         return lengths.pop() if len(lengths) == 1 else None
 
     @_once("max-forwards")
@@ -168,7 +173,7 @@ class Message(Lines):
         """Expires in seconds, at most 2**32 - 1 (RFC 3261 §20.19); None if missing or unreadable."""
         return seconds(self.header("expires"))
 
-    @property
+    @_once("user-agent", "server")
     def user_agent(self) -> str:
         """User-Agent, else Server, else ""."""
         return self.header("user-agent") or self.header("server") or ""
@@ -234,7 +239,9 @@ class Request(Message):
         self._method = method
         self._uri_text = uri.strip(" \t")
         self.version = version
-        if not _METHOD.fullmatch(method) or not self._uri_text or not _VERSION.fullmatch(version):
+        if method not in _USUAL_METHODS and not _METHOD.fullmatch(method):
+            raise SipError("start line: neither a request nor a response")
+        if not self._uri_text or (version != "SIP/2.0" and not _VERSION.fullmatch(version)):
             raise SipError("start line: neither a request nor a response")
 
     @property
