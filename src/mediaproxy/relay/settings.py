@@ -105,7 +105,7 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     restart_within: Seconds = 60.0
     """A start that comes later than this after the end of the process before it ends the calls whose media nobody has
     forwarded meanwhile. 0: SIGTERM ends all calls."""
-    plane: PlaneChoice = "auto"
+    plane: PlaneChoice = "user"
     """What forwards media: ``kernel`` (a program in it; needs CAP_BPF and CAP_NET_ADMIN), ``user`` (user space), or
     ``auto``: the kernel if this host lets us. ``mediaproxy doctor`` says what keeps it from that."""
     bpffs: str = "/sys/fs/bpf"
