@@ -108,9 +108,12 @@ def mount_bpffs(path: Path) -> Path | None:
     OSError if that is not allowed."""
     if is_bpffs(path):
         return None
+    is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, b"mode=0700") != 0:
         code = ctypes.get_errno()
+        if is_new:
+            path.rmdir()
         raise OSError(code, f"{path} is no BPF filesystem, and mounting one: {os.strerror(code)}")
     return path
 
@@ -239,12 +242,14 @@ class Instance:
         pins.folder = folder
 
     def close(self) -> None:
-        """Let go; the folder goes unless something is pinned in it."""
+        """Let go; the folder goes unless something is pinned in it, and the filesystem if it was mounted for it."""
         if self._lock < 0:
             return
-        for folder in (self.folder, self.folder.parent):
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+        if self._mounted is not None:
             with contextlib.suppress(OSError):
-                folder.rmdir()
+                self.folder.parent.rmdir()
         os.close(self._lock)
         self._lock = -1
         if self._mounted is not None and not self.folder.parent.exists():
