@@ -143,8 +143,8 @@ def _open(version: int) -> socket.socket:
         with contextlib.suppress(OSError):  # as much as the host lets us have
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        # On loopback, so that nobody else can reach it but through the lookup program.
-        sock.bind(("127.0.0.1" if version == 4 else "::1", 0))
+        # On loopback, so that nobody else can reach it but through the lookup program; at an address that no relay has.
+        sock.bind(("127.255.255.254" if version == 4 else "::1", 0))
     except OSError:
         sock.close()
         raise
