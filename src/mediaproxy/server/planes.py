@@ -12,13 +12,15 @@ from pathlib import Path
 
 from mediaproxy.relay.bpf import FastPathUnavailable
 from mediaproxy.relay.flow import Plane
+from mediaproxy.relay.kernel.claims import clear
 from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.pins import Instance
 from mediaproxy.relay.kernel.plane import KernelPlane
+from mediaproxy.relay.portmap import PortMap
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.userspace import UserPlane
 from mediaproxy.server.places import Places
-from mediaproxy.server.starting import StartError
+from mediaproxy.server.starting import StartError, told
 
 __all__ = ["Chosen", "FastPathUnavailable", "choose_plane", "instance_name", "release_kernel"]
 
@@ -52,6 +54,9 @@ def choose_plane(settings: RelaySettings, places: Places) -> Chosen:
         except OSError as error:
             raise StartError(f"cannot relay media: {error.strerror or error}") from error
     _leave_kernel(settings, places)
+    if settings.bpffs:
+        with told("cannot relay media"):
+            clear(Path(settings.bpffs), None, PortMap.of(settings))
     return Chosen(UserPlane(), "in user space", why_not)
 
 
