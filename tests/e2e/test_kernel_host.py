@@ -180,3 +180,19 @@ def test_user_space_on_request_takes_over_from_the_kernel(relay: Relay) -> None:
     assert not relay.pinned()
     assert "are relayed in user space now" in relay.log and "1 calls go on" in relay.log
     assert relay.status() == {"plane": "user", "why_not_kernel": ""}
+
+
+@pytest.mark.parametrize("plane", ["user", "kernel", "auto"])
+def test_a_second_relay_cannot_have_the_same_ports(relay: Relay, plane: str, tmp_path: Path) -> None:
+    """The first one's program would take its packets, whatever carries them."""
+    relay.start()
+    (tmp_path / "second").mkdir()
+    second = Relay(relay.space, tmp_path / "second")
+    second.configure(f'plane = "{plane}"', bpffs=str(relay.folder / "bpf"))
+    second.start()
+    assert second.process is not None and second.process.wait(10) == 1
+    assert "20000 to 20399 belong to another relay that runs on this host" in second.log
+    relay.end()
+    second.start()
+    assert "records go to" in second.log, "now they are free"
+    second.end()
