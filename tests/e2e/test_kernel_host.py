@@ -1,6 +1,7 @@
 """``mediaproxy relay`` on hosts that let it into the kernel or do not: privileges, pins, what is said."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -123,6 +124,9 @@ def test_two_capabilities_carry_everything(relay: Relay) -> None:
     assert "tc-1" in relay.pinned() and "slots" in relay.pinned()
     relay.start(TWO)
     assert "1 calls go on" in relay.log
+    said = relay.run("doctor", user=TWO).stdout
+    assert "media would be relayed in the kernel" in said and "bad" not in said
+    assert "its media is relayed in the kernel" in said and re.search(r"\d  UP$", said, re.MULTILINE)
     done = relay.run("relay", "--release", user=TWO)
     assert done.returncode == 1 and "another relay process works with them: stop it" in done.stderr
     relay.end(signal.SIGTERM)

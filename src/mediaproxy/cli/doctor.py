@@ -4,10 +4,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from mediaproxy.admin import SOCKET, AdminError, Command, ask
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, print_json
+from mediaproxy.cli.words import plain
 from mediaproxy.doctor import Finding, Grade, Report, examine
 from mediaproxy.edge.interfaces import host_addresses
-from mediaproxy.server.places import relay_of_host
+from mediaproxy.server.answers import Status
+from mediaproxy.server.places import Places, relay_of_host
 
 _STYLES = {Grade.GOOD: "green", Grade.NOTE: "yellow", Grade.BAD: "bold red"}
 
@@ -17,21 +20,36 @@ def doctor_command(config: ConfigOption = None, as_json: JsonOption = False) -> 
 
     Exit status 1: something keeps the relay from what its settings ask for.
     """
-    report = examine(relay_of_host(config_of(config).relay, host_addresses()))
+    settings = config_of(config)
+    report = examine(relay_of_host(settings.relay, host_addresses()))
+    status = _running(Places.of(settings))
     if as_json:
-        print_json(report)
+        print_json(plain(report) | {"running": status})
     else:
         console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-        for line in page(report):
+        for line in page(report, status):
             console.print(line)
     raise typer.Exit(int(report.bad))
 
 
-def page(report: Report) -> list[Text]:
-    """The findings, one or two lines each, and the conclusion."""
+def _running(places: Places) -> Status | None:
+    """What a server with this configuration says of itself, if one runs."""
+    try:
+        return ask(places.runtime_dir / SOCKET, Command(command="status"), Status)
+    except AdminError:
+        return None
+
+
+def page(report: Report, status: Status | None = None) -> list[Text]:
+    """The findings, one or two lines each, the conclusion, and what the running server does."""
     width = max(len(finding.what) for finding in report.findings)
     lines = [line for finding in report.findings for line in _lines(finding, width)]
-    return [*lines, Text(), Text(report.conclusion, "bold")]
+    lines += [Text(), Text(report.conclusion, "bold")]
+    if status is not None and status.plane:
+        where = "in the kernel" if status.plane == "kernel" else "in user space"
+        lines.append(Text(f"a server runs (process {status.pid}), its media is relayed {where}"))
+        lines += [Text(f"  {count:>12}  {name}") for name, count in sorted(status.packets.items())]
+    return lines
 
 
 def _lines(finding: Finding, width: int) -> list[Text]:

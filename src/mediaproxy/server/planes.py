@@ -37,6 +37,12 @@ class Chosen:
     why_not: str = ""
     "Why it is not in the kernel, although that was tried; else empty."
 
+    def packets(self) -> dict[str, int]:
+        """What became of packets to the relay's ports, by name; empty: the plane does not count that."""
+        if not isinstance(self.plane, KernelPlane):
+            return {}
+        return {reason.name: count for reason, count in self.plane.totals().items() if count}
+
 
 def choose_plane(settings: RelaySettings, places: Places) -> Chosen:
     """The plane that ``settings.plane`` asks for. StartError if it cannot be had, or if others have these ports."""

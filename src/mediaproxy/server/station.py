@@ -213,6 +213,7 @@ class Station(ABC):
             media=self.media,
             plane="" if self.relay is None else self.relay.calls.plane_name,
             why_not_kernel="" if self._chosen is None else self._chosen.why_not,
+            packets={} if self._chosen is None else self._chosen.packets(),
             questions=self._sockets(),
             records=str(self.places.records.absolute()),
             calls=len(self._reports()),
