@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lab.netns import Namespaces
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.bpf import attach, attach_xdp, syscalls
 from mediaproxy.relay.flow import Flow
@@ -392,3 +393,19 @@ async def test_a_program_of_somebody_else_that_takes_our_packets_is_told(
     (bpffs / "mediaproxy").rmdir()
     away.rename(bpffs / "mediaproxy")
     other.plane.close()
+
+
+async def test_what_a_container_has_left_that_is_gone_is_cleaned_away(call: Call, bpffs: Path) -> None:
+    spaces = Namespaces()
+    with spaces.add("container").inside():
+        gone = House(bpffs, "container", kernel_settings(RelayAddress(bind=A)))
+        gone.plane.install(Flow(local=PORT_A, generation=1))
+        gone.kill()
+    there = House(bpffs, "third", kernel_settings(port_min=30000, port_max=30010))
+    there.plane.close()
+    assert len(list(bpffs.glob("mediaproxy/container-*"))) == 1, "it may start again"
+    spaces.close()
+    there = House(bpffs, "third", kernel_settings(port_min=30000, port_max=30010))
+    there.plane.close()
+    assert not list(bpffs.glob("mediaproxy/container-*"))
+    await call.talk(1)

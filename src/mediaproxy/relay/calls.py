@@ -91,8 +91,8 @@ class Calls:
         return effects
 
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
-        """What time brings. Called once a second with a sweep of the plane's counters, and at ``deadline`` with those of
-        ``ports_due`` at least: without them, a call that the plane forwards looks silent since the last sweep."""
+        """What time brings. Called once a second with a sweep of the plane's counters, and at ``deadline`` with those
+        of ``ports_due`` at least: without them, a call that the plane forwards looks silent since the last sweep."""
         self.note(counters)
         effects = self.board.thaw(now)
         for call in self._ends.due(now):

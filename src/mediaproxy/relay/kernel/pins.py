@@ -142,6 +142,19 @@ class PinSet:
         kinds: tuple[Kind, ...] = ("tc", "xdp")
         return [(kind, int(name[1])) for name in names for kind in kinds if name[0] == kind]
 
+    @property
+    def orphaned(self) -> bool:
+        """The network namespace that it was for is gone."""
+        try:
+            fd = syscalls.get(str(self.lookup))
+        except OSError:
+            return False
+        try:
+            # struct bpf_link_info: type, id, prog_id, (a union of 8-byte alignment:) netns.netns_ino
+            return bool(struct.unpack_from("=I", syscalls.info(fd), 16)[0] == 0)
+        finally:
+            os.close(fd)
+
     def facts(self) -> Facts | None:
         """What is known of it; None: nothing, it was never finished."""
         try:
