@@ -91,7 +91,12 @@ def relayed(server: Server) -> str:
     if not streams:
         return "the server relays nothing"
     to_bob, to_alice = (sum(stream[side].get("sent", 0) for stream in streams) for side in ("callee", "caller"))
-    return f"the server has relayed {to_bob} packets to Bob, {to_alice} to Alice"
+    planes = sorted({_PLANES[stream["plane"]] for stream in streams if stream["plane"] in _PLANES})
+    where = f", {' and '.join(planes)}" if planes else ""
+    return f"the server has relayed {to_bob} packets to Bob, {to_alice} to Alice{where}"
+
+
+_PLANES = {"kernel": "in the kernel", "user": "in user space"}
 
 
 def table(results: list[Result]) -> Table:

@@ -18,7 +18,7 @@ from lab.baresip import Baresip
 from lab.capture import Capture, Wire, inspect, read
 from lab.homes import SERVER, STUN, Internet, NatKind
 from lab.hosts import Host
-from lab.netns import LabError, environment
+from lab.netns import LabError, environment, run
 from lab.phone import Account, Phone, Seat
 from lab.pjsip import Pjsip
 from lab.server import Server, Settings, merge
@@ -62,8 +62,15 @@ def server_settings(folder: Path, listeners: list[Settings], relay: Settings) ->
         "runtime_dir": str(folder / "run"),
         "state_dir": str(folder / "state"),
         "edge": {"open": True, "domains": ["sip.test"], "listeners": listeners},
-        "relay": relay,
+        "relay": {"bpffs": str(folder / "bpf"), **relay},
     }
+
+
+def unmount(folder: Path) -> None:
+    """Take away the BPF filesystems that servers have mounted in their folders, and what is left in them."""
+    for path in folder.glob("*/bpf"):
+        if path.is_mount():
+            run(["umount", str(path)])
 
 
 class Site:
@@ -168,6 +175,7 @@ class Site:
         if self.server is not None:
             self.server.stop()
         self.internet.close()
+        unmount(self.folder)
 
 
 class Loopback:
@@ -241,6 +249,7 @@ class Loopback:
         if self.server is not None:
             self.server.stop()
         self._nats.__exit__(kind, error, trace)
+        unmount(self.folder)
 
 
 def missing(*programs: str) -> list[str]:

@@ -1,17 +1,21 @@
 """A kernel plane that can be killed and started again, for tests: pins in a BPF filesystem of their own."""
 
 import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mediaproxy.endpoint import Endpoint
+from mediaproxy.relay.bpf import syscalls
+from mediaproxy.relay.bpf.path import possible_cpus
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
 from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.pins import Instance, instances, mount_bpffs
 from mediaproxy.relay.kernel.plane import KernelPlane
 from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.slots import REASONS, TOTALS, Reason
 from tests.planebench import kernel_settings
 
 
@@ -30,6 +34,17 @@ def bpf_filesystem(folder: Path) -> Iterator[Path]:
                     release(pins)
                 instance.close()
         subprocess.run(["umount", str(path)], check=True)
+
+
+def pinned_totals(folder: Path) -> dict[Reason, int]:
+    """What became of the packets to a relay's ports, read from its pins in ``bpf`` of a folder."""
+    (path,) = folder.glob("bpf/mediaproxy/*/*/totals")
+    cpus = possible_cpus(Path("/sys/devices/system/cpu/possible").read_text())
+    fd = syscalls.get(str(path))
+    data = syscalls.map_lookup(fd, bytes(4), TOTALS.size * cpus)
+    os.close(fd)
+    values = [struct.unpack_from(f"={REASONS}Q", data, TOTALS.size * number) for number in range(cpus)]
+    return {reason: sum(one[reason] for one in values) for reason in Reason}
 
 
 class House:

@@ -39,6 +39,7 @@ def test_it_is_a_dictionary_of_minima(steps: list[tuple[str, int, int]]) -> None
             model.pop(subject, None)
         else:
             due = {subject for subject, planned in model.items() if planned <= at}
+            assert sorted(agenda.upcoming(at)) == sorted(due)
             assert sorted(agenda.due(at)) == sorted(due)
             model = {subject: planned for subject, planned in model.items() if subject not in due}
         assert agenda.next == min(model.values(), default=None)

@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lab.netns import Namespaces
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.relay.bpf import attach_xdp, syscalls
+from mediaproxy.relay.bpf import attach, attach_xdp, syscalls
 from mediaproxy.relay.flow import Flow
+from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.pins import Instance, PinSet, Shape
 from mediaproxy.relay.settings import RelayAddress
 from tests.e2e.conftest import need
@@ -130,7 +132,7 @@ async def test_with_no_port_lent_nothing_is_left(call: Call, bpffs: Path) -> Non
     for flow in call.flows():
         call.house.plane.remove(flow.local, flow.generation)
     call.house.plane.close(keep=True)
-    assert not (bpffs / "mediaproxy").exists()
+    assert not list(bpffs.glob("mediaproxy/*"))
 
 
 async def test_what_is_removed_after_a_restart_is_gone(call: Call) -> None:
@@ -321,4 +323,89 @@ async def test_ports_of_a_dead_relay_are_taken(call: Call, bpffs: Path, caplog: 
 async def test_a_relay_that_runs_cannot_be_started_twice(call: Call, bpffs: Path) -> None:
     with pytest.raises(OSError, match="belong to another relay that runs"):
         House(bpffs)
+    await call.talk(1)
+
+
+async def test_clsact_filters_are_taken_over_and_removed(
+    call: Call, bpffs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As below Linux 6.6: a filter has no pin, but what is known of it has."""
+    call.house.plane.close()
+    monkeypatch.setattr(
+        "mediaproxy.relay.kernel.hooks.attach",
+        lambda where, program, priority: attach(where, program, hook="clsact", priority=priority),
+    )
+    call.house.again()
+    call.install()
+    assert call.house.plane.hooks == "clsact on lo"
+    await call.talk(1)
+    call.house.kill()
+    await call.talk(1)
+    call.house.again()
+    assert call.house.plane.hooks == "clsact on lo"
+    shown = subprocess.run(["tc", "filter", "show", "dev", "lo", "ingress"], check=True, capture_output=True, text=True)
+    assert shown.stdout.count("direct-action") == 1
+    await call.talk(1)
+    call.house.kill()
+    (pins,) = _sets(bpffs)
+    assert release(pins) == 1
+    shown = subprocess.run(["tc", "qdisc", "show", "dev", "lo"], check=True, capture_output=True, text=True)
+    assert "clsact" not in shown.stdout
+    call.house.again()
+
+
+@pytest.mark.parametrize("field", ["boot", "namespace"])
+async def test_pins_of_another_boot_or_namespace_are_not_taken_over(
+    call: Call, bpffs: Path, field: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    call.house.kill()
+    (pins,) = _sets(bpffs)
+    facts = pins.facts()
+    assert facts is not None
+    pins.write(msgspec.structs.replace(facts, **{field: "another"}))
+    call.house.again()
+    assert call.house.adopted == {} and "they are of another boot or network namespace" in caplog.text
+
+
+async def test_what_was_not_finished_is_cleaned_away(call: Call, bpffs: Path) -> None:
+    """The process was killed while it made its pins."""
+    call.house.kill()
+    (pins,) = _sets(bpffs)
+    half = pins.folder.with_name("new-7")
+    half.mkdir()
+    fd = syscalls.map_create("half", 2, 4, 8, 1, 0)
+    syscalls.pin(fd, str(half / "slots"))
+    os.close(fd)
+    call.house.again()
+    assert _folders(bpffs) == ["1"] and PORT_A in call.house.adopted
+
+
+async def test_a_program_of_somebody_else_that_takes_our_packets_is_told(
+    bpffs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its pins may be another user's, so that we do not see them."""
+    other = House(bpffs, "other")
+    away = bpffs / "elsewhere"
+    (bpffs / "mediaproxy").rename(away)
+    mine = House(bpffs, "mine")
+    assert caplog.text.count("do not reach this relay: another relay's program takes them") == 2
+    mine.plane.close()
+    (bpffs / "mediaproxy").rmdir()
+    away.rename(bpffs / "mediaproxy")
+    other.plane.close()
+
+
+async def test_what_a_container_has_left_that_is_gone_is_cleaned_away(call: Call, bpffs: Path) -> None:
+    spaces = Namespaces()
+    with spaces.add("container").inside():
+        gone = House(bpffs, "container", kernel_settings(RelayAddress(bind=A)))
+        gone.plane.install(Flow(local=PORT_A, generation=1))
+        gone.kill()
+    there = House(bpffs, "third", kernel_settings(port_min=30000, port_max=30010))
+    there.plane.close()
+    assert len(list(bpffs.glob("mediaproxy/container-*"))) == 1, "it may start again"
+    spaces.close()
+    there = House(bpffs, "third", kernel_settings(port_min=30000, port_max=30010))
+    there.plane.close()
+    assert not list(bpffs.glob("mediaproxy/container-*"))
     await call.talk(1)

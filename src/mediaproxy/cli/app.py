@@ -20,6 +20,7 @@ from mediaproxy.accounting import Filter
 from mediaproxy.admin import SOCKET, AdminError, Command, ask
 from mediaproxy.cli import show
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
+from mediaproxy.cli.doctor import doctor_command
 from mediaproxy.cli.explain import explain_command
 from mediaproxy.cli.script import mistakes, script_command
 from mediaproxy.cli.words import plain, several, shown
@@ -290,3 +291,4 @@ def config_(
 
 app.command("explain")(explain_command)
 app.command("script")(script_command)
+app.command("doctor")(doctor_command)

@@ -58,6 +58,19 @@ class Agenda(Generic[T]):
             subjects.append(subject)
         return subjects
 
+    def upcoming(self, now: float) -> list[T]:
+        """Whom ``due`` would give, in any order; their plans stand."""
+        subjects, places = [], [0]
+        while places:
+            place = places.pop()
+            if place >= len(self._heap) or self._heap[place][0] > now:
+                continue  # nor is anything below it in the heap
+            subject = self._heap[place][2].subject
+            if subject is not None:
+                subjects.append(subject)
+            places += (2 * place + 1, 2 * place + 2)
+        return subjects
+
     def planned(self, subject: T) -> float | None:
         """When the subject is to be looked at; None: never."""
         plan = self._planned.get(subject)

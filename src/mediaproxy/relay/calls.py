@@ -91,8 +91,8 @@ class Calls:
         return effects
 
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
-        """What time brings. Called once a second and at ``deadline``, with a sweep of the plane's counters: without
-        it, a call that the plane forwards looks silent since the last one."""
+        """What time brings. Called once a second with a sweep of the plane's counters, and at ``deadline`` with those
+        of ``ports_due`` at least: without them, a call that the plane forwards looks silent since the last sweep."""
         self.note(counters)
         effects = self.board.thaw(now)
         for call in self._ends.due(now):
@@ -139,6 +139,11 @@ class Calls:
     def ports_of(self, call_id: str) -> list[Endpoint]:
         """The bound ports that the calls of a Call-ID have: whose counters ``ask`` wants."""
         calls = self._calls.get(call_id, ())
+        return [port.local for call in calls for stream in call.all_streams() for port in stream.ports]
+
+    def ports_due(self, now: float) -> list[Endpoint]:
+        """The bound ports of the calls whose ``deadline`` has come: whose counters ``tick`` must know then."""
+        calls = self._ends.upcoming(now)
         return [port.local for call in calls for stream in call.all_streams() for port in stream.ports]
 
     def withdraw(self, local: Endpoint, now: float, *, busy: bool = True) -> list[Effect]:

@@ -229,7 +229,7 @@ class RelayService:
     def _deadline_now(self) -> None:
         self._alarm = None
         now = self._now()
-        self._do(self.calls.tick(now, self._plane.counters()))
+        self._do(self.calls.tick(now, self._plane.counters(self.calls.ports_due(now))))
         self._set_alarm(now)
 
     def _set_alarm(self, now: float | None) -> None:

@@ -44,7 +44,7 @@ def next_look(call: Call, now: float) -> float | None:
     if call.answered is None or call.lingering is not None:
         return None
     if _quiet(call, now):
-        return now + call.board.settings.one_way / 2
+        return now + call.board.settings.one_way
     times = [_silent_at(call, stream, side) for stream in call.present() for side in Side]
     first = min((at for at in times if at is not None), default=None)
     if first is None:

@@ -24,6 +24,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     "What forwards media: ``user`` or ``kernel``; empty: this process relays none."
     why_not_kernel: str = ""
     "Why media is not relayed in the kernel, although that was tried; else empty."
+    packets: dict[str, int] = {}
+    "What became of packets to the relay's ports, by the names of docs/kernel.md; empty: not counted in user space."
     questions: tuple[str, ...] = ()
     "Where it takes questions about media, such as ``unix:/var/run/proxydispatcher.sock``."
     records: str

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from mediaproxy.relay.bpf import FastPathUnavailable
 from mediaproxy.relay.flow import Plane
+from mediaproxy.relay.kernel.claims import clear
 from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.pins import Instance
 from mediaproxy.relay.kernel.plane import KernelPlane
+from mediaproxy.relay.portmap import PortMap
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.userspace import UserPlane
 from mediaproxy.server.places import Places
-from mediaproxy.server.starting import StartError
+from mediaproxy.server.starting import StartError, told
 
 __all__ = ["Chosen", "FastPathUnavailable", "choose_plane", "instance_name", "release_kernel"]
 
@@ -34,6 +36,12 @@ class Chosen:
     "Where media is relayed, in words."
     why_not: str = ""
     "Why it is not in the kernel, although that was tried; else empty."
+
+    def packets(self) -> dict[str, int]:
+        """What became of packets to the relay's ports, by name; empty: the plane does not count that."""
+        if not isinstance(self.plane, KernelPlane):
+            return {}
+        return {reason.name: count for reason, count in self.plane.totals().items() if count}
 
 
 def choose_plane(settings: RelaySettings, places: Places) -> Chosen:
@@ -52,6 +60,9 @@ def choose_plane(settings: RelaySettings, places: Places) -> Chosen:
         except OSError as error:
             raise StartError(f"cannot relay media: {error.strerror or error}") from error
     _leave_kernel(settings, places)
+    if settings.bpffs:
+        with told("cannot relay media"):
+            clear(Path(settings.bpffs), None, PortMap.of(settings))
     return Chosen(UserPlane(), "in user space", why_not)
 
 

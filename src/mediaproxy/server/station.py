@@ -124,7 +124,7 @@ class Station(ABC):
     async def _start_relay(self, stack: AsyncExitStack, settings: RelaySettings, name: str, advice: str) -> None:
         self.relay_settings = settings
         chosen = self._chosen = choose_plane(settings, self.places)
-        stack.callback(chosen.plane.close)
+        stack.callback(chosen.plane.close, keep=True)  # if the start fails, streams of before flow on
         relay = RelayService(settings, chosen.plane, self._rng, self._happened, name=name)
         assert self._records is not None
         wanted = settings.journal
@@ -213,6 +213,7 @@ class Station(ABC):
             media=self.media,
             plane="" if self.relay is None else self.relay.calls.plane_name,
             why_not_kernel="" if self._chosen is None else self._chosen.why_not,
+            packets={} if self._chosen is None else self._chosen.packets(),
             questions=self._sockets(),
             records=str(self.places.records.absolute()),
             calls=len(self._reports()),

@@ -63,7 +63,7 @@ class Bank:
         """Tell the program what a lent port's flow is now."""
         flow = lent.flow
         config = config_of(flow, self.ports, lent.way, settled=lent.settled)
-        self.kernel.slots.store(lent.index, flow.generation, state_of(flow), config)
+        self.kernel.slots.store(lent.index, flow.generation, state_of(flow, self.ports), config)
 
     def free(self, lent: Lent) -> None:
         """Take a port back."""

@@ -20,7 +20,10 @@ def clear(bpffs: Path, own: Path | None, ports: PortMap) -> None:
     """See to it that no other relay of this network namespace has any of these ports in the kernel. ``own``: the folder
     of this relay's pins, which do not count."""
     for folder in instances(bpffs):
-        if folder == own or not folder.name.endswith(f"-{safe(namespace_id())}"):
+        if folder == own:
+            continue
+        if not folder.name.endswith(f"-{safe(namespace_id())}"):
+            _sweep(folder)
             continue
         taken = [pins for pins in _sets(folder) if _overlap(pins, ports)]
         if not taken:
@@ -37,6 +40,19 @@ def clear(bpffs: Path, own: Path | None, ports: PortMap) -> None:
             release(pins)
         instance.close()
         log.warning("%s: a relay that does not run any more had the same ports: its streams have ended", folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what is left of relays whose network namespace is gone, a container's that has been replaced."""
+    try:
+        pins = _sets(folder)
+        if pins and all(one.orphaned for one in pins):
+            instance = Instance.lock(folder)
+            for one in pins:
+                one.remove()
+            instance.close()
+    except OSError:
+        pass  # another user's, or somebody has just taken it
 
 
 def _sets(folder: Path) -> list[PinSet]:

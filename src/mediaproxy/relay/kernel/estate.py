@@ -18,6 +18,7 @@ from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.interfaces import wanted
 from mediaproxy.relay.kernel.netlink import Link, Netlink
 from mediaproxy.relay.kernel.pins import Instance, PinSet
+from mediaproxy.relay.kernel.probe import unreachable
 from mediaproxy.relay.kernel.ways import Ways
 from mediaproxy.relay.portmap import Control, PortMap
 from mediaproxy.relay.settings import RelaySettings
@@ -47,6 +48,7 @@ class Estate:
         try:
             self._open(bpffs, name)
             self.attach(first=True)
+            self._try()
         except BaseException:
             self._abandon()
             raise
@@ -80,6 +82,14 @@ class Estate:
         for version, sock in self._sockets.items():
             bank.kernel.set_socket(version, sock)
         bank.hooks.listen()
+
+    def _try(self) -> None:
+        for address in unreachable(self.banks[0], self._sockets):
+            log.warning(
+                "packets to ports of %s do not reach this relay: another relay's program takes them before (let its "
+                "user run `mediaproxy relay --release`), or a firewall",
+                address,
+            )
 
     @property
     def lasting(self) -> bool:

@@ -142,10 +142,13 @@ class Netlink:
 class Changes:
     """Calls back when interfaces, addresses, routes or rules have changed; several changes at once are one."""
 
-    def __init__(self, changed: Callable[[], None], patience: float = 0.05) -> None:
-        """Needs a running event loop. ``patience``: seconds in which further changes are awaited."""
+    def __init__(self, changed: Callable[[], None], patience: float = 0.05, rest: float = 1.0) -> None:
+        """Needs a running event loop. ``patience``: seconds in which further changes are awaited; ``rest``: seconds
+        between two calls, because looking at everything anew costs time."""
         self._changed = changed
         self._patience = patience
+        self._rest = rest
+        self._told = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
@@ -162,10 +165,12 @@ class Changes:
             if error.errno != errno.ENOBUFS:  # more than the socket holds
                 raise
         if self._timer is None:
-            self._timer = self._loop.call_later(self._patience, self._tell)
+            due = max(self._loop.time() + self._patience, self._told + self._rest)
+            self._timer = self._loop.call_at(due, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
+        self._told = self._loop.time()
         self._changed()
 
     def close(self) -> None:

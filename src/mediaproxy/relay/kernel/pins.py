@@ -108,9 +108,12 @@ def mount_bpffs(path: Path) -> Path | None:
     OSError if that is not allowed."""
     if is_bpffs(path):
         return None
+    is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, b"mode=0700") != 0:
         code = ctypes.get_errno()
+        if is_new:
+            path.rmdir()
         raise OSError(code, f"{path} is no BPF filesystem, and mounting one: {os.strerror(code)}")
     return path
 
@@ -138,6 +141,19 @@ class PinSet:
         names = [path.name.split("-") for path in self.folder.iterdir()]
         kinds: tuple[Kind, ...] = ("tc", "xdp")
         return [(kind, int(name[1])) for name in names for kind in kinds if name[0] == kind]
+
+    @property
+    def orphaned(self) -> bool:
+        """The network namespace that it was for is gone."""
+        try:
+            fd = syscalls.get(str(self.lookup))
+        except OSError:
+            return False
+        try:
+            # struct bpf_link_info: type, id, prog_id, (a union of 8-byte alignment:) netns.netns_ino
+            return bool(struct.unpack_from("=I", syscalls.info(fd), 16)[0] == 0)
+        finally:
+            os.close(fd)
 
     def facts(self) -> Facts | None:
         """What is known of it; None: nothing, it was never finished."""
@@ -239,12 +255,14 @@ class Instance:
         pins.folder = folder
 
     def close(self) -> None:
-        """Let go; the folder goes unless something is pinned in it."""
+        """Let go; the folder goes unless something is pinned in it, and the filesystem if it was mounted for it."""
         if self._lock < 0:
             return
-        for folder in (self.folder, self.folder.parent):
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+        if self._mounted is not None:
             with contextlib.suppress(OSError):
-                folder.rmdir()
+                self.folder.parent.rmdir()
         os.close(self._lock)
         self._lock = -1
         if self._mounted is not None and not self.folder.parent.exists():

@@ -59,9 +59,9 @@ class KernelPlane:
         self._changes: Changes | None = None
         self._receive: Callable[[Packet], None] = lambda packet: None
         self._sender = Sender(_most_senders())
-        versions = {address.version for address in settings.addresses}
+        addresses = [address.bind for address in settings.addresses]
         try:
-            self._receiver = Receiver(versions, self._generation, self._deliver)
+            self._receiver = Receiver(addresses, self._generation, self._deliver)
         except OSError as error:
             raise unavailable("a receiving socket", error) from error
         try:

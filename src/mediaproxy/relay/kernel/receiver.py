@@ -10,7 +10,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from mediaproxy.endpoint import Endpoint, address_text
@@ -47,10 +47,10 @@ class Receiver:
     """Mutable: the receiving sockets, and datagrams read ahead of their turn."""
 
     def __init__(
-        self, versions: set[int], lent: Callable[[Endpoint], int | None], deliver: Callable[[Arrival], None]
+        self, addresses: Iterable[str], lent: Callable[[Endpoint], int | None], deliver: Callable[[Arrival], None]
     ) -> None:
-        """``versions``: 4, 6 or both. ``lent``: the generation of a lent port, None for others. OSError if there can be
-        no sockets; ``start`` must follow."""
+        """``addresses``: one of the relay's for each IP version. ``lent``: the generation of a lent port, None for
+        others. OSError if there can be no sockets; ``start`` must follow."""
         self.sockets: dict[int, socket.socket] = {}
         "By IP version."
         self._lent = lent
@@ -60,8 +60,8 @@ class Receiver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn: asyncio.Handle | None = None
         try:
-            for version in versions:
-                self.sockets[version] = _open(version)
+            for address in addresses:
+                self.sockets[6 if ":" in address else 4] = _open(address)
         except OSError:
             self.close()
             raise
@@ -134,8 +134,8 @@ class Receiver:
 _NOBODY = Arrival(Endpoint("0.0.0.0", 0), -1, Endpoint("0.0.0.0", 0), b"", 0)
 
 
-def _open(version: int) -> socket.socket:
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
+def _open(own: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in own else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(*_ORIGINAL[family], 1)
@@ -143,8 +143,11 @@ def _open(version: int) -> socket.socket:
         with contextlib.suppress(OSError):  # as much as the host lets us have
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        # On loopback, so that nobody else can reach it but through the lookup program.
-        sock.bind(("127.0.0.1" if version == 4 else "::1", 0))
+        try:
+            # On loopback, where nobody else reaches it but through the lookup program; at an address that no relay has.
+            sock.bind(("127.255.255.254" if family == socket.AF_INET else "::1", 0))
+        except OSError:  # a host may have none
+            sock.bind((own, 0))
     except OSError:
         sock.close()
         raise

@@ -18,9 +18,9 @@ _LONGEST = 65535
 "Bytes of the longest IP packet."
 
 
-def state_of(flow: Flow) -> State:
-    """What the program does with a port that has this flow."""
-    if flow.source is not None:
+def state_of(flow: Flow, ports: PortMap) -> State:
+    """What the program does with a port that has this flow. A peer in other maps is reached through user space."""
+    if flow.source is not None and (flow.peer is None or ports.index(flow.peer) is not None):
         return State.LEARNED
     return State.DEAF if flow.peer is None and flow.target is None else State.LEARNING
 

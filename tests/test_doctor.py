@@ -1,0 +1,199 @@
+"""What the doctor says of hosts that lack something, and that it leaves nothing behind."""
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mediaproxy import doctor
+from mediaproxy.cli.doctor import page
+from mediaproxy.doctor import Finding, Grade, Report, examine
+from mediaproxy.relay.bpf import FastPathUnavailable
+from mediaproxy.relay.settings import RelayAddress, RelaySettings
+from tests.test_cli import cli
+
+KERNEL = {"kernel", "object file", "privileges", "bpf(2)", "program", "TC", "sk_lookup", "JIT"}
+HOST = {"restarts", "addresses", "ports", "native XDP", "open files", "uvloop"}
+
+
+def settings(**more: Any) -> RelaySettings:
+    return RelaySettings(**{"addresses": (RelayAddress(bind="127.0.0.1"),), **more})
+
+
+def finding(report: Report, what: str) -> Finding:
+    (found,) = [one for one in report.findings if one.what == what]
+    return found
+
+
+@pytest.fixture
+def able(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host on which forwarding in the kernel works."""
+    monkeypatch.setattr(doctor, "_kernel", lambda: iter([Finding(what="kernel", grade=Grade.GOOD, found="Linux")]))
+
+
+@pytest.fixture
+def unable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host on which it does not."""
+    found = Finding(what="bpf(2)", grade=Grade.BAD, found="refused", advice="allow it")
+    monkeypatch.setattr(doctor, "_kernel", lambda: iter([found]))
+
+
+@pytest.mark.e2e
+def test_a_host_that_can(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("missing: root")
+    before = os.listdir("/proc/self/fd")
+    report = examine(settings(bpffs=str(tmp_path)))
+    assert {one.what for one in report.findings} == KERNEL | HOST
+    assert report.plane == "kernel" and not report.bad
+    assert os.listdir("/proc/self/fd") == before and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("plane", "works", "chosen", "bad", "words"),
+    [
+        ("auto", True, "kernel", False, "media would be relayed in the kernel"),
+        ("auto", False, "user", True, "media would be relayed in user space"),
+        ("kernel", True, "kernel", False, "media would be relayed in the kernel"),
+        ("kernel", False, "", True, "the relay would not start with these settings"),
+        ("user", True, "user", False, "as relay.plane says; the kernel could do it"),
+        ("user", False, "user", False, "as relay.plane says"),
+    ],
+)
+def test_conclusions(
+    plane: str, works: bool, chosen: str, bad: bool, words: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("able" if works else "unable")
+    report = examine(settings(plane=plane))
+    assert (report.plane, report.bad) == (chosen, bad) and words in report.conclusion
+
+
+@pytest.mark.parametrize(
+    ("release", "grade"),
+    [
+        ("6.18.44", Grade.GOOD),
+        ("5.11.0-8-amd64", Grade.GOOD),
+        ("5.10.0", Grade.BAD),
+        ("4.19", Grade.BAD),
+        ("?", Grade.BAD),
+    ],
+)
+def test_kernel_releases(release: str, grade: Grade, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.release", lambda: release)
+    assert doctor._release().grade is grade
+
+
+@pytest.mark.parametrize(
+    ("effective", "missing"),
+    [
+        ("000001ffffffffff", ""),
+        ("0000008000001000", ""),
+        ("0000000000201000", ""),
+        ("0000000000001000", "without CAP_BPF"),
+        ("0000008000000000", "without CAP_NET_ADMIN"),
+        ("0000000000000000", "without CAP_NET_ADMIN and CAP_BPF"),
+    ],
+)
+def test_privileges(effective: str, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_read", lambda path: f"Name:\tx\nCapEff:\t{effective}\nCapBnd:\t0\n")
+    found = doctor._privileges()
+    assert found.grade is (Grade.BAD if missing else Grade.GOOD)
+    assert missing in found.found and ("AmbientCapabilities" in found.advice) == bool(missing)
+
+
+@pytest.mark.parametrize(
+    ("files", "advice"),
+    [
+        ({"/sys/kernel/security/lockdown": "none integrity [confidentiality]"}, "locked down"),
+        ({"/proc/self/status": "Seccomp:\t2\n", "/proc/self/uid_map": "0 0 4294967295"}, "seccomp"),
+        ({"/proc/self/uid_map": "0 100000 65536"}, "user namespace"),
+        ({"/proc/self/uid_map": "         0          0 4294967295\n"}, "security module"),
+    ],
+)
+def test_why_bpf_is_refused(files: dict[str, str], advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EPERM, "creating the map doctor: Operation not permitted")
+
+    monkeypatch.setattr("mediaproxy.relay.bpf.syscalls.map_create", refuse)
+    monkeypatch.setattr(doctor, "_read", lambda path: files.get(path, ""))
+    found = doctor._bpf()
+    assert found.grade is Grade.BAD and advice in found.advice
+
+
+def test_a_program_that_does_not_load_ends_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_release", "_object", "_privileges", "_bpf"):
+        monkeypatch.setattr(doctor, name, lambda: Finding(what="x", grade=Grade.GOOD, found=""))
+
+    class Refused:
+        @staticmethod
+        def create(control: object) -> None:
+            raise FastPathUnavailable("BPF programs", "loading the program: Invalid argument\n(kernel 5.4)")
+
+    monkeypatch.setattr(doctor, "KernelPath", Refused)
+    *_, last = doctor._kernel()
+    assert (last.what, last.grade, last.found) == ("program", Grade.BAD, "loading the program: Invalid argument")
+
+
+def test_addresses_that_are_not_here(able: None) -> None:
+    report = examine(settings(addresses=(RelayAddress(bind="192.0.2.1"),)))
+    found = finding(report, "addresses")
+    assert found.grade is Grade.BAD and "192.0.2.1: Cannot assign" in found.found
+    assert report.plane == "" and report.bad
+
+
+def test_addresses_that_are(able: None) -> None:
+    found = finding(
+        examine(settings(addresses=(RelayAddress(bind="127.0.0.1", advertise="203.0.113.9"),))), "addresses"
+    )
+    assert found == Finding(what="addresses", grade=Grade.GOOD, found="127.0.0.1 on lo, advertised as 203.0.113.9")
+
+
+@pytest.mark.parametrize(
+    ("bpffs", "words"),
+    [("", "set relay.bpffs"), ("/proc", "mount -t bpf bpf /proc")],
+)
+def test_no_place_for_pins(able: None, bpffs: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    found = finding(examine(settings(bpffs=bpffs)), "restarts")
+    assert found.grade is Grade.NOTE and "end with the process" in found.found and words in found.advice
+
+
+def test_ports_that_others_may_get(able: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        doctor, "port_warnings", lambda settings: ["5 of the relay's ports are ephemeral. Set the sysctl"]
+    )
+    found = finding(examine(settings()), "ports")
+    assert found == Finding(
+        what="ports", grade=Grade.NOTE, found="5 of the relay's ports are ephemeral", advice="Set the sysctl"
+    )
+
+
+def test_a_low_limit_of_open_files(able: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (1024, 4096))
+    found = finding(examine(settings()), "open files")
+    assert found.grade is Grade.NOTE and "enough for 1024 calls in user space" in found.found
+
+
+def test_xdp_on_what_has_none(able: None) -> None:
+    found = finding(examine(settings(xdp=("lo",))), "native XDP")
+    assert found.grade is Grade.NOTE and "take lo out of relay.xdp" in found.advice
+
+
+def test_a_page(unable: None) -> None:
+    lines = [line.plain for line in page(examine(settings()))]
+    assert lines[0] == "bad   bpf(2)      refused" and lines[1] == "                  → allow it"
+    assert lines[-1] == "media would be relayed in user space"
+
+
+def test_the_command(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[relay]\naddresses = [{ bind = "192.0.2.1" }]\n')
+    done = cli("doctor", "--config", "c.toml", home=tmp_path)
+    assert done.returncode == 1 and "192.0.2.1: Cannot assign requested address" in done.stdout and done.stderr == ""
+    (tmp_path / "c.toml").write_text('[relay]\nplane = "user"\naddresses = [{ bind = "127.0.0.1" }]\n')
+    done = cli("doctor", "--json", "--config", "c.toml", home=tmp_path)
+    told = json.loads(done.stdout)
+    assert done.returncode == 0 and told["plane"] == "user"
+    assert {"what", "grade", "found", "advice"} == set(told["findings"][0])
