@@ -22,8 +22,10 @@ from lab.server import Server
 
 UNDER_WAY = 24
 "Calls at a time."
-ROUNDS = 3
+ROUNDS = 5
 "Of each server, in turn; the median counts."
+WARM_UP = 1000
+"Calls before the first round: then most ports have been bound, and all code has run."
 PORTS = (20_000, 23_999)
 "For media, at both servers: far more than the calls under way need, so few that all have been used after a moment."
 FAILED = 0.001
@@ -128,7 +130,7 @@ def mediaproxy(folder: Path, host: int, core: int | None) -> Iterator[Contestant
     server = Server(None, folder, settings, (address, 5060))
     try:
         pin(server.process, core)
-        yield Contestant("mediaproxy", address, {"mediaproxy": server.process}, 1500)
+        yield Contestant("mediaproxy", address, {"mediaproxy": server.process}, 1200)
     finally:
         server.stop()
 
@@ -152,7 +154,7 @@ def rivals(folder: Path, host: int, core: int | None, route: str = CALLS) -> Ite
     with rtpengine(folder, address, core) as engine:
         listen, values = f"{address}:5060", {"rtpengine": f"{address}:2223"}
         with kamailio(folder, route, listen, children=WORKERS, core=core, values=values) as proxy:
-            yield Contestant(f"{version()} + rtpengine", address, {"Kamailio": proxy, "rtpengine": engine}, 6000)
+            yield Contestant(f"{version()} + rtpengine", address, {"Kamailio": proxy, "rtpengine": engine}, 4000)
 
 
 Place = Callable[[Path, int, int | None], AbstractContextManager[Contestant]]
@@ -171,7 +173,7 @@ def measure(folder: Path, places: Sequence[Place]) -> list[tuple[Contestant, lis
         ]
         for pair in phones:
             enter(pair.answering())
-            pair.call(200)
+            pair.call(WARM_UP)
         rounds = [
             [pair.call(server.calls) for server, pair in zip(servers, phones, strict=True)] for _ in range(ROUNDS)
         ]

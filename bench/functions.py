@@ -21,7 +21,7 @@ from bench.kamailio import example
 from bench.kemi import relay
 from bench.messages import Case, cases
 from bench.processes import loopback, two_cores, wait_answer
-from bench.report import line
+from bench.report import alone, line
 from lab.netns import LabError
 from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Question
 from mediaproxy.endpoint import Endpoint
@@ -38,7 +38,7 @@ ROUNDS = 3
 
 _WARM_UP = 200
 _PORT = MediaPort(rtp=Endpoint("203.0.113.10", 30_000), rtcp=Endpoint("203.0.113.10", 30_001))
-_SCRIPT = """\
+SCRIPT = """\
 import json
 import time
 import KSR
@@ -136,7 +136,7 @@ def in_kamailio(folder: Path, todo: list[Case]) -> dict[str, float]:
     core, _ = two_cores() or (None, None)
     (folder / "engine").mkdir()
     with relay(folder / "relay", address, core, linger=0.0) as path, rtpengine(folder / "engine", address, core):
-        script = _SCRIPT.format(ours=FUNCTIONS, theirs=RIVALS, result=str(result), path=str(path))
+        script = SCRIPT.format(ours=FUNCTIONS, theirs=RIVALS, result=str(result), path=str(path))
         more = 'loadmodule "nathelper.so"\nloadmodule "rtpengine.so"\n'
         more += f'modparam("rtpengine", "rtpengine_sock", "udp:{address}:2223")\n'
         with example(folder / "kamailio", script, f"{address}:5060", children=1, core=core, more=more):
@@ -165,8 +165,8 @@ def run() -> Iterator[str]:
     rounds = [in_process(todo) for _ in range(ROUNDS)]
     with tempfile.TemporaryDirectory(prefix="mpbench-") as name:
         inside = in_kamailio(Path(name), todo)
+    for function in FUNCTIONS:
+        yield alone(f"{function}, in the process", 1e6 * median(one[function] for one in rounds), "us/INVITE")
     for function, rival in zip(FUNCTIONS, RIVALS, strict=True):
-        theirs = inside[rival] * 1e6
-        for where, seconds in (("", median(one[function] for one in rounds)), (", in Kamailio", inside[function])):
-            ours = seconds * 1e6
-            yield line(f"{function}{where}", ours, "us/INVITE", f"{rival} in Kamailio", theirs, theirs / ours)
+        cost, rival_cost = 1e6 * inside[function], 1e6 * inside[rival]
+        yield line(f"{function}, in Kamailio", cost, "us/INVITE", rival, rival_cost, rival_cost / cost)

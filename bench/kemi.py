@@ -21,7 +21,7 @@ from lab.kamailio import EXAMPLE, VENV
 from lab.netns import wait_until
 from lab.server import document
 
-_SCRIPT = """\
+SCRIPT = """\
 import sys
 sys.path.insert(0, {folder!r})
 import router
@@ -71,9 +71,9 @@ def mediaproxy(folder: Path, host: int, core: int | None) -> Iterator[Contestant
     """Kamailio with our module, and our relay beside it."""
     address = loopback(host)
     with _relay(folder, address, core) as (path, process):
-        script = _SCRIPT.format(folder=str(EXAMPLE), path=str(path))
+        script = SCRIPT.format(folder=str(EXAMPLE), path=str(path))
         with example(folder, script, f"{address}:5060", children=WORKERS, core=core) as proxy:
-            yield Contestant("mediaproxy", address, {"Kamailio": proxy, "relay": process}, 2000)
+            yield Contestant("mediaproxy", address, {"Kamailio": proxy, "relay": process}, 1200)
 
 
 def _listens(path: Path) -> bool:

@@ -1,9 +1,10 @@
-"""bench/: the form of its lines, and that what ``bench.messages`` measures is done. Measuring itself is no test."""
+"""bench/: the form of its lines, and that what is measured is done. Measuring itself is no test."""
 
 import pytest
 
+from bench import functions, kemi
 from bench.messages import SERVER, cases, ours
-from bench.report import HEAD, figure, line
+from bench.report import HEAD, alone, figure, line
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,7 @@ def test_a_line_names_value_unit_rival_and_ratio_under_the_head() -> None:
     said = line("calls", 300, "calls/s", "Kamailio", 1000)
     assert said.split() == ["calls", "300", "calls/s", "1", "000", "0.30", "Kamailio"]
     assert said.index("Kamailio") == HEAD.index("rival's name")
+    assert said.startswith(alone("calls", 300, "calls/s"))
 
 
 def test_every_copy_of_an_invite_is_another_phones() -> None:
@@ -35,3 +37,17 @@ def test_what_is_measured_is_done() -> None:
         assert f"@{source}>".encode() in contact
         assert f"c=IN IP4 {SERVER.address}\r\n".encode() in sdp and b"m=audio 30000 RTP/" in sdp
         assert f"Content-Length: {len(sdp)}".encode() in head.replace(b":   ", b": ")
+
+
+def test_each_function_is_timed() -> None:
+    took = functions.in_process(cases(copies=2))
+    assert tuple(took) == functions.FUNCTIONS and all(seconds > 0 for seconds in took.values())
+
+
+def test_what_kamailio_loads_is_python() -> None:
+    names = {"ours": functions.FUNCTIONS, "theirs": functions.RIVALS}
+    for script in (
+        functions.SCRIPT.format(**names, result="/tmp/result", path="/tmp/socket"),
+        kemi.SCRIPT.format(folder="/tmp", path="/tmp/socket"),
+    ):
+        compile(script, "script.py", "exec")
