@@ -23,12 +23,15 @@ from tests.relayhouse import PORTS
 from tests.test_cli import cli, surroundings
 from tests.test_relay_processes import BlockingWorker, wait
 
+pytestmark = pytest.mark.e2e  # two minutes: with those of the kernel plane
+
 CONFIG = """
 runtime_dir = "run"
 state_dir = "state"
 [relay]
 name = "one"
 plane = "user"
+journal = true
 port_min = {port}
 port_max = {last}
 addresses = [{{ bind = "127.0.0.1" }}]

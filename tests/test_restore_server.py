@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from mediaproxy.config import Config
 from mediaproxy.events import CallState, EndReason
 from mediaproxy.server.answers import Calls
 from mediaproxy.server.assembly import Server
@@ -20,8 +21,14 @@ def places(tmp_path: Path) -> Places:
     return Places(runtime_dir=tmp_path / "run", state_dir=tmp_path / "state", records=tmp_path / "records.jsonl")
 
 
-async def test_a_call_through_a_server_that_is_restarted(places: Places) -> None:
+def kept() -> Config:
+    """A configuration that keeps calls."""
     settings = config()
+    return replace(settings, relay=replace(settings.relay, journal=True))
+
+
+async def test_a_call_through_a_server_that_is_restarted(places: Places) -> None:
+    settings = kept()
     async with Server(settings, places) as server:
         settings = replace(settings, edge=replace(settings.edge, listeners=server.listeners))
         async with (
@@ -60,7 +67,7 @@ async def test_a_call_through_a_server_that_is_restarted(places: Places) -> None
 
 async def test_a_server_that_ends_calls_tells_their_records(places: Places) -> None:
     """What ended while no server was there has its record, although nobody is left who could hang the phones up."""
-    settings = config()
+    settings = kept()
     settings = replace(settings, relay=replace(settings.relay, restart_within=0.001))
     async with Server(settings, places) as server:
         settings = replace(settings, edge=replace(settings.edge, listeners=server.listeners))
