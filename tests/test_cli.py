@@ -178,7 +178,8 @@ class Running:
 def write_config(folder: Path, bind: str = "127.0.0.1:0") -> Path:
     file = folder / "c.toml"
     file.write_text(
-        f'runtime_dir = "{folder}/run"\nstate_dir = "{folder}/state"\nrelay.plane = "user"\n[edge]\ndomains = ["sip.test"]\n'
+        f'runtime_dir = "{folder}/run"\nstate_dir = "{folder}/state"\nrelay.plane = "user"\n'
+        '[edge]\ndomains = ["sip.test"]\n'
         f'listeners = [{{ transport = "udp", bind = "{bind}" }}]\n'
     )
     return file

@@ -101,8 +101,8 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_legs: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
     "Callee legs of one call, forks that failed not counted."
     journal: bool = False
-    """Keep calls in ``calls.db`` in ``state_dir``, so that a start goes on with those of the process before it. Young, so
-    off by default."""
+    """Keep calls in ``calls.db`` in ``state_dir``, so that a start goes on with those of the process before it. Young,
+    so off by default."""
     restart_within: Seconds = 60.0
     """A start that comes later than this after the end of the process before it ends the calls whose media nobody has
     forwarded meanwhile. 0: SIGTERM ends all calls."""
