@@ -4,6 +4,7 @@ The kernel plane takes every packet to its ports in the whole network namespace,
 """
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,7 @@ from itertools import count
 import msgspec
 
 from lab.netns import Namespace, Namespaces
+from lab.site import missing
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
 from mediaproxy.relay.kernel.plane import KernelPlane
@@ -153,6 +155,11 @@ def ports_of(name: str, pair: tuple[str, str]) -> tuple[Endpoint, Endpoint]:
     versions = [A if ":" not in address else "::1" for address in pair]
     first, second = (Endpoint(address, _FIRST + 2 * (next(_PORTS) % 4000)) for address in versions)
     return first, second
+
+
+def can_have_network() -> bool:
+    """Whether ``own_network`` can be had: it needs root and a few programs."""
+    return os.geteuid() == 0 and not missing("ip", "sysctl", "nsenter")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tests.e2e.conftest import need
 from tests.kernelhouse import House, bpf_filesystem
 from tests.planebench import A, B, Phone, kernel_settings, own_network, rtp
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_leaks"), pytest.mark.both_loops]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_leaks")]
 
 PORT_A, PORT_B = Endpoint(A, 20000), Endpoint(A, 20002)
 

@@ -153,9 +153,7 @@ def test_root_mounts_one_and_leaves_nothing(relay: Relay) -> None:
     assert not (relay.folder / "bpf").is_mount()
 
 
-@pytest.mark.parametrize("more", ["", 'plane = "auto"'])
-def test_falling_back_is_said_once_and_shown(relay: Relay, more: str) -> None:
-    relay.configure(more)
+def test_falling_back_is_said_once_and_shown(relay: Relay) -> None:
     relay.start(NONE)
     (line,) = [line for line in relay.log.splitlines() if "WARNING" in line]
     assert "media is relayed in user space, not in the kernel" in line and "CAP_BPF and CAP_NET_ADMIN" in line
@@ -186,7 +184,7 @@ def test_user_space_on_request_takes_over_from_the_kernel(relay: Relay) -> None:
     assert relay.status() == {"plane": "user", "why_not_kernel": ""}
 
 
-@pytest.mark.parametrize("plane", ["user", "kernel", "auto"])
+@pytest.mark.parametrize("plane", ["user", "auto"])
 def test_a_second_relay_cannot_have_the_same_ports(relay: Relay, plane: str, tmp_path: Path) -> None:
     """The first one's program would take its packets, whatever carries them."""
     relay.start()
