@@ -20,7 +20,7 @@ HOST = {"restarts", "addresses", "ports", "native XDP", "open files", "uvloop"}
 
 
 def settings(**more: Any) -> RelaySettings:
-    return RelaySettings(**{"addresses": (RelayAddress(bind="127.0.0.1"),), **more})
+    return RelaySettings(**{"addresses": (RelayAddress(bind="127.0.0.1"),), "plane": "auto", **more})
 
 
 def finding(report: Report, what: str) -> Finding:

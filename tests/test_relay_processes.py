@@ -24,6 +24,7 @@ state_dir = "{name}/state"
 [relay]
 name = "{name}"
 plane = "user"
+journal = true
 port_min = {port}
 port_max = {last}
 addresses = [{{ bind = "127.0.0.1" }}]
