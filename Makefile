@@ -77,7 +77,7 @@ e2e: dev kamailio-venv
 	tools/debian-packages $(TEST_PACKAGES)
 	$(BIN)/pytest -q -m e2e
 
-bench: dev
+bench: dev kamailio-venv
 	tools/debian-packages $(BENCH_PACKAGES)
 	$(BIN)/pip install --quiet --editable '.[fast,dev,bench]'
 	$(BIN)/python -m bench
