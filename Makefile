@@ -85,7 +85,7 @@ kernel: dev
 	tools/debian-packages $(TEST_PACKAGES)
 	$(BIN)/pytest -q -m e2e -k 'kernel or bpf or restore_processes or restart'
 
-bench: dev
+bench: dev kamailio-venv
 	tools/debian-packages $(BENCH_PACKAGES)
 	$(BIN)/pip install --quiet --editable '.[fast,dev,bench]'
 	$(BIN)/python -m bench
