@@ -106,11 +106,10 @@ class Router(mediaproxy.kamailio.Module):
 
     def relay(self, msg):
         if KSR.is_method_in("IAU") or KSR.is_PRACK():  # INVITE, ACK, UPDATE, PRACK: they may bring SDP
+            if not KSR.is_ACK() or KSR.textops.has_body() > 0:  # without SDP an ACK says nothing that the 200 has not
+                self.use_media_proxy(msg)
             if not KSR.is_ACK():
-                self.use_media_proxy(msg)
                 KSR.tm.t_on_reply("ksr_onreply_media")
-            elif KSR.textops.has_body() > 0:  # without SDP it says nothing that the 200 has not said
-                self.use_media_proxy(msg)
         elif KSR.is_SUBSCRIBE():
             KSR.tm.t_on_reply("ksr_onreply_contact")
         if KSR.is_INVITE():
