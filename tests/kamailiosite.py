@@ -42,7 +42,7 @@ def reply_to(question: Question) -> MediaReply:
 def answer(connection: socket.socket, line: bytes) -> None:
     """What a dispatcher should do."""
     question = decode(line)
-    assert not isinstance(question, MediaReply)
+    assert isinstance(question, Question)
     connection.sendall(encode(reply_to(question)))
 
 
@@ -136,7 +136,7 @@ class Dispatcher:
                 sock.close()
             return
         question = decode(data)
-        assert not isinstance(question, MediaReply)
+        assert isinstance(question, Question)
         self.questions.append(question)
         with contextlib.suppress(OSError):
             self.behaviour(sock, data)

@@ -213,8 +213,8 @@ async def test_an_answer_that_is_not_quite_sip_counts_and_is_swallowed(
 
 
 async def test_a_thousand_contacts_are_pinged(tmp_path: Path) -> None:
-    """Each by its own flag: half of them get requests, half of them four bytes; none is left out. That they are spread over
-    the interval is of the pure part (test_keepalive.py), where no slow machine shifts it."""
+    """Each by its own flag: half of them get requests, half of them four bytes; none is left out. That they are
+    spread over the interval is of the pure part (test_keepalive.py), where no slow machine shifts it."""
     interval, count = 3.0, 1000
     arrived: set[str] = set()
     loop = asyncio.get_running_loop()

@@ -52,6 +52,20 @@ class EndCause(StrEnum):
     "A re-INVITE or UPDATE was refused: what its offer changed is undone (RFC 3261 §14.1)."
     ADMIN = "admin"
     "An operator ended the call."
+    DELETE = "delete"
+    """A door whose protocol does not say why (NG delete, rtpproxy D, 1.x delete, 2.x remove). Tags that are given must
+    match. Answered: it counts as a BYE; before, as a CANCEL, after which a 2xx may still revive the call."""
+
+
+class Switch(StrEnum):
+    """What a SIP server may switch for a party's media in a call (NG)."""
+
+    BLOCK = "block"
+    "Nothing of that party is forwarded."
+    UNBLOCK = "unblock"
+    SILENCE = "silence"
+    "RTP of that party is forwarded with its audio replaced by silence, so that nothing times out."
+    UNSILENCE = "unsilence"
 
 
 DISCARD_PORT = 9
@@ -131,6 +145,33 @@ class PhoneAddress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     known_by: KnownBy = KnownBy.SOURCE
 
 
+class Wishes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a SIP server asks for beyond the rules of a call, about one SDP. Each default changes nothing."""
+
+    facing: str = ""
+    "Name of the relay address (RelayAddress.name) that the sender's media comes to; empty: the first one."
+    towards: str = ""
+    "The same for the receiver."
+    learn: bool = True
+    "False: the sender's SDP is right (NG ``endpoint-learning=off``): it is sent to, and its packets do not move it."
+    strict_source: bool = False
+    "After learning only that very source is heard, a new port of the same phone is not (rule 6 is off)."
+    media_handover: bool = False
+    "A new source that has a rank is followed at any time, as rule 6 follows a new port."
+    keep_ports: bool = False
+    "The ports stay whatever the SDP changes (NG ``port latching``)."
+    tos: int | None = None
+    "IP TOS or traffic class of what is sent in this call, 0 to 255; None: as the relay is set."
+    mux: tuple[bool | None, ...] = ()
+    """Per stream, whether the SDP that goes on says a=rtcp-mux, where the door changes that; None or missing: as the
+    sender's. A party's RTCP comes to its RTP port if both its own SDP and the one it was told say so."""
+    lite: tuple[bool, ...] = ()
+    """Per stream, whether the SDP that goes on shows the relay as ICE lite agent (RFC 8445 §2.5): the relay then gives
+    credentials (MediaPort.ufrag, password) and answers the receiver's connectivity checks."""
+    label: str = ""
+    "The SIP server's own name of the sender (NG ``label``)."
+
+
 class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="media"):
     """One SDP body: "this party wants its media there; which ports do I tell the other one?"
 
@@ -170,6 +211,13 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     "The SIP server's own name of the dialog (2.x dialog_id), by which it can be told to end it; empty if it has none."
     relay_wish: str = ""
     "Relay that the door asks for (2.x media_relay); empty = the dispatcher chooses."
+    notify: str = ""
+    """Whom the SIP server wants to be told if the call ends by itself, in words of the door's own (rtpproxy's timeout
+    socket and tag, NG's xmlrpc-callback); it comes back in CallReport.notify."""
+    wishes: Wishes | None = None
+    "None: the rules of a call, and nothing else."
+    ice: tuple[tuple[str, str], ...] = ()
+    "Per stream ufrag and password of the sender's ICE, where ``wishes.lite`` was promised to it; empty texts: none."
 
 
 class ConfirmRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="confirm"):
@@ -199,6 +247,40 @@ class EndRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     empty: the door does not know, the whole call is meant."""
     cseq: int = 0
     "Of the request that was refused, with REFUSED; ``sender`` is who refused it."
+    delay: float | None = None
+    "With DELETE: seconds until it counts (NG ``delete delay``), in which a 2xx or an offer revives; None: as set."
+    report: bool = False
+    "The reply brings the report of the call as it is at its end (MediaReply.reports)."
+
+
+class QueryRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="query"):
+    """How do calls stand? The reply has ``reports``. Changes nothing."""
+
+    call_id: str = ""
+    "Empty: all calls, at most ``limit``."
+    limit: int = 1000
+
+
+class ListRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="list"):
+    """Which calls are there? The reply has ``calls``. Changes nothing."""
+
+    limit: int = 32
+
+
+class TotalsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="totals"):
+    """What has the relay done since it started? The reply has ``totals``, one per relay. Changes nothing."""
+
+
+class SwitchRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="switch"):
+    """Block or silence what a party sends, or end that."""
+
+    call_id: str
+    switch: Switch
+    tag: str = ""
+    "Of the party whose media is meant; empty, without label and address: both parties."
+    label: str = ""
+    address: str = ""
+    "IP address in that party's SDP (NG ``address``)."
 
 
 class MediaPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +289,9 @@ class MediaPort(msgspec.Struct, frozen=True, kw_only=True):
     rtp: Endpoint
     rtcp: Endpoint | None = None
     "None: the stream has no RTCP (udptl) ."
+    ufrag: str = ""
+    "With Wishes.lite: the relay's ICE credentials towards the receiver; the same for all offers of a call."
+    password: str = ""
 
 
 class MediaReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="reply"):
@@ -220,10 +305,19 @@ class MediaReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     "SIP status that suits the error: 503 no relay, 480 no ports, 481 unknown call; 0 without error."
     relay: str = ""
     "Name of the relay that answered."
+    reports: tuple[msgspec.Raw, ...] = ()
+    "JSON of events.CallReport (``events.reports_of``): of QueryRequest, and of EndRequest with ``report``."
+    calls: tuple[str, ...] = ()
+    "Call-IDs, of ListRequest."
+    totals: tuple[msgspec.Raw, ...] = ()
+    "JSON of events.RelayTotals (``events.totals_of``): of TotalsRequest."
 
 
 Question: TypeAlias = MediaRequest | ConfirmRequest | EndRequest
-Control: TypeAlias = Question | MediaReply
+"Of SIP messages: idempotent, and what a call lives by."
+Inquiry: TypeAlias = QueryRequest | ListRequest | TotalsRequest | SwitchRequest
+"Of whoever looks after calls."
+Control: TypeAlias = Question | Inquiry | MediaReply
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)

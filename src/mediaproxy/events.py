@@ -5,11 +5,11 @@ are seconds. Nothing here decides anything.
 """
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from mediaproxy.control import KnownBy
+from mediaproxy.control import ControlError, KnownBy, MediaReply
 from mediaproxy.endpoint import Endpoint
 
 
@@ -136,6 +136,8 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     "SIP status of a failure; 0 otherwise."
     relay: str = ""
     dialog_id: str = ""
+    notify: str = ""
+    "As in MediaRequest."
     streams: tuple[StreamReport, ...] = ()
 
     @property
@@ -144,6 +146,38 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.answered is None or self.ended is None:
             return None
         return self.ended - self.answered
+
+
+class RelayTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a relay has done since it started, and what it is doing."""
+
+    relay: str = ""
+    started: float = 0.0
+    plane: str = ""
+    "Name of what forwards: ``kernel``, ``native``, ``user``."
+    calls: int = 0
+    "There are now, in any state but ended."
+    talking: int = 0
+    streams: int = 0
+    "Relayed in these calls."
+    offloaded: int = 0
+    "Streams that no Python carries."
+    ports: int = 0
+    "That can be lent."
+    ports_lent: int = 0
+    packets: int = 0
+    "Received from parties and forwarded, RTP, RTCP and others, all calls that ever were."
+    bytes: int = 0
+    refused_packets: int = 0
+    started_calls: int = 0
+    ended_calls: dict[str, int] = {}
+    "By EndReason."
+    seconds: float = 0.0
+    "Talking time of all ended calls."
+    one_way_calls: int = 0
+    "Ended calls in which one side was never heard."
+    silent_calls: int = 0
+    "Ended calls in which nobody was heard."
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -212,6 +246,34 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
     """The call is over; exactly one per CallStarted."""
 
     report: CallReport
+
+
+def reports_of(reply: MediaReply) -> tuple[CallReport, ...]:
+    """The reports that a reply brings. ControlError if a relay sent something else."""
+    return tuple(_decoded(raw, _report_decoder) for raw in reply.reports)
+
+
+def totals_of(reply: MediaReply) -> tuple[RelayTotals, ...]:
+    """The totals that a reply brings. ControlError if a relay sent something else."""
+    return tuple(_decoded(raw, _totals_decoder) for raw in reply.totals)
+
+
+_encoder = msgspec.json.Encoder()
+_report_decoder = msgspec.json.Decoder(CallReport)
+_totals_decoder = msgspec.json.Decoder(RelayTotals)
+_T = TypeVar("_T")
+
+
+def raw(value: CallReport | RelayTotals) -> msgspec.Raw:
+    """For MediaReply."""
+    return msgspec.Raw(_encoder.encode(value))
+
+
+def _decoded(raw: msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ControlError(f"not a report of this protocol: {error}") from error
 
 
 Event: TypeAlias = (

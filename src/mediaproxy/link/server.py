@@ -320,7 +320,7 @@ class _Client(asyncio.Protocol):
         except ControlError as error:
             self._write(MediaReply(error=str(error), status=400))
             return
-        if isinstance(question, MediaReply):
+        if not isinstance(question, Question):
             self._write(_NO_QUESTION)
             return
         reply = self._at_once(question)

@@ -19,7 +19,7 @@ from mediaproxy.relay.ports import Pair
 from mediaproxy.relay.rtp import RtpHeader
 from mediaproxy.relay.trace import Trace
 
-LAYOUT = 1
+LAYOUT = 2
 "Raised whenever one of these values changes: a journal of another layout is not read (relay/journal.py)."
 
 NONE = -1
