@@ -16,6 +16,11 @@ Steps: TypeAlias = Generator[Question | Inquiry, MediaReply | None, bytes]
 bytes to send back; empty: nothing is sent."""
 
 
+class ErrorAnswer(bytes):
+    """An answer that says, in the words of its protocol, that the request was not done. What ``Steps`` returns may be
+    one: the door counts it, and sends it like any other."""
+
+
 class DialectError(ValueError):
     """Bytes that are no request of this dialect, and have no error answer in it: a datagram is dropped, a connection is
     closed. The text says what was expected, for a log line."""
@@ -36,6 +41,15 @@ class Peer:
 class Framer(Protocol):
     """Cuts what comes over one connection into requests. Mutable."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether no further request is taken: the door closes the connection when what it has got is answered, as
+        protocols want it that have one request per connection (1.x; rtpproxy over a UNIX socket)."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of a request that is not complete yet. The door gives up a connection on which one stays so."""
+
     def feed(self, data: bytes) -> list[bytes]:
         """The requests that are complete now, each as ``Dialect.answer`` takes it. DialectError if no request can
         follow any more: the connection is closed."""
@@ -47,8 +61,8 @@ class Dialect(Protocol):
     name: str
     "As in the configuration: ``mediaproxy1``, ``mediaproxy2``, ``rtpproxy``, ``ng``."
 
-    def framer(self) -> Framer:
-        """For a new connection."""
+    def framer(self, transport: str) -> Framer:
+        """For a new connection. ``transport`` as in Peer, for protocols whose framing depends on it."""
 
     def cookie(self, request: bytes) -> bytes | None:
         """What a repeated datagram has in common with its first one; None: repetitions are not recognised."""
