@@ -74,7 +74,7 @@ def test_whatever_a_call_knows_is_kept(kind: type) -> None:
     """Who adds an attribute says here how it is restored, or adds it to the value in relay/callvalue.py."""
     bench = Bench()
     bench.talk()
-    (call,) = bench.calls._all()
+    (call,) = bench.calls
     names = {name for name in attributes(kind, call)}
     take = TAKEN.get(kind)
     taken = set(take.__reduce__()[1]) if take is not None else set()

@@ -9,11 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaproxy.control import ConfirmRequest, EndCause, EndRequest, MediaReply, MediaRequest, Party, Question
+from mediaproxy.control import (
+    ConfirmRequest,
+    EndCause,
+    EndRequest,
+    Inquiry,
+    ListRequest,
+    MediaReply,
+    MediaRequest,
+    Party,
+    QueryRequest,
+    Question,
+    Switch,
+    SwitchRequest,
+    TotalsRequest,
+)
 from mediaproxy.dispatcher.guide import Guide
 from mediaproxy.dispatcher.pool import Pool, Relay
 from mediaproxy.dispatcher.service import Dispatcher, Timing, whoever_has
-from mediaproxy.events import CallEnded, CallReport, CallState, PartyReport
+from mediaproxy.events import CallEnded, CallReport, CallState, PartyReport, RelayTotals, raw, totals_of
 from tests.relaybench import Bench
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -357,3 +371,72 @@ def test_asking_who_has_a_call_changes_nothing() -> None:
         assert bench.ask(whoever_has("another call", sender, receiver)).status == 481
     assert bench.ask(whoever_has("", Party(), Party())).status == 481
     assert bench.report == before
+
+
+# -- inquiries
+
+
+class Office(Arm):
+    """A relay that answers inquiries: it has some calls."""
+
+    def __init__(self, *calls: str, silent: bool = False) -> None:
+        super().__init__(OK)
+        self.calls = calls
+        self.silent = silent
+        self.inquired: list[Inquiry] = []
+
+    async def inquire(self, inquiry: Inquiry) -> MediaReply:
+        self.inquired.append(inquiry)
+        if self.silent:
+            await asyncio.Event().wait()
+        match inquiry:
+            case ListRequest():
+                return MediaReply(calls=self.calls[: inquiry.limit])
+            case TotalsRequest():
+                return MediaReply(totals=(raw(RelayTotals(calls=len(self.calls))),))
+            case QueryRequest() | SwitchRequest():
+                if inquiry.call_id and inquiry.call_id not in self.calls:
+                    return UNKNOWN
+                if isinstance(inquiry, SwitchRequest) and inquiry.tag:
+                    return MediaReply(error="no such party", status=404)
+                return MediaReply(reports=tuple(raw(_report(call)) for call in self.calls))
+
+
+def _report(call_id: str) -> CallReport:
+    return CallReport(call_id=call_id, caller=PartyReport(), callee=PartyReport(), state=CallState.TALKING, started=0.0)
+
+
+def office(**arms: Arm) -> Dispatcher:
+    return Dispatcher(arms, timing=Timing(last=0.05, hurry=0.05))
+
+
+async def test_all_relays_are_asked_and_a_dead_one_is_left_out() -> None:
+    arms = {"a": Office("1", "2"), "b": Office("3"), "dead": Office("4", silent=True), "old": Arm(OK)}
+    dispatcher = office(**arms)
+    assert await dispatcher.inquire(ListRequest()) == MediaReply(calls=("1", "2", "3"))
+    assert len((await dispatcher.inquire(QueryRequest())).reports) == 3
+    assert sorted(t.calls for t in totals_of(await dispatcher.inquire(TotalsRequest()))) == [1, 2]
+    assert (await dispatcher.inquire(ListRequest(limit=2))).calls == ("1", "2")
+    assert len(arms["dead"].inquired) == 1  # type: ignore[attr-defined]  # it is an Office
+    assert not arms["old"].asked
+
+
+async def test_one_call_is_asked_about_where_it_is() -> None:
+    arms = {"a": Office("1", "2"), "b": Office("3")}
+    dispatcher = office(**arms)
+    assert (await dispatcher.inquire(QueryRequest(call_id="3"))).relay == "b"
+    arms["a"].inquired.clear()
+    assert (await dispatcher.inquire(SwitchRequest(call_id="3", switch=Switch.BLOCK))).relay == "b"
+    assert not arms["a"].inquired, "its home is known now"
+    arms["b"].calls, arms["a"].calls = (), ("3",)
+    assert (await dispatcher.inquire(QueryRequest(call_id="3"))).relay == "a", "it is asked for anew"
+
+
+async def test_errors_about_one_call() -> None:
+    dispatcher = office(a=Office("1"), b=Office(), dead=Office(silent=True))
+    assert (await dispatcher.inquire(QueryRequest(call_id="9"))).status == 481
+    reply = await dispatcher.inquire(SwitchRequest(call_id="1", switch=Switch.BLOCK, tag="x"))
+    assert (reply.status, reply.relay) == (404, "a")
+    assert (await office().inquire(QueryRequest(call_id="9"))).status == 503
+    assert (await office().inquire(ListRequest())).status == 503
+    assert (await office(dead=Office(silent=True)).inquire(TotalsRequest())).status == 503

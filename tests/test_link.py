@@ -14,10 +14,16 @@ from mediaproxy.control import (
     ConfirmRequest,
     EndCause,
     EndRequest,
+    Inquiry,
+    ListRequest,
     MediaReply,
     MediaRequest,
     Party,
+    QueryRequest,
     Question,
+    Switch,
+    SwitchRequest,
+    TotalsRequest,
     decode,
     encode,
 )
@@ -89,6 +95,53 @@ async def link(path: Path) -> AsyncIterator[UnixLink]:
 async def test_every_question_arrives_as_it_was_asked(arm: Arm, link: UnixLink, asked: Question) -> None:
     assert await link.ask(asked) == MediaReply(relay=asked.call_id)
     assert arm.asked == [asked]
+
+
+class Office(Arm):
+    """An arm that answers inquiries, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inquired: list[Inquiry] = []
+        self.calls: tuple[str, ...] = ("c\xff 1",)
+
+    async def inquire(self, inquiry: Inquiry) -> MediaReply:
+        self.inquired.append(inquiry)
+        return MediaReply(calls=self.calls)
+
+
+INQUIRIES: list[Inquiry] = [
+    QueryRequest(call_id="c\xff"),
+    ListRequest(limit=7),
+    TotalsRequest(),
+    SwitchRequest(call_id="c", switch=Switch.SILENCE, label="\xe9"),
+]
+
+
+@pytest.mark.parametrize("asked", INQUIRIES, ids=lambda inquiry: type(inquiry).__name__)
+async def test_every_inquiry_arrives_as_it_was_asked(path: Path, link: UnixLink, asked: Inquiry) -> None:
+    office = Office()
+    server = UnixServer(path, office)
+    await server.start()
+    assert await link.inquire(asked) == MediaReply(calls=("c\xff 1",))
+    assert office.inquired == [asked]
+    await server.stop()
+
+
+async def test_inquiries_of_an_arm_that_answers_none(arm: Arm, link: UnixLink) -> None:
+    assert (await link.inquire(INQUIRIES[0])).status == 501
+    assert (await link.ask(QUESTIONS[0])).relay == "c\xff 1"
+
+
+async def test_a_list_longer_than_a_line_is_cut(path: Path, link: UnixLink) -> None:
+    office = Office()
+    office.calls = tuple(f"{number:099}" for number in range(MAX_LINE // 100))
+    server = UnixServer(path, office)
+    await server.start()
+    reply = await link.inquire(ListRequest(limit=10**6))
+    assert not reply.error and 100 < len(reply.calls) < len(office.calls)
+    assert reply.calls == office.calls[: len(reply.calls)]
+    await server.stop()
 
 
 async def test_in_memory() -> None:

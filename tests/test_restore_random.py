@@ -44,7 +44,7 @@ class Twins:
     def restart(self) -> None:
         for world in (self.one, self.other):
             world.tick()
-            for call in world.calls._all():  # a start tells the plane everything anew, also what could have waited
+            for call in world.calls:  # a start tells the plane everything anew, also what could have waited
                 world.do(call.sync(world.now))
         keep_all(self.other, self.shelf)
         before = self.other.calls

@@ -13,12 +13,23 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from mediaproxy import clock
-from mediaproxy.control import EndCause, EndRequest, MediaReply, MediaRequest, Party, Question
+from mediaproxy.control import (
+    EndCause,
+    EndRequest,
+    Inquiry,
+    ListRequest,
+    MediaReply,
+    MediaRequest,
+    Party,
+    QueryRequest,
+    Question,
+    TotalsRequest,
+)
 from mediaproxy.dispatcher.directory import domains_of
 from mediaproxy.dispatcher.guide import Guide
-from mediaproxy.dispatcher.pool import NO_RELAY, Groups, Pool, Relay, belongs
+from mediaproxy.dispatcher.pool import NO_RELAY, UNKNOWN_CALL, Groups, Pool, Relay, belongs
 from mediaproxy.events import CallEnded, Event
-from mediaproxy.link import Link, Pending, Prompt, ask_in_time
+from mediaproxy.link import NOT_INQUIRABLE, Link, Pending, Prompt, ask_in_time, inquire_in_time
 
 log = logging.getLogger("mediaproxy.dispatcher")
 
@@ -150,6 +161,36 @@ class Dispatcher:
                 break
         return reply
 
+    async def inquire(self, inquiry: Inquiry) -> MediaReply:
+        """Of one call: the reply of the relay that has it. Of all: what the relays that live say together; one that
+        does not answer in time is left out. Status 503 if none answers."""
+        if isinstance(inquiry, ListRequest | TotalsRequest) or not inquiry.call_id:
+            return _merged(inquiry, list((await self._inquire_all(inquiry)).values()))
+        home = self.pool.home(inquiry.call_id)
+        if home is not None:
+            reply = await self._inquire_one(home, inquiry)
+            if reply.status != UNKNOWN_CALL:
+                return reply
+            self.pool.forget(inquiry.call_id)
+        replies = await self._inquire_all(inquiry)
+        found = next((name for name, reply in replies.items() if not reply.error), None)
+        if found is not None:
+            self.pool.found(inquiry.call_id, found)
+            return replies[found]
+        return min(replies.values(), key=_vagueness, default=MediaReply(error="no relay", status=NO_RELAY))
+
+    async def _inquire_all(self, inquiry: Inquiry) -> dict[str, MediaReply]:
+        """All relays at once, but those that did not answer lately."""
+        names = [name for name in self._links if not self.pool.is_down(name, self._now())]
+        replies = await asyncio.gather(*(self._inquire_one(name, inquiry) for name in names))
+        return dict(zip(names, replies, strict=True))
+
+    async def _inquire_one(self, name: str, inquiry: Inquiry) -> MediaReply:
+        reply = await inquire_in_time(self._links[name], inquiry, self._timing.last)
+        if name in self._links:
+            self._note(name, reply)
+        return reply if reply.relay else msgspec.structs.replace(reply, relay=name)
+
     def on_event(self, event: Event) -> None:
         """Forget calls that have ended. For relays in this process; those of others age out."""
         if isinstance(event, CallEnded):
@@ -260,6 +301,25 @@ class Dispatcher:
 
 _ALIVE = whoever_has("", Party(), Party())
 "No call has an empty Call-ID; if one had, this would change nothing."
+
+
+def _vagueness(reply: MediaReply) -> int:
+    """Sorts the errors of several relays about one call: the one that has it knows best what is wrong."""
+    return {UNKNOWN_CALL: 1, NO_RELAY: 2, NOT_INQUIRABLE.status: 2}.get(reply.status, 0)
+
+
+def _merged(inquiry: Inquiry, replies: list[MediaReply]) -> MediaReply:
+    """What all relays say that have answered."""
+    good = [reply for reply in replies if not reply.error]
+    if not good:
+        return next(iter(replies), MediaReply(error="no relay", status=NO_RELAY))
+    most = inquiry.limit if isinstance(inquiry, ListRequest | QueryRequest) else None
+    return MediaReply(
+        reports=tuple(report for reply in good for report in reply.reports)[:most],
+        calls=tuple(dict.fromkeys(call_id for reply in good for call_id in reply.calls))[:most],
+        totals=tuple(totals for reply in good for totals in reply.totals),
+        relay=good[0].relay if len(good) == 1 else "",
+    )
 
 
 def _in_dialog(question: Question) -> bool:

@@ -7,7 +7,20 @@ been answered. No peer can make a link wait or remember without bound.
 """
 
 from mediaproxy.link.address import Address, Kind
-from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, LocalLink, Pending, Prompt, ask_in_time
+from mediaproxy.link.asking import (
+    ASK_TIMEOUT,
+    MAX_LINE,
+    NOT_INQUIRABLE,
+    Inquirable,
+    Link,
+    LocalLink,
+    Pending,
+    Prompt,
+    ask_in_time,
+    inquire_in_time,
+    reply_in_time,
+    reply_line,
+)
 from mediaproxy.link.client import StreamLink, UnixLink
 from mediaproxy.link.listener import UnixListener
 from mediaproxy.link.server import MAX_CONNECTIONS, FileRights, LineServer, UnixServer
@@ -17,8 +30,10 @@ __all__ = [
     "ASK_TIMEOUT",
     "MAX_CONNECTIONS",
     "MAX_LINE",
+    "NOT_INQUIRABLE",
     "Address",
     "FileRights",
+    "Inquirable",
     "Kind",
     "LineServer",
     "Link",
@@ -31,4 +46,7 @@ __all__ = [
     "UnixServer",
     "ask_in_time",
     "bind_unix",
+    "inquire_in_time",
+    "reply_in_time",
+    "reply_line",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from mediaproxy.control import ControlError, MediaReply, Question, decode, encode
+from mediaproxy.control import ControlError, Inquiry, MediaReply, Question, decode, encode
 from mediaproxy.link.address import Address, Kind
 from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE
 from mediaproxy.link.server import HANDSHAKE, keep_alive
@@ -43,7 +43,13 @@ class StreamLink:
 
     async def ask(self, question: Question) -> MediaReply:
         """The other process's answer. A lost connection is tried once more: questions are idempotent."""
-        line = encode(question)
+        return await self._ask(encode(question))
+
+    async def inquire(self, inquiry: Inquiry) -> MediaReply:
+        """The other process's answer, as with ``ask``: an inquiry may be repeated, too."""
+        return await self._ask(encode(inquiry))
+
+    async def _ask(self, line: bytes) -> MediaReply:
         why = ""
         try:
             async with asyncio.timeout(self._timeout):

@@ -17,9 +17,9 @@ from typing import Any, cast
 
 import msgspec
 
-from mediaproxy.control import ControlError, MediaReply, Question, decode, encode
+from mediaproxy.control import ControlError, Inquiry, MediaReply, Question, decode
 from mediaproxy.link.address import Address, Kind
-from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, Pending, Prompt, ask_in_time
+from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, Pending, Prompt, reply_in_time, reply_line
 from mediaproxy.link.socketfile import bind_unix, unlink_unix
 
 log = logging.getLogger("mediaproxy.link")
@@ -320,7 +320,7 @@ class _Client(asyncio.Protocol):
         except ControlError as error:
             self._write(MediaReply(error=str(error), status=400))
             return
-        if not isinstance(question, Question):
+        if not isinstance(question, Question | Inquiry):
             self._write(_NO_QUESTION)
             return
         reply = self._at_once(question)
@@ -333,9 +333,9 @@ class _Client(asyncio.Protocol):
         else:
             reply.then(self._answered)
 
-    def _at_once(self, question: Question) -> MediaReply | Pending | None:
+    def _at_once(self, question: Question | Inquiry) -> MediaReply | Pending | None:
         prompt = self._server.prompt
-        if prompt is None:
+        if prompt is None or isinstance(question, Inquiry):
             return None
         try:
             return prompt.answer(question)
@@ -343,11 +343,11 @@ class _Client(asyncio.Protocol):
             log.exception("call %r: no answer", question.call_id)
             return _BROKEN
 
-    async def _ask(self, question: Question) -> None:
+    async def _ask(self, question: Question | Inquiry) -> None:
         try:
-            reply = await ask_in_time(self._server.link, question, ASK_TIMEOUT)
+            reply = await reply_in_time(self._server.link, question, ASK_TIMEOUT)
         except Exception:
-            log.exception("call %r: no answer", question.call_id)
+            log.exception("call %r: no answer", getattr(question, "call_id", ""))
             reply = _BROKEN
         self._answered(reply)
 
@@ -357,7 +357,7 @@ class _Client(asyncio.Protocol):
 
     def _write(self, reply: MediaReply) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode(reply))
+            self._transport.write(reply_line(reply))
 
 
 # -- sockets

@@ -56,7 +56,7 @@ class Calls:
     def keep(self) -> Changes:
         """From now on note what changes."""
         self.changes = self.changes or Changes(self.board.pool, self._ends, self._looks)
-        self.changes.all(self._all())
+        self.changes.all(self)
         return self.changes
 
     # -- what a shell calls
@@ -118,7 +118,7 @@ class Calls:
 
     def reports(self, now: float) -> tuple[CallReport, ...]:
         """All calls as they stand, the oldest first."""
-        calls = sorted(self._all(), key=lambda call: call.started)
+        calls = sorted(self, key=lambda call: call.started)
         return tuple(call_report(call, self.name, self.plane_name, now) for call in calls)
 
     def end(self, call_id: str, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
@@ -132,7 +132,7 @@ class Calls:
         ``counters`` as with ``ask``."""
         self.note(counters)
         effects: list[Effect] = []
-        for call in list(self._all()):
+        for call in list(self):
             effects += self.finish(call, call.lingering or EndReason.SHUTDOWN, now)
         return [*effects, *self.board.drain()]
 
@@ -321,8 +321,12 @@ class Calls:
         for slot in counters:
             self.board.noted(slot)
 
-    def _all(self) -> Iterator[Call]:
+    def __iter__(self) -> Iterator[Call]:
         return (call for calls in self._calls.values() for call in calls)
+
+    def of(self, call_id: str) -> tuple[Call, ...]:
+        """The calls of a Call-ID, the oldest first."""
+        return tuple(self._calls.get(call_id, ()))
 
     def _find(self, question: Question) -> tuple[Call, Side] | None:
         """The call of a question, and which party its sender is."""

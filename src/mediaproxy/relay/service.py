@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import assert_never
 
 from mediaproxy import clock
-from mediaproxy.control import EndRequest, MediaReply, Question
+from mediaproxy.control import EndRequest, Inquiry, MediaReply, QueryRequest, Question, SwitchRequest
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded, CallReport, CallStarted, Event
 from mediaproxy.link import Pending
 from mediaproxy.relay.calls import Calls, Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Packet, Plane
+from mediaproxy.relay.inquiries import inquire
 from mediaproxy.relay.journal import Journal
 from mediaproxy.relay.keeper import Keeper
 from mediaproxy.relay.resumption import Recorded, Resumption, Saved
@@ -156,6 +157,21 @@ class RelayService:
         self._tell(events)
         self._set_alarm(now)
         return reply if self._keeper is None else self._keeper.kept(reply)
+
+    async def inquire(self, inquiry: Inquiry) -> MediaReply:
+        """Answer who looks after calls (link.Inquirable). Never raises, and never waits but for the journal."""
+        if self._sweep is None:
+            return MediaReply(error="the relay is not running", status=503)
+        now = self._now()
+        if isinstance(inquiry, QueryRequest | SwitchRequest) and inquiry.call_id:
+            self.calls.note(self._plane.counters(self.calls.ports_of(inquiry.call_id)))
+        else:
+            self._do(self.calls.tick(now, self._plane.counters()))
+        reply, effects = inquire(self.calls, inquiry, now)
+        self._do(effects)
+        self._set_alarm(now)
+        kept = reply if self._keeper is None or not effects else self._keeper.kept(reply)
+        return await kept.wait() if isinstance(kept, Pending) else kept
 
     def reports(self) -> tuple[CallReport, ...]:
         """All calls as they stand now."""
