@@ -14,9 +14,11 @@ from msgspec import inspect as types
 from msgspec.structs import replace
 
 from mediaproxy.config.check import Checker, Problem, check_prefix
+from mediaproxy.config.doors import judge as judge_doors
 from mediaproxy.config.lines import line_numbers, line_of
 from mediaproxy.config.relays import judge as judge_relays
 from mediaproxy.config.schema import Config
+from mediaproxy.dialects.doorsettings import DoorSettings
 from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings, Tls
 from mediaproxy.link.address import Kind
@@ -83,6 +85,7 @@ def _anchored(config: Config, directory: Path) -> Config:
         config,
         runtime_dir=path(config.runtime_dir),
         state_dir=path(config.state_dir),
+        listen=tuple(_door(one, path) for one in config.listen),
         records=replace(config.records, path=path(config.records.path)),
         edge=replace(
             config.edge,
@@ -103,6 +106,16 @@ def _listen(listen: ListenSettings, path: Callable[[str], str]) -> ListenSetting
         certificate=path(listen.certificate),
         key=path(listen.key),
         authorities=path(listen.authorities),
+    )
+
+
+def _door(door: DoorSettings, path: Callable[[str], str]) -> DoorSettings:
+    return replace(
+        door,
+        address=_socket(door.address, path),
+        certificate=path(door.certificate),
+        key=path(door.key),
+        authorities=path(door.authorities),
     )
 
 
@@ -150,7 +163,14 @@ def _from_msgspec(error: msgspec.ValidationError) -> Problem:
 
 
 def _judge(config: Config) -> list[Problem]:
-    return [*_accounts(config), *_prefixes(config), *_expiry(config), *_pings(config), *judge_relays(config)]
+    return [
+        *_accounts(config),
+        *_prefixes(config),
+        *_expiry(config),
+        *_pings(config),
+        *judge_relays(config),
+        *judge_doors(config),
+    ]
 
 
 def _accounts(config: Config) -> Iterable[Problem]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from mediaproxy.dialects.doorsettings import DoorSettings
 from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
@@ -78,6 +79,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     state_dir: str = ""
     """Directory of registrations and call records. Empty: ``/var/lib/mediaproxy`` for root, else
     ``$XDG_STATE_HOME/mediaproxy`` or ``~/.local/state/mediaproxy``."""
+    listen: tuple[DoorSettings, ...] = ()
+    "Doors: sockets on which SIP servers ask in the words of MediaProxy, rtpproxy or rtpengine (docs/doors.md)."
     log: Log = Log()
     records: Records = Records()
     admin: Admin = Admin()

@@ -23,6 +23,17 @@ from mediaproxy.endpoint import Endpoint
 _WIDTH = 100
 
 _EXAMPLES: dict[str, Any] = {
+    "listen.protocol": "ng",
+    "listen.address": "udp://192.0.2.1:2223",
+    "listen.allow": ["192.0.2.0/24"],
+    "listen.max_connections": 256,
+    "listen.max_request": 65536,
+    "listen.mode": "0660",
+    "listen.owner": "",
+    "listen.group": "",
+    "listen.certificate": "",
+    "listen.key": "",
+    "listen.authorities": "",
     "edge.listeners.transport": "udp",
     "edge.listeners.bind": "192.0.2.1:5060",
     "edge.listeners.advertise": "203.0.113.1:5060",

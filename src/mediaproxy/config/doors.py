@@ -1,0 +1,75 @@
+"""What is wrong with the doors (``[[listen]]``) of a configuration, as far as the text alone can tell.
+
+A Config comes in, problems go out. Files and certificates are looked at when the server starts.
+"""
+
+from collections.abc import Iterator
+
+from mediaproxy.config.check import Problem, check_prefix
+from mediaproxy.config.lines import Path
+from mediaproxy.config.schema import Config
+from mediaproxy.dialects.doorsettings import ENCRYPTED, DoorAddress, DoorKind, DoorSettings
+from mediaproxy.endpoint import ip_address
+
+
+def judge(config: Config) -> Iterator[Problem]:
+    """Every problem with ``listen``."""
+    places: set[str] = set()
+    for at, door in enumerate(config.listen):
+        path: Path = ("listen", at)
+        try:
+            address = door.where
+        except ValueError as error:
+            yield Problem(path=(*path, "address"), text=str(error))
+            continue
+        yield from _address(address, path)
+        yield from _allowed(door, address, path)
+        yield from _files(door, address, path)
+        place = _place(address)
+        if place in places:
+            text = f"expected an address that no other door has, got {str(address)!r} a second time"
+            yield Problem(path=(*path, "address"), text=text)
+        if address.port or address.path:
+            places.add(place)
+
+
+def _place(address: DoorAddress) -> str:
+    """What two doors cannot share: UDP and TCP have ports of their own."""
+    if address.kind is DoorKind.UNIX:
+        return str(address)
+    return f"{'udp' if address.kind is DoorKind.UDP else 'tcp'} {address.host} {address.port}"
+
+
+def _address(address: DoorAddress, path: Path) -> Iterator[Problem]:
+    if address.kind is not DoorKind.UNIX and ip_address(address.host) is None and address.host != "localhost":
+        text = f"expected an IP address of this host, 0.0.0.0 or [::], got {address.host!r}"
+        yield Problem(path=(*path, "address"), text=text)
+
+
+def _allowed(door: DoorSettings, address: DoorAddress, path: Path) -> Iterator[Problem]:
+    for at, prefix in enumerate(door.allow):
+        if (text := check_prefix(prefix)) is not None:
+            yield Problem(path=(*path, "allow", at), text=text)
+    if address.kind is DoorKind.UNIX:
+        if door.allow:
+            text = "expected nothing for a UNIX socket: mode, owner and group say who may use it"
+            yield Problem(path=(*path, "allow"), text=text)
+    elif not address.local and not door.allow:
+        text = (
+            f'expected the addresses of your SIP servers, such as allow = ["192.0.2.10"], because others can reach '
+            f"{address}; or listen on 127.0.0.1"
+        )
+        yield Problem(path=path, text=text)
+
+
+def _files(door: DoorSettings, address: DoorAddress, path: Path) -> Iterator[Problem]:
+    encrypted = address.kind in ENCRYPTED
+    if encrypted and not door.certificate:
+        yield Problem(path=path, text=f"{address} needs certificate (and key): PEM files (docs/doors.md)")
+    for name in ("certificate", "key", "authorities"):
+        if getattr(door, name) and not encrypted:
+            kinds = " or ".join(ENCRYPTED)
+            yield Problem(path=(*path, name), text=f"expected nothing: only {kinds} has certificates, not {address}")
+    for name in ("owner", "group"):
+        if getattr(door, name) and address.kind is not DoorKind.UNIX:
+            yield Problem(path=(*path, name), text=f"expected nothing: only a UNIX socket has a {name}, not {address}")
