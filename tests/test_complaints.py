@@ -1,6 +1,6 @@
 """The log stays readable under a flood."""
 
-from mediaproxy.edge.complaints import SOURCES, Complaints
+from mediaproxy.complaints import SOURCES, Complaints
 from mediaproxy.endpoint import Endpoint
 
 A, B = Endpoint("203.0.113.1", 5060), Endpoint("203.0.113.2", 5060)

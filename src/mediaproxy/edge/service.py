@@ -17,7 +17,7 @@ from mediaproxy import clock
 from mediaproxy.control import MediaRequest
 from mediaproxy.edge import stun
 from mediaproxy.edge.binding import Binding
-from mediaproxy.edge.complaints import Complaints
+from mediaproxy.complaints import Complaints
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Said, Send, Trouble
 from mediaproxy.edge.farewell import Farewell

@@ -13,7 +13,7 @@ SOURCES = 1000
 
 
 class Complaints:
-    """One per edge."""
+    """One per edge, one per door."""
 
     def __init__(self, limit: int) -> None:
         """``limit``: lines per address and period."""
@@ -24,15 +24,16 @@ class Complaints:
         self.total = 0
         "All of them, since the start."
 
-    def note(self, source: Endpoint, text: str, now: float) -> list[str]:
-        """The lines to log because of this one."""
+    def note(self, source: Endpoint | str, text: str, now: float) -> list[str]:
+        """The lines to log because of this one. ``source``: a name for whoever has no address of his own."""
         lines = self.summary(now)
         self.total += 1
-        count = self._counts.get(source.address)
+        address = source if isinstance(source, str) else source.address
+        count = self._counts.get(address)
         if count is None and len(self._counts) >= SOURCES:
             self._others += 1
             return lines
-        self._counts[source.address] = (count or 0) + 1
+        self._counts[address] = (count or 0) + 1
         if (count or 0) < self._limit:
             lines.append(f"{source}: {text}")
         return lines
