@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import assert_never
 
 from mediaproxy import clock
+from mediaproxy.complaints import Complaints
 from mediaproxy.control import MediaRequest
 from mediaproxy.edge import stun
 from mediaproxy.edge.binding import Binding
-from mediaproxy.complaints import Complaints
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.effects import Ask, Effect, Refused, Remark, Resolve, Said, Send, Trouble
 from mediaproxy.edge.farewell import Farewell
