@@ -1,0 +1,1 @@
+"""rtpengine's NG protocol: a dictionary per request, in bencode or JSON."""
