@@ -1,34 +1,13 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0
  *
- * What the program needs of the kernel's interface: types, the two contexts, helpers by their number, map definitions.
+ * What the program needs of the kernel's interface: the two contexts, helpers by their number, map definitions.
  * Written here, so that the program compiles without any header: with ziglang's clang and with a distribution's alike.
  * Numbers and offsets are those of include/uapi/linux/bpf.h; the kernel never changes them.
  */
 #pragma once
-
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef int s32;
-typedef unsigned long long u64;
-typedef long long s64;
+#include "words.bpf.h"
 
 #define SEC(name) __attribute__((section(name), used))
-#define INLINE static inline __attribute__((always_inline))
-#define CALLED static __attribute__((noinline)) /* with a stack frame of its own; at most five arguments */
-/* Without CAP_PERFMON the verifier wants no map pointer moved by a loop's counter. */
-#define UNROLL _Pragma("clang loop unroll(full)")
-#define opaque(x) __asm__ volatile("" : "+r"(x)) /* the compiler makes no assumptions about x */
-#define barrier() __asm__ volatile("" ::: "memory")
-#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
-
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define be16(x) ((u16)__builtin_bswap16((u16)(x)))
-#define be32(x) ((u32)__builtin_bswap32((u32)(x)))
-#else
-#define be16(x) ((u16)(x))
-#define be32(x) ((u32)(x))
-#endif
 
 /* Map definitions, read from BTF as libbpf does (relay/bpf/object.py). */
 #define NUMBER(name, value) int (*name)[value]
@@ -68,6 +47,23 @@ struct bpf_sk_lookup {
     u32 local_ip4, local_ip6[4], local_port, ingress_ifindex;
 };
 
+/* struct bpf_sock_tuple: the ends of a packet, for find_socket. The size tells which. */
+union ends {
+    struct {
+        u32 source, destination;
+        u16 source_port, destination_port;
+    } v4;
+    struct {
+        u32 source[4], destination[4];
+        u16 source_port, destination_port;
+    } v6;
+};
+
+/* struct bpf_sock, as far as it is needed. */
+struct bpf_sock {
+    u32 bound_dev_if, family, type, protocol, mark, priority, ip4, ip6[4], port;
+};
+
 enum { TC_NEXT = -1, TC_DROP = 2 };
 enum { SK_PASS = 1 };
 enum { XDP_PASS = 2 };
@@ -87,6 +83,7 @@ static long (*const skb_change_tail)(struct __sk_buff *, u32 size, u64 flags) = 
 static s64 (*const csum_update)(struct __sk_buff *, u32 sum) = (void *)40;
 static long (*const skb_change_head)(struct __sk_buff *, u32 size, u64 flags) = (void *)43;
 static long (*const find_neighbour)(void *ctx, struct fib_lookup *, int size, u32 flags) = (void *)69;
+static struct bpf_sock *(*const find_socket)(void *ctx, union ends *, u32 size, u64 netns, u64 flags) = (void *)85;
 static long (*const sk_release)(void *sk) = (void *)86;
 static s64 (*const csum_level)(struct __sk_buff *, u64 what) = (void *)135;
 static long (*const sk_assign)(struct bpf_sk_lookup *, void *sk, u64 flags) = (void *)124;
@@ -94,6 +91,7 @@ static long (*const store_frame)(struct xdp_md *, u32 offset, const void *, u32 
 static u64 (*const frame_length)(struct xdp_md *) = (void *)188;
 static long (*const redirect_neigh)(u32 ifindex, void *next_hop, int size, u64 flags) = (void *)152;
 
+#define OWN_NETNS ((u64)-1) /* of find_socket */
 enum { FIB_OUTPUT = 2 }; /* of find_neighbour */
 enum { CSUM_LEVEL_QUERY = 0 };
 enum { PSEUDO_HEADER = 1 << 4, ZERO_STAYS_ZERO = 1 << 5 }; /* of l4_csum_replace */

@@ -72,11 +72,6 @@ INLINE void copy(u32 *to, const u32 *from)
     to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3];
 }
 
-INLINE int same(const u32 *one, const u32 *other)
-{
-    return !((one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) | (one[3] ^ other[3]));
-}
-
 /* -- checksums: sums of 32-bit words in one's complement (RFC 1071) */
 
 INLINE u32 fold32(u64 sum)
