@@ -3,9 +3,11 @@
 import os
 import random
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import count
 
 import pytest
@@ -20,6 +22,7 @@ from mediaproxy.relay.slots import Reason, SlotConfig, State, encode, packed
 from tests.e2e.conftest import need
 from tests.packets.mutation import mutated
 from tests.packets.table import PORTS, TABLE, VOICE, B, Row, world
+from tests.planebench import own_network
 
 MUTATIONS = 100_000
 _VERDICTS = {-1: Verdict.PASS, 2: Verdict.DROP, 7: Verdict.SEND}
@@ -71,9 +74,22 @@ class Program:
 @pytest.fixture(scope="module")
 def program() -> Iterator[Program]:
     need()
-    kernel = KernelPath.create(world(TABLE[0], time.monotonic_ns()).control)
-    yield Program(kernel)
-    kernel.close()
+    with own_network():
+        kernel = KernelPath.create(world(TABLE[0], time.monotonic_ns()).control)
+        yield Program(kernel)
+        kernel.close()
+
+
+@contextmanager
+def others(row: Row) -> Iterator[None]:
+    """The other program of a row has its sockets."""
+    with ExitStack() as stack:
+        for family in (socket.AF_INET, socket.AF_INET6) if row.others else ():
+            sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(("", row.packet.destination.port))
+        yield
 
 
 def _same(said: Outcome, done: Outcome) -> bool:
@@ -88,9 +104,10 @@ def test_the_table(program: Program, row: Row) -> None:
     for before in row.before:
         path(state, before.frame(), now)
         program.run(before.frame())
-    for _ in range(row.spray):
-        said = path(state, row.packet.frame(), now)
-        done = program.run(row.packet.frame())
+    with others(row):
+        for _ in range(row.spray):
+            said = path(state, row.packet.frame(), now)
+            done = program.run(row.packet.frame())
     assert (done.verdict, done.reason) == (row.verdict, row.reason)
     assert done.frame.hex() == said.frame.hex()
     for index, slot in state.slots.items():
@@ -123,16 +140,17 @@ def test_mutated_packets_get_the_verdict_of_the_specification(program: Program) 
         state = world(row, now)
         state.control = change(state.control, ranked=_NO_LIMIT, strangers=_NO_LIMIT, spray=_NO_LIMIT, silence=3600.0)
         program.install(state)
-        for _ in range(100):
-            frame = mutated(row.packet.frame(), rng)
-            said = path(state, frame, now)
-            if not _runnable(frame):
-                assert said == Outcome(Verdict.PASS)
-                continue
-            done = program.run(frame)
-            seen[done.reason] += 1
-            if not _same(said, done):
-                wrong.append((row.name, frame.hex(), said, done))
+        with others(row):
+            for _ in range(100):
+                frame = mutated(row.packet.frame(), rng)
+                said = path(state, frame, now)
+                if not _runnable(frame):
+                    assert said == Outcome(Verdict.PASS)
+                    continue
+                done = program.run(frame)
+                seen[done.reason] += 1
+                if not _same(said, done):
+                    wrong.append((row.name, frame.hex(), said, done))
     assert not wrong[:3], f"{len(wrong)} differ"
     for reason in set(Reason) - _NEED_TIME:
         assert seen[reason] >= MUTATIONS // 10_000, f"{reason.name}: {seen}"

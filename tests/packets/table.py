@@ -83,6 +83,8 @@ class Row:
     "No process is alive."
     retiring: bool = False
     "The relay has given these ports up."
+    others: bool = False
+    "Another program has a socket at the packet's port."
     spray: int = 1
     "How often the packet comes; the last one counts."
 
@@ -195,6 +197,10 @@ DROPPED = (
     drop("the last port of the range, not lent", replace(VOICE, destination=Endpoint(RELAY4, 20063)), CALL,
          Reason.NOT_LENT, plain=True),
     drop("a port that is not lent, IPv6", VOICE6, CALL, Reason.NOT_LENT, plain=True),
+    up("a port that is not lent, of another program", VOICE, (), Reason.OTHERS, others=True),
+    up("a port that is not lent, of another program, IPv6", VOICE6, CALL, Reason.OTHERS, others=True),
+    up("a broken packet to another program", replace(VOICE, udp_length=200), (), Reason.OTHERS, others=True),
+    send("a lent port, which another program has bound after that", VOICE, CALL, RELAYED, others=True, plain=False),
     Row(name="a port that has been given up", packet=VOICE, verdict=Verdict.PASS, retiring=True),
     send("a call that goes on at a port that has been given up", VOICE, CALL, RELAYED, retiring=True),
     drop("no way on: the peer is lent anew", VOICE, (CALL[0], change(CALL[1], generation=9)),
@@ -241,7 +247,8 @@ def world(row: Row, heartbeat: int) -> World:
     alive = 1e-9 if row.dead else 1e6
     control = Control(ports=PORTS, heartbeat=heartbeat, alive=alive, ranked=Rate(60, 250), strangers=Rate(5, 20))
     control = change(control, retiring=row.retiring)
-    return World(control, slots)
+    others = frozenset({row.packet.destination.port} if row.others else ())
+    return World(control, slots, others=others)
 
 
 def state_of(flow: Flow) -> State:

@@ -11,7 +11,7 @@ enum { PREFIXES = 4, CLOCKS = 12, ADDRESSES = 8, EXTENSIONS = 6, SHORTCUTS = 2, 
 
 /* The word of a slot, stored in one piece: generation | copy << 32 | state << 40 | change << 48. */
 enum state {
-    STATE_FREE = 0,     /* not lent: everything is dropped */
+    STATE_FREE = 0,     /* not lent: everything is dropped, but what is another program's */
     STATE_DEAF = 1,     /* lent, nobody is expected: told at the rate of strangers, never forwarded */
     STATE_LEARNING = 2, /* who is allowed is passed up */
     STATE_LEARNED = 3,  /* what comes from the source is forwarded */
@@ -124,6 +124,8 @@ enum reason {
     REASON_LOOP,           /* more than two legs of this relay in a row */
     REASON_MALFORMED,      /* lengths or IPv4 header checksum wrong */
     REASON_NO_CHECKSUM,    /* IPv6 without UDP checksum (RFC 8200 8.1) */
+    /* left to the host, too */
+    REASON_OTHERS,         /* not lent, and another program has a socket at that port */
     REASON_COUNT,
 };
 

@@ -72,6 +72,8 @@ class World:
     "By index; the others are FREE."
     spray: int = 0
     "The bucket of all strangers."
+    others: frozenset[int] = frozenset()
+    "Ports at which other programs have sockets, on all of the relay's addresses."
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def path(world: World, frame: bytes, now: int, *, at: int = 14, tag: int | None 
         return Outcome(Verdict.PASS, Reason.VLAN)
     slot = world.slots.get(index)
     if slot is None or slot.state is State.FREE:
-        return _NOT_OURS if world.control.retiring else Outcome(Verdict.DROP, Reason.NOT_LENT)
+        return _not_lent(world, p.port)
     if not well_formed(frame, at, p):
         return Outcome(Verdict.DROP, Reason.MALFORMED)
     if p.version == 6 and p.checksum == 0:  # RFC 8200 §8.1
@@ -114,6 +116,14 @@ def path(world: World, frame: bytes, now: int, *, at: int = 14, tag: int | None 
     if ranked and config.settled:
         ranked = _may_move(world, slot.heard, p, now)
     return _pass_up(world, slot.heard, Reason.UP, now, ranked=ranked)
+
+
+def _not_lent(world: World, port: int) -> Outcome:
+    if world.control.retiring:
+        return _NOT_OURS
+    if port in world.others:
+        return Outcome(Verdict.PASS, Reason.OTHERS)
+    return Outcome(Verdict.DROP, Reason.NOT_LENT)
 
 
 def _from(config: SlotConfig, address: bytes, port: int) -> bool:

@@ -4,11 +4,50 @@
  *
  * A packet from exactly a slot's learned source leaves at once, from the peer's address and port to the peer's target.
  * Everything else that may change a decision of the relay is passed up to its socket, as much as that can need; the rest
- * is dropped, without a sound. relay/packetpath.py is the specification of the verdict and of every byte; docs/kernel.md
+ * is dropped, without a sound, unless another program has a socket there. relay/packetpath.py is the specification of the verdict and of every byte; docs/kernel.md
  * says why. Packets are read and written by helpers only, so that nobody else's packets are ever copied because of us.
  */
 #include "forward.bpf.h"
 #include "xdp.bpf.h"
+
+/* Whether another program waits at the port of a packet. Sockets bound elsewhere do not count: those are what the lookup
+   programs of other relays say. */
+CALLED int others(struct __sk_buff *skb, const struct packet *p)
+{
+    struct bpf_sock *sk;
+    union ends ends = {};
+    int bound;
+
+    if (p->version == 4) {
+        ends.v4.source = p->source[3];
+        ends.v4.destination = p->destination[3];
+        ends.v4.source_port = p->source_port;
+        ends.v4.destination_port = p->destination_port;
+        sk = find_socket(skb, &ends, sizeof(ends.v4), OWN_NETNS, 0);
+    } else {
+        copy(ends.v6.source, p->source);
+        copy(ends.v6.destination, p->destination);
+        ends.v6.source_port = p->source_port;
+        ends.v6.destination_port = p->destination_port;
+        sk = find_socket(skb, &ends, sizeof(ends.v6), OWN_NETNS, 0);
+    }
+    if (!sk)
+        return 0;
+    bound = sk->port == be16(p->destination_port);
+    sk_release(sk);
+    return bound;
+}
+
+/* A packet to a port that is not lent. */
+INLINE int not_lent(struct __sk_buff *skb, struct control *c, const struct packet *p)
+{
+    if (c->retiring)
+        return TC_NEXT;
+    if (!others(skb, p))
+        return drop(REASON_NOT_LENT);
+    count(REASON_OTHERS);
+    return TC_NEXT;
+}
 
 INLINE int relay(struct __sk_buff *skb, u32 at)
 {
@@ -41,7 +80,7 @@ INLINE int relay(struct __sk_buff *skb, u32 at)
     }
     word = READ_ONCE(s->word);
     if (state_of(word) == STATE_FREE)
-        return c->retiring ? TC_NEXT : drop(REASON_NOT_LENT);
+        return not_lent(skb, c, p);
     if (!well_formed(skb, at, p))
         return drop(REASON_MALFORMED);
     if (p->version == 6 && !p->checksum)

@@ -27,7 +27,7 @@ class State(IntEnum):
     """What the program does with a slot."""
 
     FREE = 0
-    "Not lent: everything is dropped silently."
+    "Not lent: everything is dropped silently, unless another program has a socket there."
     DEAF = 1
     "Lent, nobody is expected (a port that cools): passed up at the rate of strangers, never forwarded."
     LEARNING = 2
@@ -75,6 +75,7 @@ class Reason(IntEnum):
     LOOP = 16
     MALFORMED = 17
     NO_CHECKSUM = 18
+    OTHERS = 19
 
 
 class Record:
