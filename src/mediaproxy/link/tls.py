@@ -29,12 +29,19 @@ def client_side(files: TlsFiles) -> Context:
     return _Watched(files, ssl.PROTOCOL_TLS_CLIENT).context
 
 
+def door_side(files: TlsFiles) -> Context:
+    """For a door (docs/doors.md): TLS 1.2 will do, and clients need a certificate only if ``authorities`` is set.
+    OSError as above."""
+    return _Watched(files, ssl.PROTOCOL_TLS_SERVER, door=True).context
+
+
 class _Watched:
     """The context of files that may change."""
 
-    def __init__(self, files: TlsFiles, protocol: int) -> None:
+    def __init__(self, files: TlsFiles, protocol: int, *, door: bool = False) -> None:
         self._files = files
         self._protocol = protocol
+        self._door = door
         self._state = self._look()
         self._context = self._make()
 
@@ -51,7 +58,8 @@ class _Watched:
 
     def _paths(self) -> list[str]:
         files = self._files
-        return [files.certificate, files.key or files.certificate, files.authorities]
+        paths = [files.certificate, files.key or files.certificate, files.authorities]
+        return paths if files.authorities or not self._door else paths[:2]
 
     def _look(self) -> _State:
         found = []
@@ -72,12 +80,15 @@ class _Watched:
             except OSError as error:
                 raise OSError(error.errno, f"{path}: {error.strerror}") from error
         context = ssl.SSLContext(self._protocol)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.minimum_version = ssl.TLSVersion.TLSv1_2 if self._door else ssl.TLSVersion.TLSv1_3
+        anybody = self._door and not self._files.authorities
+        context.verify_mode = ssl.CERT_NONE if anybody else ssl.CERT_REQUIRED
         try:
             context.load_cert_chain(self._files.certificate, self._files.key or None)
         except ssl.SSLError as error:
             raise OSError(error.errno, f"{self._files.certificate}: no certificate with its key, as PEM") from error
+        if anybody:
+            return context
         try:
             context.load_verify_locations(cafile=self._files.authorities)
         except ssl.SSLError as error:
