@@ -11,7 +11,17 @@ from mediaproxy.control import KnownBy
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.keepalive import Pinged
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.events import CallReport, CallState, EndReason, PartyReport, Refused, Side, SideReport, StreamReport
+from mediaproxy.events import (
+    CallReport,
+    CallState,
+    EndReason,
+    PartyReport,
+    Quality,
+    Refused,
+    Side,
+    SideReport,
+    StreamReport,
+)
 
 NOW = 1_700_000_000.0
 RELAY = Endpoint("203.0.113.1", 20000)
@@ -54,6 +64,18 @@ CALL = CallReport(
 
 def page(*reports: CallReport) -> str:
     return "\n".join(line.plain for line in calls(reports, NOW))
+
+
+def test_what_was_measured_has_columns() -> None:
+    good = Quality(packets=4000, lost=2, loss=0.0005, jitter=0.0021, mos=4.31, average_mos=4.2, lowest_mos=3.12)
+    dumb = Quality(packets=10, lost=0, loss=0.0)
+    stream = replace(STREAM, caller=replace(HEARD, quality=good), callee=replace(UNHEARD, quality=dumb))
+    lines = page(replace(CALL, streams=(stream,))).splitlines()
+    head = next(line for line in lines if "received" in line)
+    rows = [line for line in lines if "caller  " in line or "callee  " in line][-2:]
+    assert [row[head.index("jitter") - 1 : head.index("jitter") + 6] for row in rows] == [" 2.1 ms", "      -"]
+    assert [row[head.index("MOS") :][:12] for row in rows] == ["   4.3 (3.1)", "           -"]
+    assert "jitter" not in page(CALL), "a plane that measures nothing has no columns for it"
 
 
 def test_a_call() -> None:

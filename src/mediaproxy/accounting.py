@@ -64,7 +64,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     relay: str = ""
     dialog_id: str = ""
     streams: tuple[StreamReport, ...] = ()
-    "Per stream and party: addresses, packets, bytes, codec, refused sources."
+    "Per stream and party: addresses, packets, bytes, codec, quality, refused sources."
+    mos: float | None = None
+    "As in CallReport."
+    lowest_mos: float | None = None
     silences: tuple[Silence, ...] = ()
     "At most 32."
     moves: int = 0
@@ -184,6 +187,8 @@ def _record(report: CallReport, notes: Notes, at: float) -> Record:
         relay=report.relay,
         dialog_id=report.dialog_id,
         streams=report.streams,
+        mos=report.mos,
+        lowest_mos=report.lowest_mos,
         silences=tuple(notes.silences),
         moves=notes.moves,
         changes=notes.changes,

@@ -61,6 +61,28 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     packets: int
 
 
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """How well what a party sends comes to us, as the plane has measured it. What it has not measured is None."""
+
+    packets: int
+    "RTP packets measured."
+    lost: int
+    "How many more its sequence numbers say were sent (RFC 3550 §6.4.1)."
+    loss: float
+    "Part of what was sent that was lost, 0 to 1."
+    jitter: float | None = None
+    "Interarrival jitter in seconds (RFC 3550 §6.4.1), at the last packet; None: the clock rate is not known."
+    average_jitter: float | None = None
+    highest_jitter: float | None = None
+    mos: float | None = None
+    """Estimated mean opinion score, 1 to 4.5, of the last seconds (relay/quality.py: an upper bound); None: nothing is
+    known of the codec, or too little has come."""
+    average_mos: float | None = None
+    "Over the call's life."
+    lowest_mos: float | None = None
+    "Of the worst seconds."
+
+
 class SideReport(msgspec.Struct, frozen=True, kw_only=True):
     """One party's end of one stream."""
 
@@ -85,6 +107,8 @@ class SideReport(msgspec.Struct, frozen=True, kw_only=True):
     "Packets sent to this party."
     lost: int = 0
     "Packets from this party that its sequence numbers say were lost before they reached us; 0 if not measured."
+    quality: Quality | None = None
+    "What the plane has measured of its RTP; None: this plane measures nothing, or nothing has come."
     first_packet: float | None = None
     last_packet: float | None = None
     refused: tuple[Refused, ...] = ()
@@ -139,6 +163,10 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     notify: str = ""
     "As in MediaRequest."
     streams: tuple[StreamReport, ...] = ()
+    mos: float | None = None
+    "The average MOS of the party that is heard worst; None: none could be estimated."
+    lowest_mos: float | None = None
+    "The lowest one of all."
 
     @property
     def duration(self) -> float | None:

@@ -14,7 +14,7 @@ from mediaproxy.cli.words import count, duration, moment, several, shown
 from mediaproxy.control import KnownBy
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.keepalive import Pinged
-from mediaproxy.events import CallReport, CallState, PartyReport, SideReport, StreamReport
+from mediaproxy.events import CallReport, CallState, PartyReport, Quality, SideReport, StreamReport
 from mediaproxy.server.answers import RelayShown
 
 _STATES = {
@@ -90,15 +90,17 @@ def _party(name: str, party: PartyReport) -> Text:
 def _streams(streams: Sequence[StreamReport], now: float) -> list[Text]:
     if not streams:
         return [Text("  no media yet", "dim")]
-    rows: list[Row] = [("", "", "received", "sent to", "lost", "codec", "last", "media comes from")]
+    measured = any(side.quality is not None for stream in streams for side in (stream.caller, stream.callee))
+    quality = ("jitter", "MOS (lowest)") if measured else ()
+    rows: list[Row] = [("", "", "received", "sent to", "lost", *quality, "codec", "last", "media comes from")]
     for stream in streams:
-        rows.append((_name(stream), "caller", *_side(stream.caller, now)))
-        rows.append((_state(stream), "callee", *_side(stream.callee, now)))
-    lines = aligned(rows, right=(2, 3, 4))
+        rows.append((_name(stream), "caller", *_side(stream.caller, now, measured)))
+        rows.append((_state(stream), "callee", *_side(stream.callee, now, measured)))
+    lines = aligned(rows, right=(2, 3, 4, 5, 6) if measured else (2, 3, 4))
     for at, (line, row) in enumerate(zip(lines, rows, strict=True)):
         if at == 0:
             line.stylize("dim")
-        elif row[6] == "never":
+        elif row[-2] == "never":
             line.stylize("yellow", 0)
     return lines
 
@@ -113,9 +115,21 @@ def _state(stream: StreamReport) -> str:
     return "on hold" if stream.held else plane
 
 
-def _side(side: SideReport, now: float) -> Row:
+def _side(side: SideReport, now: float, measured: bool) -> Row:
     last = "never" if side.last_packet is None else f"{max(0.0, now - side.last_packet):.0f} s ago"
-    return (count(side.packets), count(side.sent), count(side.lost), shown(side.codec) or "-", last, _source(side))
+    counts = (count(side.packets), count(side.sent), count(side.lost))
+    quality = _quality(side.quality) if measured else ()
+    return (*counts, *quality, shown(side.codec) or "-", last, _source(side))
+
+
+def _quality(quality: Quality | None) -> Row:
+    """Jitter and MOS of the party's RTP; - is what was not measured or cannot be estimated."""
+    if quality is None:
+        return ("-", "-")
+    jitter = "-" if quality.jitter is None else f"{1000 * quality.jitter:.1f} ms"
+    if quality.mos is None or quality.lowest_mos is None:
+        return (jitter, "-")
+    return (jitter, f"{quality.mos:.1f} ({quality.lowest_mos:.1f})")
 
 
 def _source(side: SideReport) -> str:

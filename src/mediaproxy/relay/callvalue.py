@@ -16,10 +16,11 @@ from mediaproxy.relay.latch import State
 from mediaproxy.relay.memory import Counter, Key, Ports
 from mediaproxy.relay.offers import Said, Transaction
 from mediaproxy.relay.ports import Pair
+from mediaproxy.relay.quality import Gauge
 from mediaproxy.relay.rtp import RtpHeader
 from mediaproxy.relay.trace import Trace
 
-LAYOUT = 2
+LAYOUT = 3
 "Raised whenever one of these values changes: a journal of another layout is not read (relay/journal.py)."
 
 NONE = -1
@@ -43,6 +44,7 @@ class TallyValue(msgspec.Struct, array_like=True):
     _sequence: int
     _expected: int
     _unmeasured: int
+    gauge: Gauge | None
 
 
 class RefusalsValue(msgspec.Struct, array_like=True):

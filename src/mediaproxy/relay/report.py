@@ -14,8 +14,6 @@ from mediaproxy.relay.leg import Party
 from mediaproxy.relay.stream import End, Port, Stream
 
 _SHOWN = 8
-_BESIDE = frozenset(("", "telephone-event", "tone", "cn", "red", "rtx", "ulpfec", "flexfec", "parityfec"))
-"Payload formats of RFC 4733, 3389, 2198, 4588, 5109, 8627 and 2733."
 
 
 def party_report(party: Party) -> PartyReport:
@@ -41,7 +39,10 @@ def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
         for stream in leg.streams or ():
             if stream is not None:
                 streams.append(_stream_report(call, stream, leg.tag, plane, now))
+    found = [side.quality for stream in streams for side in (stream.caller, stream.callee) if side.quality is not None]
     return CallReport(
+        mos=min([one.average_mos for one in found if one.average_mos is not None], default=None),
+        lowest_mos=min([one.lowest_mos for one in found if one.lowest_mos is not None], default=None),
         call_id=call.call_id,
         caller=party_report(call.caller),
         callee=party_report(call.callee),
@@ -74,39 +75,26 @@ def _stream_report(call: Call, stream: Stream, leg: str, plane: str, now: float)
 def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideReport:
     end, other = stream.end(side), stream.end(side.other)
     sdp, tally, latch = stream.sdp.get(side), end.rtp.tally, end.rtp.latch
+    codec = stream.codec(side)
     return SideReport(
         local=end.pair.rtp,
         advertised=end.pair.advertised,
         sdp=sdp.endpoint if sdp is not None else None,
         learned=latch.learned,
         rank=latch.rank,
-        codec=_codec(stream, side),
+        codec=codec,
         packets=tally.received,
         bytes=tally.octets,
         rtcp_packets=end.rtcp.tally.received,
         sent=other.rtp.tally.forwarded,
         lost=tally.lost if stream.described.rtp else 0,
+        quality=tally.gauge.quality(codec) if tally.gauge is not None and stream.described.rtp else None,
         first_packet=tally.first,
         last_packet=tally.last,
         refused=_worst(end),
         refused_packets=sum(port.refusals.packets - port.refusals.excused(_welcome(port)) for port in end.ports),
         warnings=() if call.reason or call.lingering else tuple(_warnings(call, stream, side, now)),
     )
-
-
-def _codec(stream: Stream, side: Side) -> str:
-    """The name of the codec that a party sent last. Digits, comfort noise and repair of losses come beside a codec, so
-    they count only if nothing else has come."""
-    names = [_name(stream, side, number) for number in stream.end(side).rtp.tally.recent]
-    return next((name for name in names if name.lower() not in _BESIDE), names[0] if names else "")
-
-
-def _name(stream: Stream, side: Side, number: int) -> str:
-    for sdp in (stream.sdp.get(side.other), stream.sdp.get(side)):
-        for payload_type in sdp.payload_types if sdp is not None else ():
-            if payload_type.number == number:
-                return payload_type.codec
-    return ""
 
 
 def _welcome(port: Port) -> Callable[[Endpoint], bool]:

@@ -26,6 +26,8 @@ _MOVES, _MOVE_EVERY = 8, 10.0
 "New sources of one port that are told at once; further ones at most so often, in seconds."
 Clocks = tuple[tuple[int, int], ...]
 "As Flow.clocks."
+_BESIDE = frozenset(("", "telephone-event", "tone", "cn", "red", "rtx", "ulpfec", "flexfec", "parityfec"))
+"Payload formats of RFC 4733, 3389, 2198, 4588, 5109, 8627 and 2733."
 _SPEAKS = (Direction.SENDRECV, Direction.SENDONLY)
 _LISTENS = (Direction.SENDRECV, Direction.RECVONLY)
 
@@ -200,7 +202,8 @@ class Port:
     def noted(self, slot: SlotCounters) -> None:
         """The plane's counters of this port."""
         if slot.generation == self.generation and slot.local == self.local:
-            self.tally.noted(slot)
+            if self.tally.noted(slot) and self.tally.gauge is not None:
+                self.tally.gauge.judge(self.end.stream.codec(self.end.side))
             self.latch.noted(slot)
             self.refusals.dropped = max(self.refusals.dropped, slot.dropped)
 
@@ -329,6 +332,19 @@ class Stream:
             order = dict.fromkeys(t.number for sdp in told if sdp is not None for t in sdp.payload_types)
             known = self._clocks[side] = told, tuple((number, rates[number]) for number in order if rates[number])
         return known[1]
+
+    def codec(self, side: Side) -> str:
+        """The name of the codec that a party sent last; empty: not known. Digits, comfort noise and repair of losses
+        come beside a codec, so they count only if nothing else has come."""
+        names = [self._name(side, number) for number in self.end(side).rtp.tally.recent]
+        return next((name for name in names if name.lower() not in _BESIDE), names[0] if names else "")
+
+    def _name(self, side: Side, number: int) -> str:
+        for sdp in (self.sdp.get(side.other), self.sdp.get(side)):
+            for payload_type in sdp.payload_types if sdp is not None else ():
+                if payload_type.number == number:
+                    return payload_type.codec
+        return ""
 
     def speaks(self, side: Side) -> bool:
         """Whether SDP lets us expect media from that side now."""

@@ -5,6 +5,7 @@ no packet counts twice.
 """
 
 from mediaproxy.relay.flow import SlotCounters
+from mediaproxy.relay.quality import Gauge
 from mediaproxy.relay.rtp import Kind, RtpHeader, kind_of, rtp_header
 
 
@@ -24,6 +25,7 @@ class Tally:
         "_unmeasured",
         "_updated",
         "first",
+        "gauge",
         "last",
         "recent",
     )
@@ -34,6 +36,8 @@ class Tally:
         "When the last accepted packet came, by whichever path."
         self.recent: tuple[int, ...] = ()
         "Payload types of the RTP packets, that of the last one first; at most 4."
+        self.gauge: Gauge | None = None
+        "What the plane has measured of RTP; None: nothing."
         self._received = self._forwarded = self._bytes = 0
         self._plane_received = self._plane_forwarded = self._plane_bytes = 0
         self._updated = 0
@@ -63,7 +67,8 @@ class Tally:
     @property
     def lost(self) -> int:
         """Packets that the sequence numbers say were lost before they reached us (RFC 3550 §6.4.1); 0 if unknown."""
-        return max(0, self._expected - (self.received - self._unmeasured))
+        lost = self._expected - (self.received - self._unmeasured)
+        return max(0, lost if self.gauge is None else lost + self.gauge.all_lost)
 
     def accept(self, data: bytes, now: float, *, forwarded: bool) -> None:
         """One packet that user space handled."""
@@ -78,21 +83,39 @@ class Tally:
             self._unmeasured += 1
             self._updated += 1
 
-    def noted(self, slot: SlotCounters) -> None:
-        """The plane's counters; older ones than those known change nothing."""
+    def noted(self, slot: SlotCounters) -> bool:
+        """The plane's counters; older ones than those known change nothing. True: ``gauge`` has something to judge."""
         received = slot.packets + slot.undeliverable
         if received <= self._plane_received:
-            return
+            return False
         self._plane_received, self._plane_forwarded, self._plane_bytes = received, slot.packets, slot.bytes
         if slot.last:
             self._seen(slot.last)
-        if slot.ssrc is not None and slot.payload_type is not None:
-            self._sequenced(RtpHeader(slot.payload_type, slot.sequence, slot.ssrc))
+        if slot.ssrc is None or slot.payload_type is None:
+            return False
+        if slot.rtp:
+            return self._measured(slot, slot.payload_type)
+        self._sequenced(RtpHeader(slot.payload_type, slot.sequence, slot.ssrc))
+        return False
+
+    def _measured(self, slot: SlotCounters, payload_type: int) -> bool:
+        """The plane looks at each sequence number itself: it knows better than who looks now and then."""
+        if self.recent[:1] != (payload_type,):
+            self._recall(payload_type)
+        received = self.received
+        self._unmeasured += received - self._updated
+        self._updated = received
+        self._ssrc, self._sequence = slot.ssrc, slot.sequence
+        if self.gauge is None:
+            self.gauge = Gauge()
+        return self.gauge.note(slot)
 
     def renew(self) -> None:
         """The plane counts from 0 again; what it had counted stays."""
         self._received, self._forwarded, self._bytes = self.received, self.forwarded, self.octets
         self._plane_received = self._plane_forwarded = self._plane_bytes = 0
+        if self.gauge is not None:
+            self.gauge.renew()
 
     def skip(self, slot: SlotCounters) -> None:
         """The plane has counted on while nobody looked. So many may have come that their sequence numbers went round:
@@ -107,8 +130,7 @@ class Tally:
     def _sequenced(self, header: RtpHeader) -> None:
         """Compare what came since the last look with how far the sequence numbers went."""
         if self.recent[:1] != (header.payload_type,):
-            others = [number for number in self.recent if number != header.payload_type]
-            self.recent = (header.payload_type, *others[:3])
+            self._recall(header.payload_type)
         came, self._updated = self.received - self._updated, self.received
         ahead = (header.sequence - self._sequence) & 0xFFFF
         if header.ssrc != self._ssrc or 0x4000 <= ahead < 0xC000:
@@ -121,3 +143,6 @@ class Tally:
         else:
             return  # reordered: counted as sent when its successor came
         self._sequence = header.sequence
+
+    def _recall(self, payload_type: int) -> None:
+        self.recent = (payload_type, *[number for number in self.recent if number != payload_type][:3])
