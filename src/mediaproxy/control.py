@@ -108,6 +108,10 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     "The stream has a=fingerprint (media or session level): DTLS passes."
     sdes: bool = False
     "The stream has a=crypto (RFC 4568): SRTP whose keys stand in the SDP. To the relay it is like any RTP."
+    told: bool = True
+    """False: the door's protocol (rtpproxy) says where, perhaps which payload types, and no more. The address may be that
+    of the SDP or that of the signalling, so who has another one may pass probation. ICE checks and DTLS pass; without
+    payload types any other datagram latches. A silence that follows a new offer may be a hold."""
 
     @property
     def rtp(self) -> bool:
@@ -184,7 +188,8 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     receiver: Party
     "Who will read it; without a tag in a dialog-forming request."
     cseq: int
-    "Number of the CSeq, 0 to 2**31 - 1; that of a response is its request's."
+    """Number of the CSeq, 0 to 2**31 - 1; that of a response is its request's. -1: the door's protocol has none; the
+    relay then numbers questions in the order in which they come."""
     sdp_hash: str
     "Of the SDP as it was received, before any edit."
     method: str = "INVITE"
@@ -218,6 +223,15 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     "None: the rules of a call, and nothing else."
     ice: tuple[tuple[str, str], ...] = ()
     "Per stream ufrag and password of the sender's ICE, where ``wishes.lite`` was promised to it; empty texts: none."
+    part: int | None = None
+    """The door's protocol (rtpproxy) tells an SDP stream by stream: ``streams`` is the one of this index, counted from 0,
+    the others stay as they are. Without endpoint it is told a port all the same, which it has or nobody uses."""
+    weak: bool = False
+    """The call lives for this party's sake until it lets go (EndRequest.weak), and for nobody else's unless a request
+    that is not weak comes (rtpproxy)."""
+    memo: str = ""
+    """What the door wants to know of this SDP when the other party's comes, in words of its own; it comes back in
+    MediaReply.memo. Empty: what was noted before stays."""
 
 
 class ConfirmRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="confirm"):
@@ -251,10 +265,14 @@ class EndRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     "With DELETE: seconds until it counts (NG ``delete delay``), in which a 2xx or an offer revives; None: as set."
     report: bool = False
     "The reply brings the report of the call as it is at its end (MediaReply.reports)."
+    whole: bool = False
+    "With DELETE: one of the tags must be the caller's, no other one matters, and all legs end (rtpproxy)."
+    weak: bool = False
+    "With DELETE: the receiver lets go (MediaRequest.weak). Without, whoever does not weakly hold it."
 
 
 class QueryRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="query"):
-    """How do calls stand? The reply has ``reports``. Changes nothing."""
+    """How do calls stand? The reply has ``reports``. Changes nothing. Status 481: there is no such call."""
 
     call_id: str = ""
     "Empty: all calls, at most ``limit``."
@@ -272,7 +290,7 @@ class TotalsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class SwitchRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="switch"):
-    """Block or silence what a party sends, or end that."""
+    """Block or silence what a party sends, or end that. Status 481: there is no such call; 404: no such party in it."""
 
     call_id: str
     switch: Switch
@@ -311,6 +329,10 @@ class MediaReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     "Call-IDs, of ListRequest."
     totals: tuple[msgspec.Raw, ...] = ()
     "JSON of events.RelayTotals (``events.totals_of``): of TotalsRequest."
+    memo: str = ""
+    "Of MediaRequest: what was noted with the receiver's last SDP (MediaRequest.memo); empty: nothing, or no SDP yet."
+    before: str = ""
+    "The same with the sender's SDP before this one."
 
 
 Question: TypeAlias = MediaRequest | ConfirmRequest | EndRequest
