@@ -22,6 +22,7 @@ from mediaproxy.link.asking import (
     reply_line,
 )
 from mediaproxy.link.client import StreamLink, UnixLink
+from mediaproxy.link.guest import Guests
 from mediaproxy.link.listener import UnixListener
 from mediaproxy.link.server import MAX_CONNECTIONS, FileRights, LineServer, UnixServer
 from mediaproxy.link.socketfile import bind_unix
@@ -33,6 +34,7 @@ __all__ = [
     "NOT_INQUIRABLE",
     "Address",
     "FileRights",
+    "Guests",
     "Inquirable",
     "Kind",
     "LineServer",

@@ -1,8 +1,8 @@
 """[shell] The answering end of control links: JSON lines over a UNIX socket, TLS, or TCP within the host.
 
 Connections come in, questions go to one Link, replies go back in the order of a connection's questions. What is no
-question gets a reply with an error, and the connection goes on. No client can make another one wait, or the server
-remember without bound.
+question gets a reply with an error, and the connection goes on, or is handed to guests who know its words. No client
+can make another one wait, or the server remember without bound.
 """
 
 import asyncio
@@ -20,7 +20,9 @@ import msgspec
 from mediaproxy.control import ControlError, Inquiry, MediaReply, Question, decode
 from mediaproxy.link.address import Address, Kind
 from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, Pending, Prompt, reply_in_time, reply_line
+from mediaproxy.link.guest import Guest, Guests
 from mediaproxy.link.socketfile import bind_unix, unlink_unix
+from mediaproxy.link.tcp import bind_tcp
 
 log = logging.getLogger("mediaproxy.link")
 
@@ -57,15 +59,17 @@ class LineServer:
         rights: FileRights | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,
         most: int = MAX_CONNECTIONS,
+        guests: Guests | None = None,
     ) -> None:
         """``rights``: of a UNIX socket. ``tls``: the context for the next connection, for an address of that kind.
-        ``most``: connections at a time; further ones are told so and closed."""
+        ``most``: connections at a time; further ones are told so and closed. ``guests``: who speaks other protocols."""
         assert (tls is not None) == (address.kind is Kind.TLS)
         self.address = address
         "Where it listens; after ``start`` with the port that it got."
         self.link = link
         self.prompt = link if isinstance(link, Prompt) else None
         self.most = most
+        self.guests = guests
         self.clients: set[_Client] = set()
         self.admitted = 0
         "Clients that are served; the others are just told that there are too many."
@@ -84,7 +88,7 @@ class LineServer:
             self._listening = bind_unix(path, mode=rights.mode, owner=rights.owner, group=rights.group)
             self._inode = path.lstat().st_ino
         else:
-            self._listening = _bind_tcp(self.address)
+            self._listening = bind_tcp(self.address)
             port = self._listening.getsockname()[1]
             self.address = msgspec.structs.replace(self.address, port=port)
         asyncio.get_running_loop().add_reader(self._listening, self._acceptable)
@@ -318,7 +322,8 @@ class _Client(asyncio.Protocol):
         try:
             question = decode(line)
         except ControlError as error:
-            self._write(MediaReply(error=str(error), status=400))
+            if not self._hand_over(line):
+                self._write(MediaReply(error=str(error), status=400))
             return
         if not isinstance(question, Question | Inquiry):
             self._write(_NO_QUESTION)
@@ -332,6 +337,16 @@ class _Client(asyncio.Protocol):
             self._server.spawn(self._ask(question))
         else:
             reply.then(self._answered)
+
+    def _hand_over(self, line: bytes) -> bool:
+        """Who says a word of another protocol is served by the guest who speaks it from here on, if there is one."""
+        guest = self._server.guests(line) if self._server.guests is not None else None
+        if guest is None or self._transport is None:
+            return False
+        self._busy = True  # for ever: there is nothing more to do here
+        rest, self._buffer = line + self._buffer, bytearray()
+        Guest(guest, self.connection_lost).take(self._transport, bytes(rest), ended=self._ended)
+        return True
 
     def _at_once(self, question: Question | Inquiry) -> MediaReply | Pending | None:
         prompt = self._server.prompt
@@ -370,22 +385,6 @@ def keep_alive(sock: socket.socket) -> None:
     for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         with contextlib.suppress(AttributeError):  # not on every system
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _bind_tcp(address: Address) -> socket.socket:
-    host = "127.0.0.1" if address.host == "localhost" else address.host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, address.port))
-        sock.listen(1024)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _shown(source: Any) -> str:

@@ -1,0 +1,22 @@
+"""[shell] A listening TCP socket: an address comes in, the socket goes out."""
+
+import socket
+
+from mediaproxy.link.address import Address
+
+
+def bind_tcp(address: Address) -> socket.socket:
+    """Listen there. OSError if that is not possible."""
+    host = "127.0.0.1" if address.host == "localhost" else address.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, address.port))
+        sock.listen(1024)
+    except OSError:
+        sock.close()
+        raise
+    return sock
