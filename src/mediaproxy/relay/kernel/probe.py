@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from mediaproxy.relay.kernel.bank import Bank
 from mediaproxy.relay.slots import SlotConfig, State
 
-_PATIENCE = 0.2
-"Seconds: loopback delivers at once, if at all."
+_PATIENCE = 2.0
+"Seconds: loopback delivers at once, if at all, unless the machine is very busy."
 _GENERATION = 0xFFFFFFFF
 
 
 def unreachable(bank: Bank, receivers: Mapping[int, socket.socket]) -> list[str]:
     """The relay's addresses whose ports no packet comes up from. Nothing may be started yet."""
     found = []
+    bank.beat()  # loading may have taken longer than the program takes a silent process for alive
     for number, (address, _) in enumerate(bank.ports.addresses):
         version = 6 if ":" in address else 4
         start = number * bank.ports.ports
