@@ -26,7 +26,7 @@ help:
 	@echo 'make install  install into $(VENV); the program is $(BIN)/mediaproxy'
 	@echo 'make kamailio install, then start Kamailio with our module and the relay server beside it (docs/kamailio.md)'
 	@echo 'make bench    measure ourselves beside Kamailio, rtpengine and sipmessage (docs/benchmarks.md)'
-	@echo 'make lint types layers docs unit e2e   one part of make test each;  make format  write the format'
+	@echo 'make lint types layers docs unit e2e kernel   one part of make test each;  make format  write the format'
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
@@ -74,13 +74,13 @@ docs: dev
 	$(BIN)/python -m docs.diagrams --check
 
 unit: dev
-	$(BIN)/pytest -q -m 'not e2e'
+	$(BIN)/pytest -q -m 'not e2e' --durations=15
 
 e2e: dev kamailio-venv
 	tools/debian-packages $(TEST_PACKAGES)
-	$(BIN)/pytest -q -m e2e -k 'not kernel and not bpf and not restore_processes and not test_restart'
+	$(BIN)/pytest -q -m e2e --durations=15
 
-# The kernel plane and the journal are not finished (both are off by default), so their tests are a target of their own.
+# A shortcut: the part of e2e that is about the kernel plane and restarts.
 kernel: dev
 	tools/debian-packages $(TEST_PACKAGES)
 	$(BIN)/pytest -q -m e2e -k 'kernel or bpf or restore_processes or restart'

@@ -100,13 +100,12 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     "Streams of one call; an offer of more is refused. Each takes two pairs of ports."
     max_legs: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
     "Callee legs of one call, forks that failed not counted."
-    journal: bool = False
-    """Keep calls in ``calls.db`` in ``state_dir``, so that a start goes on with those of the process before it. Young,
-    so off by default."""
+    journal: bool = True
+    "Keep calls in ``calls.db`` in ``state_dir``, so that a start goes on with those of the process before it."
     restart_within: Seconds = 60.0
     """A start that comes later than this after the end of the process before it ends the calls whose media nobody has
     forwarded meanwhile. 0: SIGTERM ends all calls."""
-    plane: PlaneChoice = "user"
+    plane: PlaneChoice = "auto"
     """What forwards media: ``kernel`` (a program in it; needs CAP_BPF and CAP_NET_ADMIN), ``user`` (user space), or
     ``auto``: the kernel if this host lets us. ``mediaproxy doctor`` says what keeps it from that."""
     bpffs: str = "/sys/fs/bpf"
