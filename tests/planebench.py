@@ -19,6 +19,7 @@ from lab.site import missing
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
 from mediaproxy.relay.kernel.plane import KernelPlane
+from mediaproxy.relay.native import NativePlane
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from mediaproxy.relay.userspace import UserPlane
 
@@ -69,7 +70,7 @@ class Phone:
 class Bench:
     """A plane, two phones and a list of what was passed up."""
 
-    plane: UserPlane | KernelPlane
+    plane: UserPlane | NativePlane | KernelPlane
     caller: Phone
     callee: Phone
     port_a: Endpoint
@@ -99,7 +100,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench_of(
-    plane: UserPlane | KernelPlane, pair: tuple[str, str], ports: tuple[Endpoint, Endpoint]
+    plane: UserPlane | NativePlane | KernelPlane, pair: tuple[str, str], ports: tuple[Endpoint, Endpoint]
 ) -> AsyncIterator[Bench]:
     """Two phones and a plane that starts now. Everything is closed afterwards."""
     made = Bench(plane, Phone(pair[0]), Phone(pair[1]), *ports)
@@ -144,13 +145,21 @@ def kernel_plane() -> KernelPlane:
     return KernelPlane(kernel_settings(), None, "test")
 
 
-PLANES: dict[str, Callable[[], UserPlane | KernelPlane]] = {"user": user_plane, "kernel": kernel_plane}
+def native_plane() -> NativePlane:
+    return NativePlane(max_sockets=64)
+
+
+PLANES: dict[str, Callable[[], UserPlane | NativePlane | KernelPlane]] = {
+    "user": user_plane,
+    "native": native_plane,
+    "kernel": kernel_plane,
+}
 "Makes each plane that there is."
 
 
 def ports_of(name: str, pair: tuple[str, str]) -> tuple[Endpoint, Endpoint]:
     """Two ports that the plane of that name can lend: the kernel's are in its range, on the relay's own addresses."""
-    if name == "user":
+    if name != "kernel":
         return free_port(pair[0]), free_port(pair[1])
     versions = [A if ":" not in address else "::1" for address in pair]
     first, second = (Endpoint(address, _FIRST + 2 * (next(_PORTS) % 4000)) for address in versions)

@@ -39,7 +39,7 @@ def network() -> Iterator[None]:
         yield
 
 
-@pytest_asyncio.fixture(params=["user", KERNEL])
+@pytest_asyncio.fixture(params=["user", "native", KERNEL])
 async def plane(request: pytest.FixtureRequest) -> str:
     if request.param == "kernel":
         need()

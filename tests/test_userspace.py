@@ -130,7 +130,7 @@ async def test_idle_sockets_make_room_oldest_first(small: UserPlane) -> None:
 async def test_a_low_limit_of_open_files_is_told(
     files: int, calls: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("mediaproxy.relay.userspace.raise_file_limit", lambda: files)
+    monkeypatch.setattr("mediaproxy.relay.lending.raise_file_limit", lambda: files)
     plane = UserPlane()
     plane.start(lambda packet: None)
     plane.close()

@@ -333,5 +333,12 @@ BRIEF = (
 )  # fmt: skip
 "What a relay looks at all the time, in the order of the struct."
 _BRIEF = COUNTERS.part(BRIEF)
+
+
+def brief(data: bytes) -> tuple[int, ...]:
+    """Those of ``BRIEF`` out of the bytes of one slot's counters."""
+    return _BRIEF.unpack(data)
+
+
 _CODES = {name: {8: "Q", 4: "I", 2: "H", 1: "B"}[size] for name, (_, size) in COUNTERS.offsets.items() if size <= 8}
 _CODES["lost"] = "i"

@@ -65,7 +65,43 @@ class TokenBucket:
         return True
 
 
-class LentSocket:
+class BoundSocket:
+    """A bound socket that hears nothing until it is opened."""
+
+    __slots__ = ("local", "sock", "tos")
+
+    def __init__(self, local: Endpoint, receive_buffer: int) -> None:
+        self.local = local
+        self.sock = bound_socket(local, receive_buffer)
+        self.tos: int | None = None
+
+    def open(self) -> None:
+        """The filter goes."""
+        self.sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+    def shut(self) -> None:
+        """The filter stands, and what came before is thrown away."""
+        self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
+        self.drain()
+
+    def drain(self) -> None:
+        """Throw away what is queued."""
+        while True:
+            try:
+                self.sock.recv(1)
+            except ConnectionError:
+                continue
+            except BlockingIOError:
+                return
+
+    def set_tos(self, tos: int | None) -> None:
+        """TOS or traffic class of what is sent from now on; None: the operating system's."""
+        if tos != self.tos:
+            set_tos(self.sock, tos or 0)
+            self.tos = tos
+
+
+class LentSocket(BoundSocket):
     """One bound socket and, while it is lent, its flow and counters."""
 
     __slots__ = (
@@ -77,25 +113,20 @@ class LentSocket:
         "flow",
         "forward",
         "last",
-        "local",
         "packets",
         "receive",
         "rtp",
         "send",
-        "sock",
         "source",
         "strangers",
         "target",
-        "tos",
         "undeliverable",
     )
 
     def __init__(self, local: Endpoint, receive_buffer: int) -> None:
-        self.local = local
-        self.sock = bound_socket(local, receive_buffer)
+        super().__init__(local, receive_buffer)
         self.receive = self.sock.recvfrom
         self.send = self.sock.sendto
-        self.tos: int | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -115,31 +146,19 @@ class LentSocket:
         """The filter is on: nothing new comes in while what is left is drained. What is heard came after this."""
         self._clear()
         self.drain()
-        self.sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        self.open()
         self.flow = flow
 
     def take_back(self) -> None:
-        self.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
         self._clear()
-        self.drain()
-
-    def drain(self) -> None:
-        while True:
-            try:
-                self.receive(1)
-            except ConnectionError:
-                continue
-            except BlockingIOError:
-                return
+        self.shut()
 
     def change(self, flow: Flow) -> None:
         if self.flow is None or self.flow.source != flow.source:
             self.source = None if flow.source is None else socket_address(flow.source)
         self._verdict = ("", False)
         self.flow = flow
-        if flow.tos != self.tos:
-            set_tos(self.sock, flow.tos or 0)
-            self.tos = flow.tos
+        self.set_tos(flow.tos)
 
     def may_pass(self, host: str, now: float, strangers: TokenBucket) -> bool:
         """Whether a packet from ``host`` is passed up: it may change a decision, and not too many came."""

@@ -12,28 +12,20 @@ level-triggered and fair, so a flooded port gets one turn per round like every o
 
 import asyncio
 import errno
-import logging
 import select
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from mediaproxy import clock
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
-from mediaproxy.relay.sockets import LentSocket, SocketAddress, TokenBucket, raise_file_limit, socket_address
-
-log = logging.getLogger("mediaproxy.relay")
+from mediaproxy.relay.lending import Lending, most_sockets
+from mediaproxy.relay.sockets import LentSocket, SocketAddress, TokenBucket, socket_address
 
 _BATCH = 128
 "Packets per turn of the event loop: about half a millisecond."
 _LARGEST = 65536
 "No UDP payload is longer, so none is cut."
-_RESERVE = 512
-"File descriptors left to the rest of the process: SIP connections, log, database."
-_PER_CALL = 4
-"Sockets of a call with one stream: RTP and RTCP, towards either party."
-_ENOUGH = 1000 * _PER_CALL
-"Sockets below which an operator is told."
 _STRANGERS_RATE, _STRANGERS_BURST = 2000.0, 500.0
 "Packets per second passed up from strangers to all slots together: a spray over them costs a few per cent of a core."
 
@@ -54,11 +46,8 @@ class UserPlane:
         self._max_sockets = max_sockets
         self._receive_buffer = receive_buffer
         self._now = now
-        self._lent: dict[Endpoint, LentSocket] = {}
-        self._idle: OrderedDict[Endpoint, LentSocket] = OrderedDict()
+        self._sockets = Lending(self._bind, self._close, max_sockets)
         self._by_fd: dict[int, LentSocket] = {}
-        self._namers: defaultdict[Endpoint, set[Endpoint]] = defaultdict(set)
-        "Peer's local endpoint -> the flows that name it."
         self._strangers = TokenBucket(_STRANGERS_RATE, _STRANGERS_BURST)
         self._epoll: select.epoll | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,15 +59,7 @@ class UserPlane:
         """Begin to pass packets up. Called once, with the event loop running."""
         assert self._epoll is None, "started twice"
         self._receive = receive
-        files = raise_file_limit()
-        limit = max(files - _RESERVE, files // 2)
-        self._max_sockets = min(self._max_sockets, limit) if self._max_sockets else limit
-        if limit < _ENOUGH:
-            log.warning(
-                "the limit of open files (%d) allows %d calls at a time: raise it (ulimit -n, LimitNOFILE=)",
-                files,
-                limit // _PER_CALL,
-            )
+        self._sockets = Lending(self._bind, self._close, most_sockets(self._max_sockets))
         self._epoll = select.epoll()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._readable)
@@ -89,34 +70,35 @@ class UserPlane:
 
     def install(self, flow: Flow) -> None:
         """Lend the port of the flow, or change its flow. OSError if the port cannot be had, or no socket is left."""
-        slot = self._lent.get(flow.local)
+        sockets = self._sockets
+        slot = sockets.lent.get(flow.local)
         if slot is None or slot.flow is None or slot.flow.generation != flow.generation:
             if slot is not None and slot.flow is not None:
                 self.remove(flow.local, slot.flow.generation)
-            slot = self._idle.pop(flow.local, None) or self._new_socket(flow.local)
+            slot = sockets.lend(flow.local)
             slot.lend(Flow(local=flow.local, generation=flow.generation))
-            self._lent[flow.local] = slot
-        self._rename(slot, flow)
+        assert slot.flow is not None, "it is lent"
+        sockets.rename(flow.local, slot.flow.peer, flow.peer)
         slot.change(flow)
         self._link(slot)
-        for local in self._namers.get(flow.local, ()):
-            self._link(self._lent[local])
+        for local in sockets.namers(flow.local):
+            self._link(sockets.lent[local])
 
     def remove(self, local: Endpoint, generation: int) -> None:
         """Take the port back; its socket stays bound behind the drop-all filter."""
-        slot = self._lent.get(local)
+        sockets = self._sockets
+        slot = sockets.lent.get(local)
         if slot is None or slot.flow is None or slot.flow.generation != generation:
             return
-        del self._lent[local]
-        self._rename(slot, None)
+        sockets.rename(local, slot.flow.peer, None)
+        sockets.take_back(local)
         slot.take_back()
-        self._idle[local] = slot
-        for name in self._namers.get(local, ()):
-            self._link(self._lent[name])
+        for name in sockets.namers(local):
+            self._link(sockets.lent[name])
 
     def send(self, local: Endpoint, target: Endpoint, data: bytes) -> None:
         """Send one datagram from a lent port. What the network refuses is counted."""
-        slot = self._lent.get(local)
+        slot = self._sockets.lent.get(local)
         if slot is None or target.version != local.version:
             self.send_errors["no_socket"] += 1
             return
@@ -127,8 +109,8 @@ class UserPlane:
 
     def counters(self, only: Iterable[Endpoint] | None = None) -> Iterator[SlotCounters]:
         """A sweep over all lent flows; with ``only``, over those of these local ports."""
-        lent = self._lent.values() if only is None else [self._lent[local] for local in only if local in self._lent]
-        for slot in lent:
+        lent = self._sockets.lent
+        for slot in lent.values() if only is None else [lent[local] for local in only if local in lent]:
             counters = slot.counters()
             if counters is not None:
                 yield counters
@@ -139,12 +121,7 @@ class UserPlane:
             return
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
-        for slot in self._by_fd.values():
-            slot.sock.close()
-        self._by_fd.clear()
-        self._lent.clear()
-        self._idle.clear()
-        self._namers.clear()
+        self._sockets.close()
         self._epoll = self._loop = None
 
     # -- sockets
@@ -154,54 +131,22 @@ class UserPlane:
         """Sockets held, lent or idle."""
         return len(self._by_fd)
 
-    def _new_socket(self, local: Endpoint) -> LentSocket:
+    def _bind(self, local: Endpoint) -> LentSocket:
         assert self._epoll is not None, "not started"
-        if len(self._by_fd) >= self._max_sockets:
-            self._evict()
-        try:
-            slot = LentSocket(local, self._receive_buffer)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-            self._evict()  # somebody else in this process took more than his share
-            slot = LentSocket(local, self._receive_buffer)
+        slot = LentSocket(local, self._receive_buffer)
         self._by_fd[slot.sock.fileno()] = slot
         self._epoll.register(slot.sock.fileno(), select.EPOLLIN)
         return slot
 
-    def _evict(self) -> None:
-        """Close the socket that has been idle longest."""
-        if not self._idle:
-            raise OSError(
-                errno.EMFILE,
-                f"all {len(self._by_fd)} sockets are lent: raise the limit of open files (ulimit -n, LimitNOFILE=)",
-            )
-        _, slot = self._idle.popitem(last=False)
+    def _close(self, slot: LentSocket) -> None:
         del self._by_fd[slot.sock.fileno()]
         slot.sock.close()
-
-    # -- flows that name each other
-
-    def _rename(self, slot: LentSocket, flow: Flow | None) -> None:
-        """Note whom the slot names now."""
-        before = slot.flow.peer if slot.flow is not None else None
-        after = flow.peer if flow is not None else None
-        if before == after:
-            return
-        if before is not None:
-            self._namers[before].discard(slot.local)
-            if not self._namers[before]:
-                del self._namers[before]
-        if after is not None:
-            self._namers[after].add(slot.local)
 
     def _link(self, slot: LentSocket) -> None:
         """Resolve the slot's peer: a lent flow of the named generation that knows its target; else nothing."""
         slot.forward = None
-        if slot.flow is None or slot.flow.peer is None:
-            return
-        peer = self._lent.get(slot.flow.peer)
-        if peer is None or peer.flow is None or peer.flow.generation != slot.flow.peer_generation:
+        peer = self._sockets.peer(slot.flow) if slot.flow is not None else None
+        if peer is None or peer.flow is None:
             return
         target = peer.flow.target
         if target is not None and target.version == peer.local.version:
