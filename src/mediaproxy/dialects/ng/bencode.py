@@ -1,0 +1,118 @@
+"""Bencode: strings, numbers, lists and dictionaries, as rtpengine and the modules of SIP servers write it.
+
+Bytes come in, values go out, and back. Strings are bytes, whatever is in them; keys stand in any order; of equal ones
+the last counts. Nothing but NgError is raised, and neither depth nor size of what peers send is taken on trust.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+Answer: TypeAlias = dict[str, object]
+"""What is answered: values are texts (Latin-1, one character per byte) or bytes, whole numbers, lists, and dictionaries
+of such."""
+Value: TypeAlias = "bytes | int | list[Value] | dict[bytes, Value]"
+
+DEEPEST = 32
+"Lists and dictionaries within each other."
+_LONGEST_NUMBER = 20
+_END, _DICTIONARY, _LIST, _INTEGER, _COLON, _MINUS = b"edli:-"
+
+
+class NgError(ValueError):
+    """Bytes that are no message of the NG protocol. The text is the ``error-reason`` that rtpengine gives."""
+
+
+def decode(data: bytes, at: int = 0) -> Value:
+    """The value that begins at ``at``; what stands behind it is not looked at, as rtpengine does not. NgError."""
+    try:
+        return _value(data, at, 0)[0]
+    except (IndexError, ValueError) as error:
+        raise NgError("Could not decode bencode dictionary") from error
+
+
+def _value(data: bytes, at: int, depth: int) -> tuple[Value, int]:
+    """IndexError or ValueError if none is there."""
+    kind = data[at]
+    if 0x30 <= kind <= 0x39:
+        start, end = string_at(data, at)
+        return data[start:end], end
+    if kind == _INTEGER:
+        return _integer(data, at + 1)
+    if depth >= DEEPEST:
+        raise ValueError("too deep")
+    if kind == _DICTIONARY:
+        return _dictionary(data, at + 1, depth + 1)
+    if kind == _LIST:
+        return _list(data, at + 1, depth + 1)
+    raise ValueError("no value")
+
+
+def string_at(data: bytes, at: int) -> tuple[int, int]:
+    """Where the string that begins at ``at`` has its first byte and its end. ValueError if none is there, or it is not
+    whole."""
+    colon = data.index(_COLON, at, at + _LONGEST_NUMBER)
+    digits = data[at:colon]
+    if not digits.isdigit():
+        raise ValueError("no length")
+    end = colon + 1 + int(digits)
+    if end > len(data):
+        raise ValueError("not whole")
+    return colon + 1, end
+
+
+def _dictionary(data: bytes, at: int, depth: int) -> tuple[Value, int]:
+    found: dict[bytes, Value] = {}
+    while data[at] != _END:
+        start, at = string_at(data, at)
+        key = data[start:at]
+        if 0x30 <= data[at] <= 0x39:
+            start, at = string_at(data, at)
+            found[key] = data[start:at]
+        else:
+            found[key], at = _value(data, at, depth)
+    return found, at + 1
+
+
+def _list(data: bytes, at: int, depth: int) -> tuple[Value, int]:
+    found: list[Value] = []
+    while data[at] != _END:
+        value, at = _value(data, at, depth)
+        found.append(value)
+    return found, at + 1
+
+
+def _integer(data: bytes, at: int) -> tuple[Value, int]:
+    end = data.index(_END, at, at + _LONGEST_NUMBER + 1)
+    digits = data[at + 1 : end] if data[at] == _MINUS else data[at:end]
+    if not digits.isdigit():
+        raise ValueError("no number")
+    return int(data[at:end]), end + 1
+
+
+def encode(value: object) -> bytes:
+    """The bytes of a value. Text is Latin-1, one character per byte; True and False are 1 and 0."""
+    parts: list[bytes] = []
+    _write(value, parts.append)
+    return b"".join(parts)
+
+
+def _write(value: object, put: Callable[[bytes], None]) -> None:
+    if isinstance(value, str):
+        value = value.encode("latin-1", "replace")
+    if isinstance(value, bytes):
+        put(b"%d:" % len(value))
+        put(value)
+    elif isinstance(value, int):
+        put(b"i%de" % value)
+    elif isinstance(value, Mapping):
+        put(b"d")
+        for key, one in value.items():
+            _write(key, put)
+            _write(one, put)
+        put(b"e")
+    else:
+        assert isinstance(value, (list, tuple)), f"the NG protocol has no {type(value)}"
+        put(b"l")
+        for one in value:
+            _write(one, put)
+        put(b"e")
