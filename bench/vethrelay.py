@@ -35,7 +35,7 @@ def plane_of(name: str) -> Plane:
     if name == "native":
         from mediaproxy.relay.native import NativePlane
 
-        return NativePlane(settings())
+        return NativePlane()
     from mediaproxy.relay.userspace import UserPlane
 
     return UserPlane()

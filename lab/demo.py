@@ -96,7 +96,7 @@ def relayed(server: Server) -> str:
     return f"the server has relayed {to_bob} packets to Bob, {to_alice} to Alice{where}"
 
 
-_PLANES = {"kernel": "in the kernel", "user": "in user space"}
+_PLANES = {"kernel": "in the kernel", "native": "in user space (threads in C)", "user": "in user space (Python)"}
 
 
 def table(results: list[Result]) -> Table:

@@ -12,11 +12,12 @@ from mediaproxy import doctor
 from mediaproxy.cli.doctor import page
 from mediaproxy.doctor import Finding, Grade, Report, examine
 from mediaproxy.relay.bpf import FastPathUnavailable
+from mediaproxy.relay.bpf import FastPathUnavailable
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from tests.test_cli import cli
 
 KERNEL = {"kernel", "object file", "privileges", "bpf(2)", "program", "TC", "sk_lookup", "JIT"}
-HOST = {"restarts", "addresses", "ports", "native XDP", "open files", "uvloop"}
+HOST = {"fast path", "restarts", "addresses", "ports", "native XDP", "open files", "uvloop"}
 
 
 def settings(**more: Any) -> RelaySettings:
@@ -52,15 +53,27 @@ def test_a_host_that_can(tmp_path: Path) -> None:
     assert os.listdir("/proc/self/fd") == before and not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without a compiler."""
+
+    def extension() -> None:
+        raise FastPathUnavailable("the fast path in user space", "it could not be compiled")
+
+    monkeypatch.setattr(doctor, "extension", extension)
+
+
 @pytest.mark.parametrize(
     ("plane", "works", "chosen", "bad", "words"),
     [
         ("auto", True, "kernel", False, "media would be relayed in the kernel"),
-        ("auto", False, "user", True, "media would be relayed in user space"),
+        ("auto", False, "native", True, "media would be relayed in user space, by threads in C"),
         ("kernel", True, "kernel", False, "media would be relayed in the kernel"),
         ("kernel", False, "", True, "the relay would not start with these settings"),
-        ("user", True, "user", False, "as relay.plane says; the kernel could do it"),
-        ("user", False, "user", False, "as relay.plane says"),
+        ("native", True, "native", False, "by threads in C, as relay.plane says; the kernel could do it"),
+        ("native", False, "native", False, "by threads in C, as relay.plane says"),
+        ("user", True, "user", False, "by Python, which is slow, as relay.plane says; the kernel could do it"),
+        ("user", False, "user", False, "by Python, which is slow, as relay.plane says"),
     ],
 )
 def test_conclusions(
@@ -69,6 +82,22 @@ def test_conclusions(
     request.getfixturevalue("able" if works else "unable")
     report = examine(settings(plane=plane))
     assert (report.plane, report.bad) == (chosen, bad) and words in report.conclusion
+
+
+@pytest.mark.parametrize(
+    ("plane", "chosen", "bad", "words"),
+    [
+        ("auto", "user", True, "media would be relayed in user space, by Python, which is slow"),
+        ("native", "", True, "the relay would not start with these settings"),
+        ("user", "user", False, "as relay.plane says"),
+    ],
+)
+@pytest.mark.usefixtures("unable", "no_extension")
+def test_conclusions_without_the_extension(plane: str, chosen: str, bad: bool, words: str) -> None:
+    report = examine(settings(plane=plane))
+    assert (report.plane, report.bad) == (chosen, bad) and words in report.conclusion
+    found = finding(report, "fast path")
+    assert found.found == "it could not be compiled" and "ten times" in found.advice
 
 
 @pytest.mark.parametrize(
@@ -185,7 +214,7 @@ def test_xdp_on_what_has_none(able: None) -> None:
 def test_a_page(unable: None) -> None:
     lines = [line.plain for line in page(examine(settings()))]
     assert lines[0] == "bad   bpf(2)      refused" and lines[1] == "                  → allow it"
-    assert lines[-1] == "media would be relayed in user space"
+    assert lines[-1] == "media would be relayed in user space, by threads in C"
 
 
 def test_the_command(tmp_path: Path) -> None:

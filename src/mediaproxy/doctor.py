@@ -21,6 +21,7 @@ from mediaproxy.relay.bpf.objects import load_object
 from mediaproxy.relay.kernel.netlink import Netlink
 from mediaproxy.relay.kernel.pins import is_bpffs, pins_advice
 from mediaproxy.relay.kernel.selftest import try_out
+from mediaproxy.relay.native import extension
 from mediaproxy.relay.portmap import Control, PortMap
 from mediaproxy.relay.service import port_warnings
 from mediaproxy.relay.settings import RelaySettings
@@ -67,7 +68,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     findings: tuple[Finding, ...]
     plane: str
-    "``kernel`` or ``user``: what would forward media. Empty: the relay would not start."
+    "``kernel``, ``native`` or ``user``: what would forward media. Empty: the relay would not start."
     conclusion: str
     "The same in words."
 
@@ -81,22 +82,26 @@ def examine(settings: RelaySettings) -> Report:
     """Look at this host, as the present user."""
     kernel = list(_kernel())
     works = all(finding.grade is not Grade.BAD for finding in kernel)
-    if settings.plane == "user":
+    if settings.plane in ("native", "user"):
         kernel = [_softened(finding) for finding in kernel]
+    fast = _fast(settings)
     others = [check(settings) for check in (_pins, _addresses, _ports, _cards, _files, _loop)]
     unusable = any(finding.grade is Grade.BAD for finding in others)
-    return Report(findings=(*kernel, *others), **_conclusion(settings, works=works and not unusable, unusable=unusable))
+    conclusion = _conclusion(settings, works and not unusable, fast.grade is Grade.GOOD, unusable)
+    return Report(findings=(*kernel, fast, *others), **conclusion)
 
 
-def _conclusion(settings: RelaySettings, *, works: bool, unusable: bool) -> dict[str, str]:
-    if unusable or (settings.plane == "kernel" and not works):
+def _conclusion(settings: RelaySettings, kernel: bool, native: bool, unusable: bool) -> dict[str, str]:
+    """``kernel`` and ``native``: whether media can be relayed so."""
+    wanted = settings.plane
+    if unusable or (wanted == "kernel" and not kernel) or (wanted == "native" and not native):
         return {"plane": "", "conclusion": "the relay would not start with these settings"}
-    if settings.plane == "user":
-        also = "; the kernel could do it (relay.plane)" if works else ""
-        return {"plane": "user", "conclusion": f"media would be relayed in user space, as relay.plane says{also}"}
-    if works:
+    if wanted != "user" and kernel and wanted != "native":
         return {"plane": "kernel", "conclusion": "media would be relayed in the kernel"}
-    return {"plane": "user", "conclusion": "media would be relayed in user space"}
+    plane = "native" if native and wanted != "user" else "user"
+    how = {"native": "by threads in C", "user": "by Python, which is slow"}[plane]
+    says = "" if wanted == "auto" else ", as relay.plane says" + ("; the kernel could do it" if kernel else "")
+    return {"plane": plane, "conclusion": f"media would be relayed in user space, {how}{says}"}
 
 
 def _softened(finding: Finding) -> Finding:
@@ -226,6 +231,19 @@ def _compiler() -> Finding:
     if _read("/proc/sys/net/core/bpf_jit_enable").strip() == "0":
         return _note("JIT", "BPF programs are interpreted", "sysctl -w net.core.bpf_jit_enable=1")
     return _good("JIT", "BPF programs are compiled")
+
+
+def _fast(settings: RelaySettings) -> Finding:
+    """The compiled part of user space."""
+    try:
+        extension()
+    except FastPathUnavailable as error:
+        grade = Grade.BAD if settings.plane == "native" else Grade.NOTE
+        advice = (
+            "pip install --force-reinstall --no-cache-dir mediaproxy, or media in user space costs ten times as much"
+        )
+        return Finding(what="fast path", grade=grade, found=_first_line(error.needs), advice=advice)
+    return _good("fast path", "user space has threads in C")
 
 
 # -- the rest of the host

@@ -46,7 +46,7 @@ def page(report: Report, status: Status | None = None) -> list[Text]:
     lines = [line for finding in report.findings for line in _lines(finding, width)]
     lines += [Text(), Text(report.conclusion, "bold")]
     if status is not None and status.plane:
-        where = "in the kernel" if status.plane == "kernel" else "in user space"
+        where = {"kernel": "in the kernel", "native": "in user space, in C"}.get(status.plane, "in user space")
         lines.append(Text(f"a server runs (process {status.pid}), its media is relayed {where}"))
         lines += [Text(f"  {count:>12}  {name}") for name, count in sorted(status.packets.items())]
     return lines

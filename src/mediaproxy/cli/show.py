@@ -111,7 +111,7 @@ def _name(stream: StreamReport) -> str:
 
 
 def _state(stream: StreamReport) -> str:
-    plane = {"user": "user space", "": ""}.get(stream.plane, stream.plane)
+    plane = {"user": "user space", "native": "user space (C)", "": ""}.get(stream.plane, stream.plane)
     return "on hold" if stream.held else plane
 
 

@@ -14,7 +14,7 @@ from mediaproxy.endpoint import Scope, ip_address, scope
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1_000_000.0)]
 Port = Annotated[int, msgspec.Meta(ge=1024, le=65535)]
 Policy = Literal["never", "probation"]
-PlaneChoice = Literal["auto", "kernel", "user"]
+PlaneChoice = Literal["auto", "kernel", "native", "user"]
 
 
 class RelayAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,8 +106,9 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A start that comes later than this after the end of the process before it ends the calls whose media nobody has
     forwarded meanwhile. 0: SIGTERM ends all calls."""
     plane: PlaneChoice = "auto"
-    """What forwards media: ``kernel`` (a program in it; needs CAP_BPF and CAP_NET_ADMIN), ``user`` (user space), or
-    ``auto``: the kernel if this host lets us. ``mediaproxy doctor`` says what keeps it from that."""
+    """What forwards media: ``kernel`` (a program in it; needs CAP_BPF and CAP_NET_ADMIN), ``native`` (threads in C, for
+    any user), ``user`` (Python, slow), or ``auto``: the first of these that this host lets us have. ``mediaproxy
+    doctor`` says what keeps it from the kernel."""
     bpffs: str = "/sys/fs/bpf"
     """Folder with a BPF filesystem, by which streams in the kernel outlive the process. Root's relay mounts one if
     there is none. Empty: they end with the process."""

@@ -1,4 +1,4 @@
-"""[shell] What forwards the media of a relay: the kernel if the host lets us, else user space.
+"""[shell] What forwards the media of a relay: the kernel if the host lets us, else user space, in C or in Python.
 
 Settings and places come in, a plane goes out that has not started, with a line for the operator. Falling back is said
 once, with what to do about it. A plane that an earlier process has left in the kernel is never fought against.
@@ -16,6 +16,7 @@ from mediaproxy.relay.kernel.claims import clear
 from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.pins import Instance
 from mediaproxy.relay.kernel.plane import KernelPlane
+from mediaproxy.relay.native import NativePlane
 from mediaproxy.relay.portmap import PortMap
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.userspace import UserPlane
@@ -47,7 +48,7 @@ class Chosen:
 def choose_plane(settings: RelaySettings, places: Places) -> Chosen:
     """The plane that ``settings.plane`` asks for. StartError if it cannot be had, or if others have these ports."""
     why_not = ""
-    if settings.plane != "user":
+    if settings.plane in ("auto", "kernel"):
         try:
             return _kernel(settings, places)
         except FastPathUnavailable as error:
@@ -63,6 +64,15 @@ def choose_plane(settings: RelaySettings, places: Places) -> Chosen:
     if settings.bpffs:
         with told("cannot relay media"):
             clear(Path(settings.bpffs), None, PortMap.of(settings))
+    if settings.plane in ("auto", "native"):
+        try:
+            plane = NativePlane()
+        except FastPathUnavailable as error:
+            if settings.plane == "native":
+                raise StartError(f"media cannot be relayed by threads in C: {error}") from error
+            log.warning("media in user space goes through Python: %s", error)
+        else:
+            return Chosen(plane, f"in user space ({plane.threads} threads in C)", why_not)
     return Chosen(UserPlane(), "in user space", why_not)
 
 
