@@ -102,11 +102,12 @@ def _candidate(relay: Endpoint, component: int, priority: int) -> str:
     """RFC 8839 §5.1. The related address, which a relayed candidate must have, is the relay's own: whose address it
     stands for is the phone's secret."""
     address, port = relay.address, relay.port
-    foundation = _foundation(address)
+    foundation = candidate_foundation(address)
     return f"{foundation} {component} UDP {priority} {address} {port} typ relay raddr {address} rport {port}"
 
 
-def _foundation(address: str) -> str:
-    """``R`` and the address, in 32 characters at most: eight hexadecimal digits, of IPv6 22 in base 64."""
+def candidate_foundation(address: str) -> str:
+    """The foundation (RFC 8445 §5.1.1.3) of a candidate at a relay's address: ``R`` and the address, in
+    32 characters at most: eight hexadecimal digits, of IPv6 22 in base 64."""
     ip = ip_address(address)
     return f"R{ip.packed.hex() if isinstance(ip, IPv4Address) else b64encode(ip.packed).decode().rstrip('=')}"

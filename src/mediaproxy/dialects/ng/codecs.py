@@ -1,0 +1,98 @@
+"""The codecs of one stream: which go on, and the lines about them as rtpengine 10.5 writes them.
+
+A section of an SDP and ``Codecs`` come in; payload types and lines go out. Nothing here makes a codec that was not
+offered: that needs a transcoder.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from mediaproxy.dialects.ng.flags import Codecs
+from mediaproxy.sdp import Attribute, Section
+from mediaproxy.sdp.payloads import STATIC
+
+ABOUT = frozenset(("rtpmap", "fmtp", "rtcp-fb"))
+"Attributes whose value begins with a payload type."
+_ALL = frozenset(("all", "full"))
+
+
+def kept(section: Section, codecs: Codecs) -> tuple[str, ...]:
+    """The formats that go on, in their order; empty if all are stripped."""
+    strip = (*codecs.strip, *codecs.mask)
+    if not strip or not section.rtp:
+        return section.formats
+    everything = not _ALL.isdisjoint(name.lower() for name in strip)
+    names = _names(section)
+    return tuple(
+        number
+        for number in section.formats
+        if _listed(names.get(number, ""), (*codecs.offer, *codecs.excepted))
+        or not (everything or _listed(names.get(number, ""), strip))
+    )
+
+
+def first_only(section: Section, formats: Sequence[str]) -> tuple[str, ...]:
+    """``single codec``: the first one, and what comes beside a codec."""
+    names = _names(section)
+    beside = [number for number in formats if names.get(number, "").partition("/")[0] in ("telephone-event", "cn")]
+    first = next((number for number in formats if number not in beside), None)
+    return tuple(number for number in formats if number == first or number in beside)
+
+
+def lines(section: Section, formats: Iterable[str], original: Sequence[str]) -> list[str]:
+    """a=rtpmap, a=fmtp and a=rtcp-fb of these formats, format by format; those of static types are added.
+    ``original``: the attributes of that kind as written, with ``a=``, in their order."""
+    named: dict[str, dict[str, list[str]]] = {}
+    for text in original:
+        name, _, value = text[2:].partition(":")
+        parts = value.split(None, 1)
+        if parts:
+            named.setdefault(parts[0], {}).setdefault(name.strip(" \t"), []).append(text)
+    written: list[str] = []
+    for number in dict.fromkeys(formats):
+        about = named.get(number, {})
+        rtpmaps = about.get("rtpmap", [])[:1]
+        if rtpmaps:
+            written.append(_normal(rtpmaps[0]))
+        elif number.isascii() and number.isdigit() and len(number) <= 3 and int(number) in STATIC:
+            known = STATIC[int(number)]
+            channels = "/2" if number == "10" else ""
+            written.append(f"a=rtpmap:{number} {known.codec}/{known.clock_rate}{channels}")
+        written += about.get("fmtp", []) + about.get("rtcp-fb", [])
+    return written
+
+
+def is_about(attribute: Attribute) -> bool:
+    """Whether an attribute is about one payload type; a=rtcp-fb:* is about all."""
+    return attribute.name in ABOUT and not (attribute.name == "rtcp-fb" and attribute.value.lstrip().startswith("*"))
+
+
+def _normal(rtpmap: str) -> str:
+    """rtpengine does not write one channel."""
+    return rtpmap.removesuffix("/1") if rtpmap.count("/") == 2 else rtpmap
+
+
+def _names(section: Section) -> dict[str, str]:
+    """Format -> ``name/rate/channels`` in lower case, without ``/1``."""
+    names = {str(number): f"{known.codec}/{known.clock_rate}".lower() for number, known in STATIC.items()}
+    mapped: set[str] = set()
+    for value in section.values("rtpmap"):
+        number, _, name = value.strip().partition(" ")
+        if number not in mapped:
+            mapped.add(number)
+            names[number] = _one_channel(name.strip().lower())
+    return names
+
+
+def _one_channel(name: str) -> str:
+    return name.removesuffix("/1") if name.count("/") == 2 else name
+
+
+def _listed(name: str, wanted: Iterable[str]) -> bool:
+    """Whether one of the wanted codecs is this one: a name alone stands for all rates and channels; parameters behind
+    the channels are a transcoder's business."""
+    for want in wanted:
+        parts = want.lower().split("/")[:3]
+        short = _one_channel("/".join(parts))
+        if short == (name if len(parts) > 1 else name.partition("/")[0]):
+            return bool(name)
+    return False

@@ -1,0 +1,235 @@
+"""Offer and answer of the NG protocol: one SDP of a Command in, one question for the media arm, the SDP that goes on.
+
+``offer`` and ``answer`` are generators as dialect.Steps, but return a dictionary. A second, equal question follows only
+where what is known of the other party changes what the first one said. What is wrong with a request is answered with
+rtpengine's own words.
+"""
+
+from collections.abc import Generator, Sequence
+
+import msgspec
+
+from mediaproxy.control import Inquiry, KnownBy, MediaReply, MediaRequest, Party, PhoneAddress, Question, Wishes
+from mediaproxy.control import Stream as Media
+from mediaproxy.dialects.dialect import Peer
+from mediaproxy.dialects.ng import head, needs
+from mediaproxy.dialects.ng.bencode import Answer, NgError
+from mediaproxy.dialects.ng.flags import Command
+from mediaproxy.dialects.ng.limits import SESSIONS
+from mediaproxy.dialects.ng.memo import Memo
+from mediaproxy.dialects.ng.rewriting import Rewriting
+from mediaproxy.dialects.ng.settings import NgSettings
+from mediaproxy.dialects.ng.streams import Streams
+from mediaproxy.endpoint import Endpoint, Scope, scope
+from mediaproxy.sdp import Sdp, SdpError
+
+Asking = Generator[Question | Inquiry, MediaReply | None, Answer]
+NO_PORTS = "Ran out of ports"
+"SIP servers that get this try another relay."
+UNKNOWN_CALL = "Unknown call-id"
+_MOST_STREAMS = 256
+
+
+def offer(command: Command, peer: Peer, settings: NgSettings) -> Asking:
+    """Answer an offer: ``{"sdp": …, "result": "ok"}`` or an error."""
+    return (yield from _negotiate(command, settings))
+
+
+def answer(command: Command, peer: Peer, settings: NgSettings) -> Asking:
+    """Answer an answer. ``from-tag`` is who offered, ``to-tag`` who answers."""
+    return (yield from _negotiate(command, settings))
+
+
+def _negotiate(command: Command, settings: NgSettings) -> Asking:
+    try:
+        sdp = _read(command)
+        if sdp is None:
+            return {"result": "ok"} if command.has("fragment") else {"sdp": command.sdp, "result": "ok"}
+        return (yield from _Negotiation(command, settings, sdp).run())
+    except NgError as error:
+        return {"result": "error", "error-reason": str(error)}
+
+
+def _read(command: Command) -> Sdp | None:
+    """The SDP of a request that can be answered; None: there is nothing to ask about it. NgError."""
+    if command.sdp is None:
+        raise NgError("No SDP body in message")
+    if not command.call_id:
+        raise NgError("No call-id in message")
+    if not command.from_tag:
+        raise NgError("No from-tag in message")
+    if command.name == "answer" and not command.to_tag:
+        raise NgError("No to-tag in message")
+    needs.check(command)
+    if not command.sdp or command.has("fragment"):
+        return None  # candidates that trickle in: a lite agent waits for checks, and sends none
+    if not command.sdp.startswith(b"v="):
+        raise NgError("Failed to parse SDP")
+    if Sdp.count(command.sdp) > _MOST_STREAMS:
+        raise NgError(f"More than {_MOST_STREAMS} media sections in the SDP")
+    try:
+        sdp = Sdp.parse(command.sdp)
+    except SdpError as error:
+        raise NgError("Failed to parse SDP") from error
+    if not sdp.sections:
+        raise NgError("Error rewriting SDP")
+    return sdp
+
+
+class _Negotiation:
+    """One SDP, once it is known to be one."""
+
+    def __init__(self, command: Command, settings: NgSettings, sdp: Sdp) -> None:
+        self._command = command
+        self._settings = settings
+        self._sdp = sdp
+        self._offering = command.name != "answer"
+        self._streams = Streams(sdp, command, offering=self._offering)
+        self._agrees = not head.AGREEING.isdisjoint(command.replace)
+
+    def run(self) -> Asking:
+        """All of it. NgError."""
+        command = self._command
+        if command.has("loop-protect") and self._settings.mark in self._sdp.session.values("rtpengine"):
+            return {"sdp": command.sdp, "result": "ok"}
+        media = self._media()
+        question = self._question(media, Memo(), "" if self._agrees else self._streams.memo().text())
+        reply = yield question
+        refused = self._refused(reply)
+        if refused:
+            return refused
+        assert reply is not None
+        known = Memo.read(reply.memo)
+        wanted = self._question(media, known, question.memo)
+        if wanted.wishes != question.wishes:
+            question = msgspec.structs.replace(wanted, sdp_hash=question.sdp_hash + "+")
+            again = yield question
+            refused = self._refused(again)
+            if refused:
+                return refused
+            assert again is not None
+            reply = msgspec.structs.replace(again, memo=reply.memo, before=reply.before)
+        told = Memo.read(reply.before).told
+        written = self._streams.written(known, reply.ports)
+        if all(port is None for port in reply.ports) and not any(one.disabled for one in written):
+            return {"sdp": command.sdp, "result": "ok"}
+        body = Rewriting(self._sdp, command, self._settings.mark).run(written, reply.ports, told)
+        if self._agrees:
+            body, told = head.numbered(body, command.replace, told)
+            memo = msgspec.structs.replace(self._streams.memo(), told=told)
+            yield msgspec.structs.replace(question, memo=memo.text())
+        return {"sdp": body, "result": "ok"}
+
+    # -- the question
+
+    def _media(self) -> tuple[Media, ...]:
+        """The streams as the relay is told of them. NgError: one has no address."""
+        address = self._command.received_from
+        if any(
+            section.port
+            and self._streams.carried(section)
+            and not (section.connections or self._sdp.session.connections)
+            for section in self._sdp.sections
+        ):
+            raise NgError("Incomplete SDP specification")
+        return self._streams.media(address, by_source=self._by_source())
+
+    def _by_source(self) -> bool:
+        """Whether media goes to where signalling comes from, whatever the SDP says."""
+        command = self._command
+        wanted = command.has("sip-source-address") or (self._settings.sip_source and not command.has("trust-address"))
+        return wanted and bool(command.received_from)
+
+    def _question(self, media: tuple[Media, ...], known: Memo, memo: str) -> MediaRequest:
+        command, offering = self._command, self._offering
+        sender, receiver = command.from_tag, command.to_tag
+        if not offering:
+            sender, receiver = receiver, sender
+        facing, towards, version = self._interfaces()
+        wishes = Wishes(
+            facing=facing,
+            towards=towards,
+            learn=command.learning != "off",
+            strict_source=command.has("strict-source"),
+            media_handover=command.has("media-handover"),
+            keep_ports=command.has("port-latching"),
+            tos=command.tos,
+            mux=self._streams.mux(known),
+            lite=self._streams.lite(known),
+            label=command.label,
+        )
+        return MediaRequest(
+            call_id=command.call_id,
+            sender=Party(tag=sender),
+            receiver=Party(tag=receiver),
+            cseq=-1,
+            sdp_hash=self._sdp.hash,
+            status=0 if offering else self._status(),
+            branch=command.via_branch,
+            phone=self._phone(media),
+            asymmetric=command.has("asymmetric"),
+            streams=media,
+            receiver_version=version,
+            notify=f"xmlrpc:{command.notify}" if command.notify else "",
+            wishes=None if wishes == _NO_WISHES else wishes,
+            ice=self._streams.credentials(),
+            memo=memo,
+        )
+
+    def _status(self) -> int:
+        """Of the response that the answer came in: most servers do not say, and an answer may be the last one."""
+        code = self._command.code
+        provisional = code is not None and 101 <= code <= 199 and self._command.message_type != "request"
+        return code if provisional and code is not None else 200
+
+    def _interfaces(self) -> tuple[str, str, int]:
+        """Names of the relay's addresses towards the sender and the receiver, and the IP version towards the latter."""
+        version = self._command.family
+        if not self._offering:
+            return "", "", version
+        names = [*self._command.direction, "", ""][:2]
+        for index, name in enumerate(names):
+            if name in ("internal", "external") and name not in self._settings.interfaces:
+                names[index] = ""
+                if index == 1 and not version:
+                    version = 4 if name == "internal" else 6
+        return names[0], names[1], version
+
+    def _phone(self, media: Sequence[Media]) -> PhoneAddress:
+        """Where the sender's signalling comes from, if that can be the phone's address at all: from a server on this
+        very host it tells nothing."""
+        address = self._command.received_from
+        if not address or scope(address) is Scope.UNSPECIFIED:
+            return PhoneAddress(known_by=KnownBy.UNKNOWN)
+        if scope(address) is Scope.LOOPBACK and not self._command.has("sip-source-address"):
+            near = any(one.endpoint is not None and scope(one.endpoint.address) is Scope.LOOPBACK for one in media)
+            if not near:
+                return PhoneAddress(known_by=KnownBy.UNKNOWN)
+        return PhoneAddress(endpoint=Endpoint(address, 0), known_by=KnownBy.EXPLICIT)
+
+    # -- what the relay says
+
+    def _refused(self, reply: MediaReply | None) -> Answer:
+        """Why not; empty: it said yes."""
+        if reply is None:
+            return _error(NO_PORTS)
+        if not reply.error:
+            if len(reply.ports) != len(self._sdp.sections):
+                return _error("Error rewriting SDP")
+            return {}
+        if reply.status == 481 and not self._offering:
+            return _error(UNKNOWN_CALL)
+        if reply.error.startswith("max_calls"):
+            if "load-limit" in self._command.supports and self._offering:
+                return {"result": "load limit", "message": SESSIONS}
+            return _error(SESSIONS)
+        if reply.error == "no ports left" or reply.status == 503:
+            return _error(NO_PORTS)
+        return _error(reply.error)
+
+
+_NO_WISHES = Wishes()
+
+
+def _error(reason: str) -> Answer:
+    return {"result": "error", "error-reason": reason}

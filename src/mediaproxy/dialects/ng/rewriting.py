@@ -1,0 +1,332 @@
+"""The SDP that goes on, in the style of rtpengine 10.5: lines stay where they are, but for those that it writes anew
+behind the others of their section (a=mid, a=rtpmap…, direction, a=rtcp, a=rtcp-mux, a=ptime, ICE).
+
+An SDP, what was decided per stream and the relay's ports come in, bytes go out. A stream without a port of the relay
+keeps its lines.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from mediaproxy.control import DISCARD_PORT, Direction, MediaPort
+from mediaproxy.dialects.ng import codecs, head, ice, needs
+from mediaproxy.dialects.ng.flags import Command, Edits
+from mediaproxy.dialects.ng.ice import Ice
+from mediaproxy.dialects.ng.memo import Told
+from mediaproxy.endpoint import address_text
+from mediaproxy.sdp import Block, Connection, Sdp, Section
+from mediaproxy.sdp.ice import is_ice
+from mediaproxy.sdp.section import MEDIA
+
+DIRECTIONS = frozenset(direction.value for direction in Direction)
+_ALWAYS_ANEW = frozenset(("rtcp", "rtcp-mux", "ptime", "mid"))
+_NOT_DISABLED = DIRECTIONS | _ALWAYS_ANEW | codecs.ABOUT
+_NO_EDITS = Edits()
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided about one stream, if the relay carries it."""
+
+    transport: str = ""
+    "Another one; empty: as it is."
+    formats: tuple[str, ...] = ()
+    direction: Direction = Direction.SENDRECV
+    mux: bool = False
+    combined: bool = False
+    "RTCP comes to the RTP port, so a=rtcp names that."
+    ice: Ice = Ice.REMOVE
+    trickle: bool = False
+    "Who reads it is told that trickle ICE is understood."
+    disabled: bool = False
+    "It goes on with port 0."
+
+
+class Rewriting:
+    """One SDP on its way. Mutable while ``run`` writes."""
+
+    def __init__(self, sdp: Sdp, command: Command, mark: str = "") -> None:
+        """``mark``: the loop protection's."""
+        self._sdp = sdp
+        self._command = command
+        self._mark = mark
+        self._lines = bytes(sdp).splitlines(keepends=True)
+        self._end = next((line[len(line.rstrip(b"\r\n")) :] for line in self._lines), b"") or b"\r\n"
+        self._media = address_text(command.media_address) if command.media_address else None
+        self._out: list[bytes] = []
+
+    def run(self, written: Sequence[Written], ports: Sequence[MediaPort | None], told: Told) -> bytes:
+        """The SDP with these ports. ``told``: what an earlier one said in the sender's name."""
+        session, sections = self._sdp.session, self._sdp.sections
+        relayed = [port for section, port in zip(sections, ports, strict=True) if port and section.port]
+        stays = any(one.ice is Ice.RELAY for one in written)
+        heirs = [
+            (section, port)
+            for section, port in zip(sections, ports, strict=True)
+            if port and section.port and not section.connections
+        ]
+        whole = heirs[0][1] if heirs else relayed[0] if relayed else None
+        c_line = None if whole is None or stays else self._connection(session, None, session.connection, whole)
+        self._session(session, sections, whole, written, told, c_line)
+        for section, port, one in zip(sections, ports, written, strict=True):
+            self._section(section, port, one, c_line, whole)
+        return b"".join(self._out)
+
+    # -- pieces
+
+    def _add(self, text: str) -> None:
+        self._out.append(text.encode("latin-1") + self._end)
+
+    def _keep(self, number: int) -> None:
+        line = self._lines[number]
+        self._out.append(line if line.endswith((b"\n", b"\r")) else line + self._end)
+
+    def _address(self, port: MediaPort) -> str:
+        """What the SDP shows for a port of the relay."""
+        return self._media or port.rtp.address
+
+    def _connection(self, session: Block, section: Section | None, connection: Connection | None, at: MediaPort) -> str:
+        """A c= line that says where the relay is, or, of the old kind of hold, that no media is wanted."""
+        address = self._address(at)
+        if connection is not None and connection.held and "zero-address" not in self._command.replace:
+            sections = self._sdp.sections if section is None else (section,)
+            trickling = any(s.port == DISCARD_PORT and ice_in(s, session) for s in sections)
+            if not trickling:
+                address = "::" if ":" in address else "0.0.0.0"
+        return f"c=IN IP{6 if ':' in address else 4} {address}"
+
+    # -- the session's part
+
+    def _session(
+        self,
+        session: Block,
+        sections: Sequence[Section],
+        whole: MediaPort | None,
+        written: Sequence[Written],
+        told: Told,
+        c_line: str | None,
+    ) -> None:
+        passing = any(one.ice in (Ice.JOIN, Ice.RELAY) for one in written)
+        edits = self._edits("global", "none")
+        first_c = session.connections[0].line if session.connections else -1
+        gone = {
+            attribute.line
+            for attribute in session.attributes
+            if self._drops_in_session(attribute.name, attribute.value, passing)
+        }
+        for number in range(session.first, session.end):
+            line = self._lines[number]
+            if number in gone or not line.strip():
+                continue
+            start = line[:2]
+            if start == b"o=" and whole is not None:
+                text = line[2:].rstrip(b"\r\n").decode("latin-1")
+                self._add("o=" + head.origin(text, self._address(whole), self._command.replace, told))
+            elif start == b"s=":
+                text = line[2:].rstrip(b"\r\n").decode("latin-1")
+                self._add("s=" + head.session_name(text, self._command.replace, told))
+            elif start == b"c=" and c_line is not None:
+                if number == first_c:
+                    self._add(c_line)
+            else:
+                self._line(number, edits)
+        for value in edits.add:
+            self._add(f"a={value}")
+        if any(one.ice is Ice.OWN for one in written):
+            self._add("a=ice-lite")
+        if self._mark and self._command.has("loop-protect") and not session.has("rtpengine"):
+            self._add(f"a=rtpengine:{self._mark}")
+
+    def _drops_in_session(self, name: str, value: str, passing: bool) -> bool:
+        if name in DIRECTIONS:
+            return not self._command.has("original-sendrecv")
+        if name == "group":
+            return value.strip().upper().startswith("BUNDLE")
+        if name == "extmap":
+            return self._command.has("strip-extmap")
+        return is_ice(name) and not passing
+
+    # -- a stream
+
+    def _section(
+        self, section: Section, port: MediaPort | None, one: Written, c_line: str | None, whole: MediaPort | None
+    ) -> None:
+        if port is None and section.port and not one.disabled:
+            self._left(section, c_line)
+        elif not section.port or one.disabled:
+            self._disabled(section, whole)
+        else:
+            assert port is not None
+            self._relayed(section, port, one, c_line)
+
+    def _left(self, section: Section, c_line: str | None) -> None:
+        """A stream that no relay carries: as it was, wherever that is."""
+        inherited = self._sdp.session.connection
+        for number in range(section.first, section.end):
+            self._keep(number)
+            if number == self._title(section) and c_line and inherited is not None and not section.connections:
+                self._out.append(self._lines[inherited.line])
+
+    def _title(self, section: Section) -> int:
+        """The line after which c= belongs: m=, or i= behind it (RFC 8866 §5)."""
+        following = section.first + 1
+        titled = following < section.end and self._lines[following][:2] == b"i="
+        return following if titled else section.first
+
+    def _disabled(self, section: Section, whole: MediaPort | None) -> None:
+        """A stream with port 0: what says nothing of media that will not be."""
+        edits = self._edits(section.kind)
+        self._media_line(section, 0, Written(formats=section.formats))
+        for number in range(section.first + 1, section.end):
+            name = self._name(number)
+            if name is None and self._lines[number][:2] == b"c=":
+                if whole is not None:
+                    self._add(self._connection(self._sdp.session, section, None, whole))
+            elif name is None or not (name in _NOT_DISABLED or is_ice(name)):
+                self._line(number, edits)
+        for value in section.values("mid"):
+            self._add(f"a=mid:{value}")
+
+    def _relayed(self, section: Section, port: MediaPort, one: Written, c_line: str | None) -> None:
+        edits = self._edits(section.kind)
+        stays = one.ice is Ice.RELAY
+        title = self._title(section)
+        first_c = section.connection.line if section.connection is not None else -1
+        about: list[str] = []
+        for number in range(section.first, section.end):
+            line, name = self._lines[number], self._name(number)
+            if number == section.first:
+                self._media_line(section, section.port if stays else port.rtp.port, one)
+            elif line[:2] == b"c=" and not stays:
+                if number == first_c:
+                    self._add(self._connection(self._sdp.session, section, section.connection, port))
+            elif name is not None and name in codecs.ABOUT and section.rtp and not _about_all(line):
+                about.append(line.rstrip(b"\r\n").decode("latin-1"))
+            elif name is None or not self._anew(name, line, one):
+                self._line(number, edits)
+            if number == title and c_line is not None:
+                self._inherit(section, port, c_line)
+        for text in self._behind(section, port, one, about):
+            self._edited(text, edits)
+        for value in edits.add:
+            self._add(f"a={value}")
+
+    def _inherit(self, section: Section, port: MediaPort, c_line: str) -> None:
+        """A c= line of its own, for a stream that had the session's and has another address now."""
+        inherited = self._sdp.session.connection
+        if not section.connections and inherited is not None:
+            wanted = self._connection(self._sdp.session, section, inherited, port)
+            if wanted != c_line:
+                self._add(wanted)
+
+    def _anew(self, name: str, line: bytes, one: Written) -> bool:
+        """Whether an attribute goes, or is written again behind the others."""
+        if name in DIRECTIONS:
+            return not self._command.has("original-sendrecv")
+        if name in ("rtcp", "rtcp-mux"):
+            return one.ice is not Ice.RELAY
+        if name in _ALWAYS_ANEW or name == "end-of-candidates":
+            return True
+        if name == "extmap":
+            return self._command.has("strip-extmap")
+        value = line[2:].decode("latin-1").partition(":")[2]
+        if name == "crypto":
+            return needs.unwanted(self._command, needs.suite_of(value))
+        if not is_ice(name):
+            return False
+        return one.ice in (Ice.REMOVE, Ice.OWN) or (one.ice is Ice.RELAY and ice.is_relayed(value))
+
+    def _behind(self, section: Section, port: MediaPort, one: Written, about: Sequence[str]) -> Iterator[str]:
+        """What is written behind the other lines of a section, in rtpengine's order."""
+        mids = list(section.values("mid"))[:1]
+        if not mids and self._command.has("generate-mid"):
+            mids = [str(self._sdp.sections.index(section) + 1)]
+        for mid in mids:
+            yield f"a=mid:{mid}"
+        if section.rtp:
+            yield from codecs.lines(section, one.formats, about)
+        if not self._command.has("original-sendrecv"):
+            yield f"a={one.direction}"
+        if section.rtp and one.ice is not Ice.RELAY:
+            yield from self._rtcp(port, one)
+        for value in list(section.values("ptime"))[:1]:
+            yield f"a=ptime:{value}"
+        yield from self._ice(section, port, one)
+
+    def _rtcp(self, port: MediaPort, one: Written) -> Iterator[str]:
+        place = port.rtp if one.combined else port.rtcp
+        if place is not None and not self._command.has("no-rtcp-attribute"):
+            address = self._address(port)
+            full = f" IN IP{6 if ':' in address else 4} {address}"
+            yield f"a=rtcp:{place.port}{full if self._command.has('full-rtcp-attribute') else ''}"
+        if one.mux:
+            yield "a=rtcp-mux"
+
+    def _ice(self, section: Section, port: MediaPort, one: Written) -> Iterator[str]:
+        address = self._address(port)
+        if one.ice is Ice.OWN:
+            relay = ice.word(self._command.ice) == "force-relay"
+            yield from ice.own(port, address, combined=one.combined, relay=relay, trickle=one.trickle)
+        elif one.ice is not Ice.REMOVE:
+            yield from ice.joined(port, address, combined=one.combined, relay=one.ice is Ice.RELAY)
+        if one.ice is not Ice.REMOVE and (section.has("end-of-candidates") or (one.trickle and one.ice is Ice.OWN)):
+            yield "a=end-of-candidates"
+
+    # -- lines
+
+    def _media_line(self, section: Section, port: int, one: Written) -> None:
+        text = self._lines[section.first].rstrip(b"\r\n").decode("latin-1")
+        match = MEDIA.match(text)
+        assert match is not None  # it was read by the same expression
+        tail = match[5] if one.formats == section.formats else " " + " ".join(one.formats)
+        self._add(f"m={match[1]} {port} {one.transport or match[4]}{tail}")
+
+    def _name(self, number: int) -> str | None:
+        """The name of the attribute that a line has; None: it has none."""
+        line = self._lines[number]
+        return (
+            line[2:].rstrip(b"\r\n").partition(b":")[0].strip(b" \t").decode("latin-1") if line[:2] == b"a=" else None
+        )
+
+    def _line(self, number: int, edits: Edits) -> None:
+        """A line that stays, if nothing was asked about it; an empty one goes, because others come behind it."""
+        line = self._lines[number]
+        if edits is not _NO_EDITS and line[:2] == b"a=":
+            self._edited(line.rstrip(b"\r\n").decode("latin-1"), edits)
+        elif line.strip():
+            self._keep(number)
+
+    def _edits(self, *parts: str) -> Edits:
+        """What ``sdp-attr`` asks about these parts."""
+        found = [self._command.attributes[part] for part in parts if part in self._command.attributes]
+        if not found:
+            return _NO_EDITS
+        return Edits(
+            add=tuple(value for edits in found for value in edits.add),
+            remove=tuple(value for edits in found for value in edits.remove),
+            substitute=tuple(pair for edits in found for pair in edits.substitute),
+        )
+
+    def _edited(self, text: str, edits: Edits) -> None:
+        """An a= line. It is meant by its whole value, or by its name alone."""
+        value = text[2:]
+        name, colon, rest = value.partition(":")
+        if value in edits.remove or name in edits.remove:
+            return
+        for before, after in edits.substitute:
+            if before == value:
+                value = after
+                break
+            if before == name:
+                value = f"{after}{colon}{rest}"
+                break
+        self._add(f"a={value}")
+
+
+def ice_in(section: Section, session: Block) -> bool:
+    """Whether a stream has ICE."""
+    return section.has("ice-ufrag", "candidate") or session.has("ice-ufrag")
+
+
+def _about_all(line: bytes) -> bool:
+    return line.startswith(b"a=rtcp-fb:*")
