@@ -1,0 +1,61 @@
+"""How rtpproxy's commands name parties, streams, and whom to tell of a timeout.
+
+Each tag of a U or L has the number of the stream behind it, ``;1`` for the first m= line; old servers, and commands
+about whole calls, leave it out.
+"""
+
+import re
+from urllib.parse import unquote_to_bytes
+
+SCHEME = "rtpp:"
+"With which MediaRequest.notify of this dialect begins."
+SELF = "%%CC_SELF%%"
+"Host of a timeout socket that stands for whoever sent the command."
+
+_NUMBERED = re.compile(r"(.*);([0-9]{1,9})", re.DOTALL)
+_TCP = re.compile(r"tcp:([^:]+|\[[^\]]+\]):([0-9]{1,5})")
+_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*", re.DOTALL)
+
+
+def numbered(tag: str) -> tuple[str, int | None]:
+    """A tag without its number, and the index of the stream, from 0; None: it has no number."""
+    found = _NUMBERED.fullmatch(tag)
+    return (found[1], max(0, int(found[2]) - 1)) if found is not None else (tag, None)
+
+
+def parties(first: str, second: str) -> tuple[str, str, int]:
+    """Two tags without numbers, and the index of the stream that they name: the first one if neither has a number."""
+    one, at = numbered(first)
+    other, also = numbered(second)
+    return one, other, at if at is not None else also or 0
+
+
+def is_socket(word: str) -> bool:
+    """Whether an argument names a timeout socket: no tag has a colon or a slash (RFC 3261 §25.1)."""
+    return ":" in word or "/" in word
+
+
+def notice(socket: str, tag: str, host: str) -> str | None:
+    """What MediaRequest.notify says. ``tag``: URL-encoded; None if it is not. ``host``: of who asks, for CC_SELF.
+
+    A socket that cannot be read counts as none, as in the original, which takes only those that it was started with.
+    """
+    if not _ENCODED.fullmatch(tag):
+        return None
+    target = _target(socket, host)
+    return f"{SCHEME}{target} {unquote_to_bytes(tag.encode('latin-1')).decode('latin-1')}" if target else SCHEME
+
+
+def _target(socket: str, host: str) -> str:
+    """``unix:PATH`` or ``tcp:HOST:PORT``; empty: neither."""
+    tcp = _TCP.fullmatch(socket.replace(SELF, host or "127.0.0.1"))
+    if tcp is not None:
+        return tcp[0] if 0 < int(tcp[2]) <= 65535 else ""
+    path = socket.removeprefix("unix:")
+    return f"unix:{path}" if path and "\0" not in path and (path != socket or path.startswith("/")) else ""
+
+
+def target(notify: str) -> tuple[str, bytes]:
+    """Socket and tag of what ``notice`` has made; an empty socket: nobody is told."""
+    socket, _, tag = notify.removeprefix(SCHEME).partition(" ")
+    return socket, tag.encode("latin-1", "replace")
