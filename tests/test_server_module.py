@@ -209,7 +209,8 @@ async def test_the_socket_is_where_and_whose_it_was_told(tmp_path: Path) -> None
     )
     async with Server(config, Places.of(config)) as server:
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
-        assert (await asked_of(server, "status", Status)).questions == (f"unix:{path}",)
+        second = tmp_path / "r" / "dispatcher.sock"
+        assert (await asked_of(server, "status", Status)).questions == (f"unix:{path}", f"unix:{second}")
         async with worker(path) as asked:
             ports(await asked.ask(offer(Phone("a"), Phone("b"), "c")))
     assert not path.exists()
@@ -232,7 +233,8 @@ async def test_a_default_place_that_is_taken_is_given_up_with_a_warning(
 ) -> None:
     with bind_unix(places.mediaproxy_socket):
         async with Server(CONFIG, places) as server:
-            assert (await asked_of(server, "status", Status)).questions == ()
+            second = f"unix:{places.dispatcher_socket}"
+            assert (await asked_of(server, "status", Status)).questions == (second,)
     (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert warning == (
         f"{places.mediaproxy_socket}: no SIP server can ask here: another process listens there; "
@@ -288,7 +290,7 @@ async def test_what_an_operator_sees(server: Server, places: Places) -> None:
     assert server.introduction() == [
         f"mediaproxy {__version__}: no SIP here (edge.enabled = false)",
         "media on 127.0.0.9, ports 16384 to 32766, relayed in user space",
-        f"SIP servers ask on {places.mediaproxy_socket}",
+        f"SIP servers ask on {places.mediaproxy_socket} and {places.dispatcher_socket}",
         f"records go to {places.records}",
     ]
     assert not places.location.exists() and not (places.state_dir / "secret").exists()

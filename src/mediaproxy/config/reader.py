@@ -124,6 +124,7 @@ def _dispatcher(settings: DispatcherSettings, path: Callable[[str], str]) -> Dis
     return replace(
         settings,
         mediaproxy_socket=path(settings.mediaproxy_socket),
+        socket_path=path(settings.socket_path),
         relays=tuple(replace(one, address=_socket(one.address, path)) for one in settings.relays),
         tls=replace(tls, certificate=path(tls.certificate), key=path(tls.key), authorities=path(tls.authorities)),
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from mediaproxy.config.check import Problem
 from mediaproxy.config.lines import Path
 from mediaproxy.config.schema import Config
+from mediaproxy.dialects.dialogs import RpcAddress
 from mediaproxy.dispatcher.settings import LOCAL
 from mediaproxy.endpoint import ip_address
 from mediaproxy.link.address import Address, Kind, TlsFiles
@@ -17,9 +18,22 @@ def judge(config: Config) -> Iterator[Problem]:
     """Every problem with ``dispatcher`` and ``relay.listen``."""
     yield from _relays(config)
     yield from _listen(config)
+    yield from _sockets(config)
     tls = config.dispatcher.tls
     if (tls.certificate or tls.authorities) and not (tls.certificate and tls.authorities):
         yield from _certificates(tls, ("dispatcher", "tls"), "dispatcher.tls")
+
+
+def _sockets(config: Config) -> Iterator[Problem]:
+    settings = config.dispatcher
+    if settings.socket_path and settings.socket_path == settings.mediaproxy_socket:
+        text = f"expected another path than mediaproxy_socket, got {settings.socket_path!r}"
+        yield Problem(path=("dispatcher", "socket_path"), text=text)
+    if settings.end_dialogs:
+        try:
+            RpcAddress.parse(settings.end_dialogs)
+        except ValueError as error:
+            yield Problem(path=("dispatcher", "end_dialogs"), text=str(error))
 
 
 def _relays(config: Config) -> Iterator[Problem]:

@@ -49,14 +49,21 @@ class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     mediaproxy_socket: str = ""
     """UNIX socket on which the module in a SIP server asks. Empty: ``proxydispatcher.sock`` in ``runtime_dir`` if that
     is set or we are not root, else ``/var/run/proxydispatcher.sock``."""
+    socket_path: str = ""
+    """A second one, where the module of MediaProxy 2.x asks by default. Empty: ``dispatcher.sock`` in ``runtime_dir``.
+    On both our own module is answered, and those of MediaProxy 1.x and 2.x."""
+    end_dialogs: str = ""
+    """Where the SIP server is told to end the dialog of a call that has ended by itself, if its module ``mediaproxy``
+    has engaged for it: ``unix:/PATH`` or ``udp://HOST:PORT`` (Kamailio's jsonrpcs, OpenSIPS' mi_datagram),
+    ``fifo:/PATH``, ``http://HOST:PORT/PATH``. Empty: it is not told."""
     mode: Mode = "0660"
-    "Permissions of that socket in octal."
+    "Permissions of these sockets in octal."
     owner: str = ""
-    "User that the socket is given to; empty: the server's user."
+    "User that the sockets are given to; empty: the server's user."
     group: str = ""
-    "Group that the socket is given to, such as ``kamailio``; empty: that of the server's user."
+    "Group that the sockets are given to, such as ``kamailio``; empty: that of the server's user."
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 256
-    "Connections to the socket at a time. Each process of a SIP server has one."
+    "Connections to a socket at a time. Each process of a SIP server has one."
     relays: tuple[RelayEntry, ...] = ()
     "The relays. None: one in this process, and no other."
     srv: Lookup = Lookup.LOCAL

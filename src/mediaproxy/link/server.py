@@ -202,6 +202,8 @@ class _Client(asyncio.Protocol):
         self._ended = False
         "Whether the client has said all it wants to."
         self._refused = False
+        self._spoken = False
+        "Whether it has said anything."
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """From asyncio."""
@@ -322,9 +324,11 @@ class _Client(asyncio.Protocol):
         try:
             question = decode(line)
         except ControlError as error:
-            if not self._hand_over(line):
+            if self._spoken or not self._hand_over(line):
                 self._write(MediaReply(error=str(error), status=400))
+            self._spoken = True
             return
+        self._spoken = True
         if not isinstance(question, Question | Inquiry):
             self._write(_NO_QUESTION)
             return
@@ -339,7 +343,7 @@ class _Client(asyncio.Protocol):
             reply.then(self._answered)
 
     def _hand_over(self, line: bytes) -> bool:
-        """Who says a word of another protocol is served by the guest who speaks it from here on, if there is one."""
+        """Who begins with a word of another protocol is served by the guest who speaks it, if there is one."""
         guest = self._server.guests(line) if self._server.guests is not None else None
         if guest is None or self._transport is None:
             return False

@@ -19,7 +19,7 @@ from mediaproxy.edge.settings import Listener
 from mediaproxy.events import CallEnded
 from mediaproxy.link import LineServer, Link
 from mediaproxy.server.answers import Registrations, Relays
-from mediaproxy.server.dispatching import dispatcher_of, entries, listen_to_module, local_entry, module_server, shown
+from mediaproxy.server.dispatching import dispatcher_of, entries, listen_to_module, local_entry, module_servers, shown
 from mediaproxy.server.places import relay_settings
 from mediaproxy.server.starting import StartError, told
 from mediaproxy.server.station import Station
@@ -32,7 +32,7 @@ class Server(Station):
 
     _dispatcher: Dispatcher
     _edge: Edge | None = None
-    _module: LineServer | None = None
+    _modules: list[LineServer]
 
     # -- life
 
@@ -42,7 +42,7 @@ class Server(Station):
         self._dispatcher = dispatcher_of(self.config, self.relay)
         await self._dispatcher.start()
         stack.push_async_callback(self._dispatcher.stop)
-        await self._start_module(stack)
+        await self._start_modules(stack)
         if self.config.edge.enabled:
             await self._start_edge(stack, self._open_location(stack))
 
@@ -59,11 +59,13 @@ class Server(Station):
         assert entry is not None
         await self._start_relay(stack, settings, relay.name or entry.name, advice)
 
-    async def _start_module(self, stack: AsyncExitStack) -> None:
-        server = module_server(self.config, self.places, self._dispatcher)
-        if await listen_to_module(self.config, server):
-            stack.push_async_callback(server.stop)
-            self._module = server
+    async def _start_modules(self, stack: AsyncExitStack) -> None:
+        self._modules = []
+        for server, guests in module_servers(self.config, self.places, self._dispatcher):
+            if await listen_to_module(self.config, self.places, server):
+                stack.push_async_callback(guests.stop)
+                stack.push_async_callback(server.stop)
+                self._modules.append(server)
 
     def _open_location(self, stack: AsyncExitStack) -> Location:
         try:
@@ -105,7 +107,7 @@ class Server(Station):
         return tuple(f"{one.transport}:{one.public}" for one in self.listeners)
 
     def _sockets(self) -> tuple[str, ...]:
-        return () if self._module is None else (str(self._module.address),)
+        return tuple(str(server.address) for server in self._modules)
 
     def _registered(self) -> int:
         return 0 if self._edge is None else len(self._edge.registrations())
@@ -134,8 +136,8 @@ class Server(Station):
         others = [f"{one.name} ({one.address})" for one in entries(self.config) if one.address != LOCAL]
         if others:
             lines.append(f"relays elsewhere: {', '.join(others)}")
-        if self._module is not None:
-            lines.append(f"SIP servers ask on {self._module.address.path}")
+        if self._modules:
+            lines.append(f"SIP servers ask on {' and '.join(server.address.path for server in self._modules)}")
         known = "" if self._edge is None else f"{self._registered()} registrations known; "
         return [*lines, f"{known}records go to {self.places.records.absolute()}"]
 

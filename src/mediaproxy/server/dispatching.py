@@ -1,4 +1,4 @@
-"""[shell] The dispatcher as it is configured: links to its relays, whom they serve, and the socket of the module.
+"""[shell] The dispatcher as it is configured: links to its relays, whom they serve, and the sockets of the modules.
 
 Settings come in, a Dispatcher that is not started yet goes out, and what to show of it. StartError names what cannot be
 used.
@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mediaproxy.config import Config
+from mediaproxy.dialects.dialogs import RpcAddress
+from mediaproxy.dialects.dlgend import DialogEnder
+from mediaproxy.dialects.shared import SharedDoors
 from mediaproxy.dispatcher.directory import Directory
 from mediaproxy.dispatcher.discovery import Discovery
 from mediaproxy.dispatcher.guide import Guide
@@ -96,31 +99,44 @@ def shown(config: Config, dispatcher: Dispatcher) -> tuple[RelayShown, ...]:
     )
 
 
-# -- the socket of the module
+def dialog_ender(config: Config) -> DialogEnder | None:
+    """Who tells the SIP server to end dialogs, if it can be told."""
+    address = config.dispatcher.end_dialogs
+    return DialogEnder(RpcAddress.parse(address)) if address else None
 
 
-def module_server(config: Config, places: Places, link: Link) -> LineServer:
-    """What answers the module of a SIP server."""
+# -- the sockets of the modules
+
+
+def module_servers(config: Config, places: Places, link: Link) -> list[tuple[LineServer, SharedDoors]]:
+    """What answers the modules of SIP servers, ours and those of MediaProxy 1.x and 2.x."""
+    paths = (places.mediaproxy_socket.absolute(), places.dispatcher_socket.absolute())
+    return [_module_server(config, path, link) for path in dict.fromkeys(paths)]
+
+
+def _module_server(config: Config, path: Path, link: Link) -> tuple[LineServer, SharedDoors]:
     settings = config.dispatcher
     rights = FileRights(mode=int(settings.mode, 8), owner=settings.owner, group=settings.group)
-    address = Address(kind=Kind.UNIX, path=str(places.mediaproxy_socket.absolute()))
-    return LineServer(address, link, rights=rights, most=settings.max_connections)
+    address, guests = Address(kind=Kind.UNIX, path=str(path)), SharedDoors(str(path), link)
+    return LineServer(address, link, rights=rights, most=settings.max_connections, guests=guests), guests
 
 
-async def listen_to_module(config: Config, server: LineServer) -> bool:
+async def listen_to_module(config: Config, places: Places, server: LineServer) -> bool:
     """Start it; whether that was possible. StartError if the operator chose the place: a default one is given up with a
     warning, because a server that nobody asks needs none."""
     settings, path = config.dispatcher, Path(server.address.path)
+    first = path == places.mediaproxy_socket.absolute()
+    name, chosen = ("mediaproxy_socket", settings.mediaproxy_socket) if first else ("socket_path", settings.socket_path)
     try:
         await server.start()
     except LookupError as error:
         wrong = "owner" if settings.owner and settings.owner in str(error) else "group"
-        name = settings.owner if wrong == "owner" else settings.group
-        raise StartError(f"there is no {wrong} {name}; set dispatcher.{wrong} to one that exists") from error
+        who = settings.owner if wrong == "owner" else settings.group
+        raise StartError(f"there is no {wrong} {who}; set dispatcher.{wrong} to one that exists") from error
     except OSError as error:
         why = f"{path}: no SIP server can ask here: {error.strerror or error}"
-        if settings.mediaproxy_socket:
-            raise StartError(f"{why}; set dispatcher.mediaproxy_socket to a path that this user may use") from error
-        log.warning("%s; if one should, set dispatcher.mediaproxy_socket to a path that is free", why)
+        if chosen:
+            raise StartError(f"{why}; set dispatcher.{name} to a path that this user may use") from error
+        log.warning("%s; if one should, set dispatcher.%s to a path that is free", why, name)
         return False
     return True

@@ -33,11 +33,18 @@ class Places:
     "The file of call records."
     module_socket: Path | None = None
     "Where the module of a SIP server asks; None: in ``runtime_dir``."
+    second_socket: Path | None = None
+    "Where that of MediaProxy 2.x asks; None: in ``runtime_dir``."
 
     @property
     def mediaproxy_socket(self) -> Path:
         """Where the module of a SIP server asks."""
         return self.module_socket or self.runtime_dir / "proxydispatcher.sock"
+
+    @property
+    def dispatcher_socket(self) -> Path:
+        """Where that of MediaProxy 2.x asks."""
+        return self.second_socket or self.runtime_dir / "dispatcher.sock"
 
     @property
     def relay_socket(self) -> Path:
@@ -71,6 +78,7 @@ class Places:
             state_dir=state,
             records=Path(config.records.path) if config.records.path else state / "records.jsonl",
             module_socket=asked,
+            second_socket=Path(config.dispatcher.socket_path) if config.dispatcher.socket_path else None,
         )
 
 
