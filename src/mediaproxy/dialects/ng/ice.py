@@ -17,6 +17,8 @@ class Ice(Enum):
     REMOVE = "remove"
     OWN = "own"
     "The phone's go, the relay's come."
+    OWN_RELAY = "own relay"
+    "The same, but as relayed candidates; c= and m= stay the phone's."
     JOIN = "join"
     "The phone's stay, the relay is one more candidate of the phone."
     RELAY = "relay"
@@ -44,7 +46,13 @@ def chosen(words: frozenset[str], had: bool, *, wanted: bool) -> Ice:
         return Ice.OWN if wanted else Ice.REMOVE
     if had:
         return Ice.RELAY if choice == "force-relay" else Ice.JOIN
-    return Ice.OWN
+    return Ice.OWN_RELAY if choice == "force-relay" else Ice.OWN
+
+
+LITE = (Ice.OWN, Ice.OWN_RELAY)
+"The relay is an agent of its own."
+RELAYED = (Ice.RELAY, Ice.OWN_RELAY)
+"Media goes by the relay only if ICE finds that way."
 
 
 def takes_ours(memo: StreamMemo | None) -> bool:

@@ -6,7 +6,7 @@ phones agree on themselves passes untouched: only what would have to be decrypte
 
 from mediaproxy.dialects.ng.bencode import NgError
 from mediaproxy.dialects.ng.flags import Command
-from mediaproxy.dialects.ng.words import OFF, normal
+from mediaproxy.dialects.ng.words import OFF, TRANSPORTS, normal
 from mediaproxy.sdp import Block, Section
 
 _TERMINATION = "SRTP termination"
@@ -49,16 +49,16 @@ def unwanted(command: Command, suite: str) -> bool:
 
 
 def transport(command: Command, section: Section, wanted: str) -> str:
-    """The transport that goes on: ``wanted`` if it differs in nothing that matters to the media. Empty: as it is.
-    NgError if SRTP would have to be ended or made here."""
+    """The transport that goes on: ``wanted`` if it differs in nothing that matters to the media. NgError if SRTP would
+    have to be ended or made here."""
     own = section.transport
     if not wanted or wanted.upper() == own.upper() or not section.rtp:
-        return ""
+        return TRANSPORTS.get(own.lower(), own)
     if "RTP/" not in wanted.upper():
         raise _refused(f"transport-protocol={wanted}", "transcoding")
     if _protection(own) != _protection(wanted):
         raise _refused(f"transport-protocol={wanted}", _TERMINATION)
-    return wanted
+    return TRANSPORTS.get(wanted.lower(), wanted)
 
 
 def _protection(transport: str) -> tuple[bool, bool]:

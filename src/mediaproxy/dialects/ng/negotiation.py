@@ -44,7 +44,7 @@ def _negotiate(command: Command, settings: NgSettings) -> Asking:
     try:
         sdp = _read(command)
         if sdp is None:
-            return {"result": "ok"} if command.has("fragment") else {"sdp": command.sdp, "result": "ok"}
+            return {"result": "ok"}
         return (yield from _Negotiation(command, settings, sdp).run())
     except NgError as error:
         return {"result": "error", "error-reason": str(error)}

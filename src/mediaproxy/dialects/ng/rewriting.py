@@ -59,7 +59,7 @@ class Rewriting:
         """The SDP with these ports. ``told``: what an earlier one said in the sender's name."""
         session, sections = self._sdp.session, self._sdp.sections
         relayed = [port for section, port in zip(sections, ports, strict=True) if port and section.port]
-        stays = any(one.ice is Ice.RELAY for one in written)
+        stays = any(one.ice in ice.RELAYED for one in written)
         heirs = [
             (section, port)
             for section, port in zip(sections, ports, strict=True)
@@ -132,7 +132,7 @@ class Rewriting:
                 self._line(number, edits)
         for value in edits.add:
             self._add(f"a={value}")
-        if any(one.ice is Ice.OWN for one in written):
+        if any(one.ice in ice.LITE for one in written):
             self._add("a=ice-lite")
         if self._mark and self._command.has("loop-protect") and not session.has("rtpengine"):
             self._add(f"a=rtpengine:{self._mark}")
@@ -189,7 +189,7 @@ class Rewriting:
 
     def _relayed(self, section: Section, port: MediaPort, one: Written, c_line: str | None) -> None:
         edits = self._edits(section.kind)
-        stays = one.ice is Ice.RELAY
+        stays = one.ice in ice.RELAYED
         title = self._title(section)
         first_c = section.connection.line if section.connection is not None else -1
         about: list[str] = []
@@ -224,7 +224,7 @@ class Rewriting:
         if name in DIRECTIONS:
             return not self._command.has("original-sendrecv")
         if name in ("rtcp", "rtcp-mux"):
-            return one.ice is not Ice.RELAY
+            return one.ice not in ice.RELAYED
         if name in _ALWAYS_ANEW or name == "end-of-candidates":
             return True
         if name == "extmap":
@@ -234,7 +234,7 @@ class Rewriting:
             return needs.unwanted(self._command, needs.suite_of(value))
         if not is_ice(name):
             return False
-        return one.ice in (Ice.REMOVE, Ice.OWN) or (one.ice is Ice.RELAY and ice.is_relayed(value))
+        return one.ice not in (Ice.JOIN, Ice.RELAY) or (one.ice is Ice.RELAY and ice.is_relayed(value))
 
     def _behind(self, section: Section, port: MediaPort, one: Written, about: Sequence[str]) -> Iterator[str]:
         """What is written behind the other lines of a section, in rtpengine's order."""
@@ -247,7 +247,7 @@ class Rewriting:
             yield from codecs.lines(section, one.formats, about)
         if not self._command.has("original-sendrecv"):
             yield f"a={one.direction}"
-        if section.rtp and one.ice is not Ice.RELAY:
+        if section.rtp and one.ice not in ice.RELAYED:
             yield from self._rtcp(port, one)
         for value in list(section.values("ptime"))[:1]:
             yield f"a=ptime:{value}"
@@ -264,12 +264,12 @@ class Rewriting:
 
     def _ice(self, section: Section, port: MediaPort, one: Written) -> Iterator[str]:
         address = self._address(port)
-        if one.ice is Ice.OWN:
-            relay = ice.word(self._command.ice) == "force-relay"
+        if one.ice in ice.LITE:
+            relay = one.ice is Ice.OWN_RELAY
             yield from ice.own(port, address, combined=one.combined, relay=relay, trickle=one.trickle)
         elif one.ice is not Ice.REMOVE:
             yield from ice.joined(port, address, combined=one.combined, relay=one.ice is Ice.RELAY)
-        if one.ice is not Ice.REMOVE and (section.has("end-of-candidates") or (one.trickle and one.ice is Ice.OWN)):
+        if one.ice is not Ice.REMOVE and (section.has("end-of-candidates") or (one.trickle and one.ice in ice.LITE)):
             yield "a=end-of-candidates"
 
     # -- lines

@@ -81,7 +81,7 @@ class Streams:
 
     def lite(self, known: Memo) -> tuple[bool, ...]:
         """Wishes.lite."""
-        wishes = tuple(self._ice(n, section, known) is Ice.OWN for n, section in enumerate(self._sdp.sections))
+        wishes = tuple(self._ice(n, section, known) in ice.LITE for n, section in enumerate(self._sdp.sections))
         return wishes if any(wishes) else ()
 
     # -- what is noted
@@ -114,9 +114,10 @@ class Streams:
         muxed = self._mux(index, section, known)
         combines = mux.combined(self._command.rtcp_mux, receiver) if self._offering else True
         kind = self._ice(index, section, known)
-        if kind is Ice.OWN and (port is None or not port.ufrag):
+        if kind in ice.LITE and (port is None or not port.ufrag):
             kind = Ice.REMOVE  # the relay does not take part
-        trickle = self._command.has("trickle-ice") if self._offering else receiver is not None and receiver.trickle
+        trickle = receiver is not None and receiver.trickle
+        trickle |= self._offering and self._command.has("trickle-ice")
         return Written(
             transport=needs.transport(self._command, section, self._transport(receiver)),
             formats=self._formats[index] or section.formats,
@@ -124,7 +125,7 @@ class Streams:
             mux=muxed,
             combined=muxed and combines,
             ice=kind,
-            trickle=bool(trickle),
+            trickle=trickle,
         )
 
     def _transport(self, receiver: StreamMemo | None) -> str:

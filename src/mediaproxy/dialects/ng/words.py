@@ -83,10 +83,10 @@ TRANSPORTS = {
         "RTP/SAVPF",
         "UDP/TLS/RTP/SAVP",
         "UDP/TLS/RTP/SAVPF",
-        "UDPTL",
+        "udptl",
     )
 }
-"Those that a word of its own may name; UDPTL is written ``udptl`` in SDP."
+"Those that a word of its own may name, as rtpengine writes them."
 
 FLAGS = frozenset(
     (

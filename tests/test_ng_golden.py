@@ -1,0 +1,72 @@
+"""Our SDP beside that of rtpengine 10.5.3.5 (Debian 12), call by call: byte for byte, but for what differs on purpose."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.ngarm import Arm
+from tests.ngcases import CASES, masked
+from tests.ngdaemon import GOLDEN, PROGRAM, running
+
+SAID: dict[str, list[str]] = json.loads(GOLDEN.read_text())
+
+
+def _without(*lines: str) -> Callable[[str], str]:
+    return lambda text: re.sub("|".join(rf"^{re.escape(line)}\r?\n" for line in lines), "", text, flags=re.M)
+
+
+_LEFT_OVER = _without("a=end-of-candidates", "a=ice-options:trickle")
+_LITE = _without("a=ice-lite")
+DIFFERENT: dict[str, Callable[[str], str]] = {
+    # where all ICE goes, rtpengine leaves these two lines behind
+    "ICE remove of ICE": _LEFT_OVER,
+    "ICE not offered": _LEFT_OVER,
+    "ICE removed, answered without word": lambda text: text if "a=ice-ufrag" in text else _LEFT_OVER(text),
+    "ICE removed both ways": _LEFT_OVER,
+    "ICE forced": lambda text: text if "a=ice-ufrag" in text else _LEFT_OVER(text),
+    "ICE goes on": lambda text: text if "a=ice-ufrag" in text else _LEFT_OVER(text),
+    # the c= line that it copies ends in LF only
+    "MSRP": lambda text: re.sub(r"(?<!\r)\n", "\r\n", text),
+}
+"Case -> what we make of rtpengine's text. docs/ng.md says why."
+
+
+def ours(name: str) -> list[str]:
+    """What we say in a call. Our relay is a lite agent, and says so."""
+    arm = Arm()
+    said = masked([arm.run(step) for step in CASES[name].steps])
+    for text in said:
+        assert ("a=ice-lite\r\n" in text) == ("a=ice-pwd:*" in text)
+    return [_LITE(text) for text in said]
+
+
+def expected(name: str, said: list[str]) -> list[str]:
+    """What rtpengine's answers are to us."""
+    return [DIFFERENT.get(name, lambda text: text)(text) for text in said]
+
+
+def test_every_case_was_recorded() -> None:
+    assert list(SAID) == list(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_recorded(name: str) -> None:
+    assert ours(name) == expected(name, SAID[name])
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_what_differs_on_purpose_does(name: str) -> None:
+    assert ours(name) != SAID[name]
+
+
+@pytest.mark.e2e
+def test_the_daemon_still_says_so(tmp_path: Path) -> None:
+    assert PROGRAM is not None, "Debian's package rtpengine-daemon is not installed"
+    with running(tmp_path / "log") as daemon:
+        for number, (name, case) in enumerate(CASES.items()):
+            said = daemon.play(case, f"call-{number}")
+            assert said == SAID[name], name
+            assert ours(name) == expected(name, said), name
