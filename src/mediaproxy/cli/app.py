@@ -21,6 +21,7 @@ from mediaproxy.admin import SOCKET, AdminError, Command, ask
 from mediaproxy.cli import show
 from mediaproxy.cli.common import ConfigOption, JsonOption, config_of, fail, print_json
 from mediaproxy.cli.doctor import doctor_command
+from mediaproxy.cli.doors import show_doors
 from mediaproxy.cli.explain import explain_command
 from mediaproxy.cli.script import mistakes, script_command
 from mediaproxy.cli.words import plain, several, shown
@@ -28,7 +29,7 @@ from mediaproxy.config import Config, LogFormat, clients_of, default_text
 from mediaproxy.edge.domains import refusals
 from mediaproxy.edge.interfaces import listeners_of
 from mediaproxy.records import RecordReader
-from mediaproxy.server.answers import Calls, Ended, Registrations, Relays, Status
+from mediaproxy.server.answers import Calls, DoorsShown, Ended, Registrations, Relays, Status
 from mediaproxy.server.places import Places
 
 app = typer.Typer(
@@ -235,6 +236,16 @@ def relays(as_json: JsonOption = False, socket: SocketOption = None, config: Con
         print_json(answer.relays)
     else:
         _print(show.relays(answer.relays))
+
+
+@app.command()
+def doors(as_json: JsonOption = False, socket: SocketOption = None, config: ConfigOption = None) -> None:
+    """Show the sockets on which SIP servers ask in the words of another protocol, and what they have asked."""
+    answer = _ask(Command(command="doors"), DoorsShown, socket, config)
+    if as_json:
+        print_json(answer)
+    else:
+        _print(show_doors(answer))
 
 
 @app.command("records")

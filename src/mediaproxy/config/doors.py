@@ -4,6 +4,7 @@ A Config comes in, problems go out. Files and certificates are looked at when th
 """
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from mediaproxy.config.check import Problem, check_prefix
 from mediaproxy.config.lines import Path
@@ -13,7 +14,7 @@ from mediaproxy.endpoint import ip_address
 
 
 def judge(config: Config) -> Iterator[Problem]:
-    """Every problem with ``listen``."""
+    """Every problem with ``listen`` and ``ng``."""
     places: set[str] = set()
     for at, door in enumerate(config.listen):
         path: Path = ("listen", at)
@@ -31,6 +32,11 @@ def judge(config: Config) -> Iterator[Problem]:
             yield Problem(path=(*path, "address"), text=text)
         if address.port or address.path:
             places.add(place)
+    url = config.ng.callback_url
+    if url and not _is_url(url):
+        yield Problem(
+            path=("ng", "callback_url"), text=f'expected a URL such as "http://%%:8090/RPC2", got {url[:80]!r}'
+        )
 
 
 def _place(address: DoorAddress) -> str:
@@ -73,3 +79,12 @@ def _files(door: DoorSettings, address: DoorAddress, path: Path) -> Iterator[Pro
     for name in ("owner", "group"):
         if getattr(door, name) and address.kind is not DoorKind.UNIX:
             yield Problem(path=(*path, name), text=f"expected nothing: only a UNIX socket has a {name}, not {address}")
+
+
+def _is_url(text: str) -> bool:
+    """Of HTTP, with ``%%`` for the SIP server's address."""
+    try:
+        parts = urlsplit(text.replace("%%", "192.0.2.1"))
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

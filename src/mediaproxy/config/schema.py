@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from mediaproxy.dialects.doorsettings import DoorSettings
+from mediaproxy.dialects.ng.settings import NgOptions
 from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
@@ -87,3 +88,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     edge: EdgeSettings = EdgeSettings()
     relay: Relay = Relay()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    ng: NgOptions = NgOptions()

@@ -90,6 +90,11 @@ class HttpDoor(Door):
         self.counters.connections = len(self._server.connections)
         return self.counters.connections
 
+    def connected(self, protocol: asyncio.BaseProtocol) -> bool:
+        """From the listener."""
+        assert isinstance(protocol, web.RequestHandler)
+        return protocol.transport is not None
+
     def report(self) -> DoorReport:
         """As Door."""
         if self._server is not None:

@@ -8,7 +8,6 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +37,9 @@ class Clients(Protocol):
     def count(self) -> int:
         """How many there are."""
 
+    def connected(self, protocol: asyncio.BaseProtocol) -> bool:
+        """Whether that one is among them by now."""
+
     def make_room(self, host: str) -> bool:
         """There are too many: close an idle one of an address that has more than ``host`` has. Whether there was
         one."""
@@ -52,7 +54,8 @@ class Listener:
         self._sock: socket.socket | None = None
         self._inode = 0
         self._tls: Context | None = None
-        self._arriving = 0
+        self._arriving: set[asyncio.BaseProtocol] = set()
+        "Accepted; they may be counted by ``Clients`` already."
 
     def start(self) -> None:
         """Listen. OSError names what cannot be had or which certificate cannot be used; LookupError as Door.start."""
@@ -95,8 +98,9 @@ class Listener:
                 sock.close()
                 continue
             sock.setblocking(False)
-            self._arriving += 1
-            self._door.spawn(self._accepted(sock, _shown(source)))
+            protocol = self._clients.protocol(_shown(source))
+            self._arriving.add(protocol)
+            self._door.spawn(self._accepted(sock, _shown(source), protocol))
 
     def _admitted(self, source: Any) -> bool:
         host = source[0] if isinstance(source, tuple) else LOCAL
@@ -104,7 +108,8 @@ class Listener:
             self._door.refused(host)
             return False
         most = self._door.settings.max_connections
-        if self._arriving + self._clients.count() < most or (self._arriving < most and self._clients.make_room(host)):
+        arriving = sum(not self._clients.connected(one) for one in self._arriving)
+        if arriving + self._clients.count() < most or (arriving < most and self._clients.make_room(host)):
             return True
         self._door.dropped(host, f"more than {most} connections (max_connections)")
         return False
@@ -120,14 +125,13 @@ class Listener:
 
         loop.call_later(1.0, resume)
 
-    async def _accepted(self, sock: socket.socket, source: str) -> None:
+    async def _accepted(self, sock: socket.socket, source: str, protocol: asyncio.BaseProtocol) -> None:
         try:
             context: ssl.SSLContext | None = None if self._tls is None else self._tls()
             if source != LOCAL:
                 keep_alive(sock)
-            make: Callable[[], asyncio.BaseProtocol] = lambda: self._clients.protocol(source)  # noqa: E731 (typed)
             await asyncio.get_running_loop().connect_accepted_socket(
-                make, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE if context else None
+                lambda: protocol, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE if context else None
             )
         except OSError as error:
             sock.close()
@@ -137,7 +141,7 @@ class Listener:
             sock.close()
             raise
         finally:
-            self._arriving -= 1
+            self._arriving.discard(protocol)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -60,6 +60,10 @@ class StreamDoor(Door):
         """From the listener."""
         return len(self.clients)
 
+    def connected(self, protocol: asyncio.BaseProtocol) -> bool:
+        """From the listener."""
+        return protocol in self.clients
+
     def make_room(self, host: str) -> bool:
         """From the listener."""
         held = Counter(client.host for client in self.clients)

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from mediaproxy.dialects.doorreport import DoorReport
 from mediaproxy.edge.binding import Binding
 from mediaproxy.edge.farewell import Farewell
 from mediaproxy.edge.keepalive import Pinged
@@ -88,3 +89,13 @@ class Relays(msgspec.Struct, frozen=True, kw_only=True):
     """All relays of a dispatcher."""
 
     relays: tuple[RelayShown, ...]
+
+
+class DoorsShown(msgspec.Struct, frozen=True, kw_only=True):
+    """All sockets on which SIP servers ask in the words of another protocol."""
+
+    doors: tuple[DoorReport, ...]
+    notices_told: int = 0
+    "Calls that ended by themselves, and whose SIP server was told."
+    notices_failed: int = 0
+    "Those of whose end it could not be told, or of too many at a time was not."

@@ -18,8 +18,9 @@ from mediaproxy.edge.service import Edge, EdgeError, secret_of
 from mediaproxy.edge.settings import Listener
 from mediaproxy.events import CallEnded
 from mediaproxy.link import LineServer, Link
-from mediaproxy.server.answers import Registrations, Relays
+from mediaproxy.server.answers import DoorsShown, Registrations, Relays
 from mediaproxy.server.dispatching import dispatcher_of, entries, listen_to_module, local_entry, module_servers, shown
+from mediaproxy.server.doors import Doors
 from mediaproxy.server.places import relay_settings
 from mediaproxy.server.starting import StartError, told
 from mediaproxy.server.station import Station
@@ -33,6 +34,7 @@ class Server(Station):
     _dispatcher: Dispatcher
     _edge: Edge | None = None
     _modules: list[LineServer]
+    _doors: Doors
 
     # -- life
 
@@ -42,6 +44,7 @@ class Server(Station):
         self._dispatcher = dispatcher_of(self.config, self.relay)
         await self._dispatcher.start()
         stack.push_async_callback(self._dispatcher.stop)
+        await self._start_doors(stack)
         await self._start_modules(stack)
         if self.config.edge.enabled:
             await self._start_edge(stack, self._open_location(stack))
@@ -59,6 +62,15 @@ class Server(Station):
         assert entry is not None
         await self._start_relay(stack, settings, relay.name or entry.name, advice)
 
+    async def _start_doors(self, stack: AsyncExitStack) -> None:
+        relay = self.relay
+        calls = None if relay is None or len(entries(self.config)) > 1 else lambda: len(relay.calls)
+        identity = str(self.places.runtime_dir.absolute())
+        self._doors = Doors(
+            self.config, self._dispatcher, relay=self.relay_settings, own_calls=calls, identity=identity
+        )
+        await self._doors.start(stack)
+
     async def _start_modules(self, stack: AsyncExitStack) -> None:
         self._modules = []
         for server, guests in module_servers(self.config, self.places, self._dispatcher):
@@ -66,6 +78,7 @@ class Server(Station):
                 stack.push_async_callback(guests.stop)
                 stack.push_async_callback(server.stop)
                 self._modules.append(server)
+                self._doors.also(guests)
 
     def _open_location(self, stack: AsyncExitStack) -> Location:
         try:
@@ -126,6 +139,13 @@ class Server(Station):
         self._check()
         return Relays(relays=shown(self.config, self._dispatcher))
 
+    def doors(self, _: Command) -> DoorsShown:
+        """The doors for other protocols."""
+        self._check()
+        notices = self._notices
+        failed = notices.failed + notices.dropped
+        return DoorsShown(doors=self._doors.reports(), notices_told=notices.told, notices_failed=failed)
+
     def introduction(self) -> list[str]:
         """A few lines for who started it: what it serves, for whom, and how."""
         lines = [f"mediaproxy {__version__}: {self._whom()}"]
@@ -138,6 +158,9 @@ class Server(Station):
             lines.append(f"relays elsewhere: {', '.join(others)}")
         if self._modules:
             lines.append(f"SIP servers ask on {' and '.join(server.address.path for server in self._modules)}")
+        if self._doors.doors:
+            shown_doors = (f"{door.settings.protocol} on {door.address}" for door in self._doors.doors)
+            lines.append(f"doors: {', '.join(shown_doors)}")
         known = "" if self._edge is None else f"{self._registered()} registrations known; "
         return [*lines, f"{known}records go to {self.places.records.absolute()}"]
 

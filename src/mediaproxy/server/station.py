@@ -19,6 +19,7 @@ from mediaproxy.accounting import Ledger, Record, discreet
 from mediaproxy.admin import SOCKET, AdminError, AdminServer, AlreadyRunning, Command, Handler
 from mediaproxy.config import Config
 from mediaproxy.control import EndCause, EndRequest, Party
+from mediaproxy.dialects.notices import Notices
 from mediaproxy.edge.farewell import Farewell, together
 from mediaproxy.edge.interfaces import host_addresses
 from mediaproxy.events import CallEnded, CallReport, Event
@@ -28,8 +29,9 @@ from mediaproxy.records import RecordWriter, line_of
 from mediaproxy.relay.journal import Journal
 from mediaproxy.relay.service import RelayService
 from mediaproxy.relay.settings import RelaySettings
-from mediaproxy.server.answers import Calls, Ended, Registrations, Relays, Status
+from mediaproxy.server.answers import Calls, DoorsShown, Ended, Registrations, Relays, Status
 from mediaproxy.server.keeping import open_journal
+from mediaproxy.server.notifying import notices_of
 from mediaproxy.server.places import Places, relay_of_host
 from mediaproxy.server.planes import Chosen, choose_plane
 from mediaproxy.server.starting import StartError, told
@@ -50,6 +52,7 @@ class Station(ABC):
         self._ledger = Ledger()
         self._records: RecordWriter | None = None
         self._journal: Journal | None = None
+        self._notices: Notices = notices_of(config)
         self._chosen: Chosen | None = None
         "What forwards the media of our relay."
         self._keeps = True
@@ -103,6 +106,7 @@ class Station(ABC):
             "end": self.end,
             "registrations": self.registrations,
             "relays": self.relays,
+            "doors": self.doors,
         }
         admin = AdminServer(path, handlers, mode=int(settings.mode, 8), group=settings.group)
         try:
@@ -123,6 +127,7 @@ class Station(ABC):
 
     async def _start_relay(self, stack: AsyncExitStack, settings: RelaySettings, name: str, advice: str) -> None:
         self.relay_settings = settings
+        stack.push_async_callback(self._notices.stop)  # after the relay, which may end calls
         chosen = self._chosen = choose_plane(settings, self.places)
         stack.callback(chosen.plane.close, keep=True)  # if the start fails, streams of before flow on
         relay = RelayService(settings, chosen.plane, self._rng, self._happened, name=name)
@@ -151,6 +156,8 @@ class Station(ABC):
         record = self._ledger.fold(event)
         if record is not None:
             self._write(record)
+        if isinstance(event, CallEnded):
+            self._notices.ended(event.report)
         if isinstance(event, CallEnded) and self.relay is not None:  # else it has ended while nobody was here
             done = self._ended(event)
             if done is not None and event.call_id in self._ending:
@@ -265,6 +272,10 @@ class Station(ABC):
     def relays(self, _: Command) -> Relays:
         """The relays that calls may go to. AdminError if this server does not choose any."""
         raise AdminError("this is a relay and chooses none; ask the server that sends it calls")
+
+    def doors(self, _: Command) -> DoorsShown:
+        """The doors for other protocols. AdminError if this server cannot have any."""
+        raise AdminError("this is a relay and has no doors; ask the server that sends it calls")
 
 
 def _make(directory: Path, mode: int) -> None:
