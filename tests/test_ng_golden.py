@@ -1,4 +1,4 @@
-"""Our SDP beside that of rtpengine 10.5.3.5 (Debian 12), call by call: byte for byte, but for what differs on purpose."""
+"""Our SDP beside that of rtpengine 10.5.3.5 (Debian 12), call by call: byte for byte, save what differs by design."""
 
 import json
 import re

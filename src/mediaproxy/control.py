@@ -189,7 +189,7 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     "Who will read it; without a tag in a dialog-forming request."
     cseq: int
     """Number of the CSeq, 0 to 2**31 - 1; that of a response is its request's. -1: the door's protocol has none; the
-    relay then numbers questions in the order in which they come."""
+    relay then numbers questions in the order in which they come, SDP with a status answers, and must find its call."""
     sdp_hash: str
     "Of the SDP as it was received, before any edit."
     method: str = "INVITE"

@@ -32,20 +32,20 @@ _MOST_STREAMS = 256
 
 def offer(command: Command, peer: Peer, settings: NgSettings) -> Asking:
     """Answer an offer: ``{"sdp": …, "result": "ok"}`` or an error."""
-    return (yield from _negotiate(command, settings))
+    return (yield from _negotiate(command, peer, settings))
 
 
 def answer(command: Command, peer: Peer, settings: NgSettings) -> Asking:
     """Answer an answer. ``from-tag`` is who offered, ``to-tag`` who answers."""
-    return (yield from _negotiate(command, settings))
+    return (yield from _negotiate(command, peer, settings))
 
 
-def _negotiate(command: Command, settings: NgSettings) -> Asking:
+def _negotiate(command: Command, peer: Peer, settings: NgSettings) -> Asking:
     try:
         sdp = _read(command)
         if sdp is None:
             return {"result": "ok"}
-        return (yield from _Negotiation(command, settings, sdp).run())
+        return (yield from _Negotiation(command, peer, settings, sdp).run())
     except NgError as error:
         return {"result": "error", "error-reason": str(error)}
 
@@ -79,8 +79,9 @@ def _read(command: Command) -> Sdp | None:
 class _Negotiation:
     """One SDP, once it is known to be one."""
 
-    def __init__(self, command: Command, settings: NgSettings, sdp: Sdp) -> None:
+    def __init__(self, command: Command, peer: Peer, settings: NgSettings, sdp: Sdp) -> None:
         self._command = command
+        self._peer = peer
         self._settings = settings
         self._sdp = sdp
         self._offering = command.name != "answer"
@@ -170,11 +171,17 @@ class _Negotiation:
             asymmetric=command.has("asymmetric"),
             streams=media,
             receiver_version=version,
-            notify=f"xmlrpc:{command.notify}" if command.notify else "",
+            notify=self._notify(),
             wishes=None if wishes == _NO_WISHES else wishes,
             ice=self._streams.credentials(),
             memo=memo,
         )
+
+    def _notify(self) -> str:
+        """Whom to tell if the call ends by itself: the address in the request, else who asks."""
+        if not self._settings.callback_url:
+            return ""
+        return f"xmlrpc:{self._command.notify or self._peer.address.rpartition(':')[0].strip('[]')}"
 
     def _status(self) -> int:
         """Of the response that the answer came in: most servers do not say, and an answer may be the last one."""
