@@ -5,19 +5,17 @@ case, a list also as text with commas, a number also as text, and all of it from
 modules. Words that nobody knows are collected for the log. Nothing is ever raised.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from mediaproxy.dialects.ng import words
+from mediaproxy.dialects.ng.raw import DEEPEST, parsed
 from mediaproxy.dialects.ng.words import normal
 from mediaproxy.endpoint import address_text
 
 _MOST_UNKNOWN = 16
-_DEEPEST = 8
-_TOKEN = re.compile(r"\[|\]|[^\s\[\]]+")
 
 
 class Codecs(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,8 +252,8 @@ class _Reader:
             self.word(word, depth)
 
     def _key_raw(self, value: Any, depth: int) -> None:
-        if depth < _DEEPEST:
-            for word, content in _raw(_text(value)):
+        if depth < DEEPEST:
+            for word, content in parsed(_text(value)):
                 if content is None:
                     self.word(word, depth + 1)
                 else:
@@ -367,41 +365,3 @@ def _integer(value: Any) -> int | None:
     text = _text(value).strip()
     digits = text.removeprefix("-")
     return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
-
-
-def _raw(text: str) -> Iterator[tuple[str, Any]]:
-    """The words of ``rtpp-flags``, each with its value if it has one: ``a b=c d=[e f] g=[h=[i j]]``."""
-    tokens = [match[0] for match in _TOKEN.finditer(text)]
-    yield from _words(iter(tokens), 0)
-
-
-def _words(tokens: Iterator[str], depth: int) -> Iterator[tuple[str, Any]]:
-    pending: str | None = None
-    for token in tokens:
-        if token == "]":
-            break
-        if token == "[":
-            inner = list(_words(tokens, depth + 1)) if depth < _DEEPEST else []
-            if pending is not None:
-                yield pending, _nested(inner)
-                pending = None
-            continue
-        if pending is not None:
-            yield pending, b""
-            pending = None
-        name, equals, value = token.partition("=")
-        if equals and not value:
-            pending = name
-        elif equals:
-            yield name, value.encode("latin-1")
-        else:
-            yield token, None
-    if pending is not None:
-        yield pending, b""
-
-
-def _nested(inner: list[tuple[str, Any]]) -> Any:
-    """A dictionary if it has keys, else a list of words."""
-    if any(value is not None for _, value in inner):
-        return {name: value if value is not None else b"" for name, value in inner}
-    return [name.encode("latin-1") for name, _ in inner]

@@ -94,16 +94,16 @@ class _Negotiation:
         if command.has("loop-protect") and self._settings.mark in self._sdp.session.values("rtpengine"):
             return {"sdp": command.sdp, "result": "ok"}
         media = self._media()
-        question = self._question(media, Memo(), "" if self._agrees else self._streams.memo().text())
+        question = self._question(media, "" if self._agrees else self._streams.memo().text())
         reply = yield question
         refused = self._refused(reply)
         if refused:
             return refused
         assert reply is not None
         known = Memo.read(reply.memo)
-        wanted = self._question(media, known, question.memo)
-        if wanted.wishes != question.wishes:
-            question = msgspec.structs.replace(wanted, sdp_hash=question.sdp_hash + "+")
+        wishes = self._wishes(known)
+        if wishes != question.wishes:
+            question = msgspec.structs.replace(question, wishes=wishes, sdp_hash=question.sdp_hash + "+")
             again = yield question
             refused = self._refused(again)
             if refused:
@@ -141,12 +141,33 @@ class _Negotiation:
         wanted = command.has("sip-source-address") or (self._settings.sip_source and not command.has("trust-address"))
         return wanted and bool(command.received_from)
 
-    def _question(self, media: tuple[Media, ...], known: Memo, memo: str) -> MediaRequest:
+    def _question(self, media: tuple[Media, ...], memo: str) -> MediaRequest:
         command, offering = self._command, self._offering
         sender, receiver = command.from_tag, command.to_tag
         if not offering:
             sender, receiver = receiver, sender
-        facing, towards, version = self._interfaces()
+        return MediaRequest(
+            call_id=command.call_id,
+            sender=Party(tag=sender),
+            receiver=Party(tag=receiver),
+            cseq=-1,
+            sdp_hash=self._sdp.hash,
+            status=0 if offering else self._status(),
+            branch=command.via_branch,
+            phone=self._phone(media),
+            asymmetric=command.has("asymmetric"),
+            streams=media,
+            receiver_version=self._interfaces()[2],
+            notify=self._notify(),
+            wishes=self._wishes(_NOTHING),
+            ice=self._streams.credentials(),
+            memo=memo,
+        )
+
+    def _wishes(self, known: Memo) -> Wishes | None:
+        """What the relay shall do beyond the rules of a call, given what is known of who will read the SDP."""
+        command = self._command
+        facing, towards, _ = self._interfaces()
         wishes = Wishes(
             facing=facing,
             towards=towards,
@@ -159,23 +180,7 @@ class _Negotiation:
             lite=self._streams.lite(known),
             label=command.label,
         )
-        return MediaRequest(
-            call_id=command.call_id,
-            sender=Party(tag=sender),
-            receiver=Party(tag=receiver),
-            cseq=-1,
-            sdp_hash=self._sdp.hash,
-            status=0 if offering else self._status(),
-            branch=command.via_branch,
-            phone=self._phone(media),
-            asymmetric=command.has("asymmetric"),
-            streams=media,
-            receiver_version=version,
-            notify=self._notify(),
-            wishes=None if wishes == _NO_WISHES else wishes,
-            ice=self._streams.credentials(),
-            memo=memo,
-        )
+        return None if wishes == _NO_WISHES else wishes
 
     def _notify(self) -> str:
         """Whom to tell if the call ends by itself: the address in the request, else who asks."""
@@ -236,6 +241,7 @@ class _Negotiation:
 
 
 _NO_WISHES = Wishes()
+_NOTHING = Memo()
 
 
 def _error(reason: str) -> Answer:
