@@ -42,7 +42,7 @@ class Relays:
     def restart(self, away: float) -> Resumption:
         """Killed, and started so many seconds later."""
         world, relay = self.world, self.relay
-        died, settings = world.net.now, relay.calls._settings
+        died, settings = world.net.now, relay.calls.settings
         relay.calls = Calls(settings, random.Random(2))  # nobody: it knows of nothing
         relay.ask = self._nobody  # type: ignore[method-assign]  # it does not answer
         if not self.lasting:

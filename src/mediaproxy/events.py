@@ -114,6 +114,28 @@ class SideReport(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[Refused, ...] = ()
     "The sources refused most, at most 8."
     refused_packets: int = 0
+    direction: str = ""
+    "Direction attribute of its SDP; empty: it has said nothing of this stream yet."
+    ice: bool = False
+    "Its SDP has ICE for this stream."
+    mux: bool = False
+    "Its RTCP comes to and leaves from its RTP port (RFC 5761); else that of RTCP is one above ``local``."
+    ssrc: int | None = None
+    "SSRC of its last RTP packet."
+    sequence: int = 0
+    "RTP sequence number of that packet."
+    rtcp_sdp: Endpoint | None = None
+    "Where its SDP wants RTCP."
+    rtcp_learned: Endpoint | None = None
+    "Where its RTCP really comes from."
+    rtcp_bytes: int = 0
+    "UDP payload bytes of ``rtcp_packets``."
+    rtcp_last: float | None = None
+    "When the last RTCP came."
+    rtcp_refused: int = 0
+    "Of ``refused_packets``, those that came to the port for RTCP."
+    switched: str = ""
+    "``block`` or ``silence`` while a SIP server keeps what it sends from the other party (control.Switch)."
     warnings: tuple[str, ...] = ()
     "In words an operator can act on, such as ``nothing received from callee for 12 s``."
 
@@ -143,6 +165,10 @@ class PartyReport(msgspec.Struct, frozen=True, kw_only=True):
     signalling: Endpoint | None = None
     known_by: KnownBy = KnownBy.UNKNOWN
     asymmetric: bool = False
+    label: str = ""
+    "The SIP server's own name of it (control.Wishes.label)."
+    branch: str = ""
+    "Via branch of the client transaction by which it answered; of a callee only."
 
 
 class CallReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -162,6 +188,10 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dialog_id: str = ""
     notify: str = ""
     "As in MediaRequest."
+    asked: float = 0.0
+    "When the SIP side last said something of it; 0.0: not known."
+    ends_at: float | None = None
+    "When it ends by itself if nothing more is heard; None: it has ended."
     streams: tuple[StreamReport, ...] = ()
     mos: float | None = None
     "The average MOS of the party that is heard worst; None: none could be estimated."
@@ -186,26 +216,31 @@ class RelayTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     calls: int = 0
     "There are now, in any state but ended."
     talking: int = 0
+    "Of these, the answered ones, on hold or not, that do not linger."
     streams: int = 0
     "Relayed in these calls."
     offloaded: int = 0
     "Streams that no Python carries."
     ports: int = 0
-    "That can be lent."
+    "That can be lent, RTP and RTCP, whether they are or not."
     ports_lent: int = 0
+    "To calls."
     packets: int = 0
     "Received from parties and forwarded, RTP, RTCP and others, all calls that ever were."
     bytes: int = 0
+    "UDP payload bytes of these."
     refused_packets: int = 0
+    "That were not forwarded because of who sent them, or what they are."
     started_calls: int = 0
+    "That began in this process; a restart goes on with older ones."
     ended_calls: dict[str, int] = {}
     "By EndReason."
     seconds: float = 0.0
     "Talking time of all ended calls."
     one_way_calls: int = 0
-    "Ended calls in which one side was never heard."
+    "Ended calls that were answered and in which one side never sent RTP (or udptl)."
     silent_calls: int = 0
-    "Ended calls in which nobody was heard."
+    "Ended calls that were answered and in which nobody did."
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):

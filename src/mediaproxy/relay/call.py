@@ -21,6 +21,8 @@ from mediaproxy.relay.switchboard import Switchboard
 
 _ICE_SETTLES = 10.0
 "Seconds after an answer or a change in which ICE may still move media from the relay to a better way."
+_HOLD_SETTLES = 10.0
+"Seconds after an offer in which a party may still send, if it was a hold."
 
 
 class Call:
@@ -56,6 +58,15 @@ class Call:
         self.memory = Memory()
         self.offers = Offers()
         self.dialog_id = question.dialog_id
+        self.notify = question.notify
+        self.asked = now
+        "When the SIP side last said something of it."
+        self.offered = 0.0
+        "When a party has last offered something since the call was answered; 0.0: none has."
+        self.holders: set[Side | None] = set()
+        "For whose sake it lives (MediaRequest.weak); None: a request that was not weak."
+        self.deleted = False
+        "A door has ended it that does not say why, and may ask again."
         self.started = now
         self.trying = now
         "When the present attempt began: the INVITE, a new one after a failure, a revival."
@@ -95,6 +106,13 @@ class Call:
         if audio:
             return all([stream.held for stream in audio])
         return any([stream.held for stream in live]) or bool(standing and not live)
+
+    @property
+    def perhaps_held(self) -> bool:
+        """Its door cannot tell of a hold (Stream.told), and it fell silent when a party offered something."""
+        if not self.offered or not self.alive or self.alive > self.offered + _HOLD_SETTLES:
+            return False
+        return any([not sdp.told for stream in self.present() for sdp in stream.sdp.values()])
 
     @property
     def bypassed(self) -> bool:
@@ -142,8 +160,8 @@ class Call:
         return max([stream.alive for stream in self.all_streams()], default=0.0)
 
     def find_leg(self, tag: str, branch: str = "") -> Leg | None:
-        """The leg of that tag, or the one of that branch that had no tag so far: it has now."""
-        found = next((leg for leg in self.legs if leg.tag == tag), None)
+        """The leg of that tag, without one that of the branch; or the one of it that had no tag so far: it has now."""
+        found = next((leg for leg in self.legs if (leg.tag == tag if tag or not branch else leg.branch == branch)), None)
         if found is None and tag and branch:
             found = next((leg for leg in self.legs if not leg.tag and leg.branch == branch), None)
             if found is not None:
@@ -169,6 +187,16 @@ class Call:
             self.memory.forget_leg(oldest.tag)
 
     # -- what happens to it
+
+    def told(self, question: MediaRequest, sender: Side, now: float) -> None:
+        """A question of the SIP side has been answered."""
+        self.asked = now
+        if question.status == 0 and self.answered is not None:
+            self.offered = now
+        if question.weak:
+            self.holders.add(sender)
+        elif question.status == 0:
+            self.holders.add(None)
 
     def hear(self, leg: Leg) -> None:
         """From now on the call's callee-facing ports listen to this leg only (calls.md 9)."""
@@ -262,12 +290,16 @@ class Call:
                 effects += self.sync(now)
         return effects
 
-    def linger(self, reason: EndReason, status: int, now: float) -> None:
-        """CANCEL or failure: keep the ports for an answer that crossed it (calls.md 10)."""
+    def linger(self, reason: EndReason, status: int, now: float, seconds: float | None = None) -> None:
+        """CANCEL or failure: keep the ports for an answer that crossed it (calls.md 10). ``seconds``: for how long, if
+        a door has said that; it may shorten what is under way."""
+        until = now + (self.board.settings.linger if seconds is None else seconds)
         if self.lingering is None:
             self.lingering = reason
-            self.lingers_until = now + self.board.settings.linger
+            self.lingers_until = until
             self.over = now
+        elif seconds is not None:
+            self.lingers_until = min(self.lingers_until, until)
         self.status = status or self.status
 
     def gives_up(self, branch: str) -> bool | None:
@@ -294,6 +326,7 @@ class Call:
         if self.lingering is None:
             return []
         self.lingering, self.over, self.status, self._failed_tag = None, None, 0, None
+        self.deleted = False
         self.trying = self.changed = now
         return [Report(CallRevived(at=now, call_id=self.call_id))]
 

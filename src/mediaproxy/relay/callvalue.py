@@ -122,6 +122,7 @@ class PartyValue(msgspec.Struct, array_like=True):
     tag: str
     uri: str
     user_agent: str
+    label: str
     phone: PhoneAddress
     voucher: Voucher
 
@@ -149,6 +150,8 @@ class MemoryValue(msgspec.Struct, array_like=True):
     offers: dict[tuple[Side, str], list[int]]
     late: dict[tuple[Side, str], Transaction | None]
     refused: tuple[Transaction, ...]
+    latest: dict[tuple[Side, str], tuple[int, str]]
+    memos: dict[tuple[Side, str], str]
 
 
 class ChangeValue(msgspec.Struct, array_like=True):
@@ -174,6 +177,11 @@ class CallValue(msgspec.Struct, array_like=True):
     attempts: set[str]
     adopted: bool
     dialog_id: str
+    notify: str
+    asked: float
+    offered: float
+    holders: set[Side | None]
+    deleted: bool
     started: float
     trying: float
     answered: float | None

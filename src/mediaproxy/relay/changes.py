@@ -28,6 +28,7 @@ class Brief(msgspec.Struct, frozen=True, array_like=True):
     started: float = 0.0
     answered: float | None = None
     dialog_id: str = ""
+    notify: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -118,11 +119,10 @@ class Changes:
             self._rounds.move_to_end(call)
 
     def all(self, calls: Iterable[Call]) -> None:
-        """Nothing is written anywhere any more: all is news."""
+        """All is news, whatever is written already. Who has just ended is not among the calls, and still to be told."""
         self._calls = dict.fromkeys(calls)
         self._rounds = OrderedDict.fromkeys(self._calls, 0.0)
         self._counters.clear()
-        self._over.clear()
         self._pool.news = set(self._pool.cooling_ports)
 
     def take(self, now: float) -> News:
@@ -151,5 +151,5 @@ class Changes:
         value = call_value(call, now, self._ends.planned(call), self._looks.planned(call))
         caller, callee = call.caller, call.callee
         parties = ((caller.uri, caller.tag), (callee.uri, callee.tag))
-        brief = Brief(call.call_id, *parties, call.started, call.answered, call.dialog_id)
+        brief = Brief(call.call_id, *parties, call.started, call.answered, call.dialog_id, call.notify)
         return Row(call.number, call.call_id, _encode(brief), encode(value))

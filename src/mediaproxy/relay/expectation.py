@@ -84,7 +84,7 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         if self.rtcp:
             return kind is Kind.RTCP
         if not self.media:
-            return True
+            return kind is not Kind.STUN or not self.stun
         if kind is Kind.RTP:
             return not self.payload_types or payload_type in self.payload_types
         return self.mux and kind is Kind.RTCP
@@ -183,11 +183,11 @@ class Ground:
             media=stream.rtp,
             payload_types=frozenset(types),
             mux=stream.rtcp_mux and (other is None or other.rtcp_mux),
-            stun=stream.ice,
-            dtls=stream.dtls,
+            stun=stream.ice or not stream.told,
+            dtls=stream.dtls or not stream.told,
             v4_bits=settings.v4_bits,
             v6_bits=settings.v6_bits,
-            others=settings.latch_unknown if unknown else settings.latch_others,
+            others=settings.latch_unknown if unknown or not stream.told else settings.latch_others,
         )
 
 

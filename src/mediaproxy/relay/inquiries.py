@@ -8,10 +8,9 @@ from itertools import islice
 from typing import assert_never
 
 from mediaproxy.control import Inquiry, ListRequest, MediaReply, QueryRequest, SwitchRequest, TotalsRequest
-from mediaproxy.events import raw
+from mediaproxy.events import RelayTotals, raw
 from mediaproxy.relay.calls import Calls
 from mediaproxy.relay.effects import Effect
-from mediaproxy.relay.report import call_report
 
 _UNKNOWN = MediaReply(error="unknown call", status=481)
 
@@ -25,7 +24,7 @@ def inquire(calls: Calls, inquiry: Inquiry, now: float) -> tuple[MediaReply, lis
             found = islice(dict.fromkeys(call.call_id for call in calls), max(0, inquiry.limit))
             return MediaReply(calls=tuple(found), relay=calls.name), []
         case TotalsRequest():
-            return MediaReply(error="not yet", status=501, relay=calls.name), []
+            return MediaReply(totals=(raw(totals(calls)),), relay=calls.name), []
         case SwitchRequest():
             return MediaReply(error="not yet", status=501, relay=calls.name), []
         case _:
@@ -39,5 +38,31 @@ def _query(calls: Calls, inquiry: QueryRequest, now: float) -> MediaReply:
             return MediaReply(error=_UNKNOWN.error, status=_UNKNOWN.status, relay=calls.name)
     else:
         found = list(islice(calls, max(0, inquiry.limit)))
-    reports = tuple(raw(call_report(call, calls.name, calls.plane_name, now)) for call in found)
+    reports = tuple(raw(calls.report(call, now)) for call in found)
     return MediaReply(reports=reports, relay=calls.name)
+
+
+def totals(calls: Calls) -> RelayTotals:
+    """What the relay has done since it started, as far as its counters have been read."""
+    sums, traffic = calls.totals, calls.board.traffic
+    streams = [stream for call in calls for stream in call.present() if stream.enabled and not stream.closed]
+    carried = [stream for stream in streams if any(port.offloaded for port in stream.ports)]
+    return RelayTotals(
+        relay=calls.name,
+        started=sums.started,
+        plane=calls.plane_name,
+        calls=len(calls),
+        talking=sum(call.answered is not None and call.lingering is None for call in calls),
+        streams=len(streams),
+        offloaded=0 if calls.plane_name == "user" else len(carried),
+        ports=2 * calls.board.pool.most,
+        ports_lent=2 * calls.board.pool.lent,
+        packets=traffic.packets,
+        bytes=traffic.bytes,
+        refused_packets=traffic.refused,
+        started_calls=sums.started_calls,
+        ended_calls=dict(sums.ended_calls),
+        seconds=sums.seconds,
+        one_way_calls=sums.one_way_calls,
+        silent_calls=sums.silent_calls,
+    )

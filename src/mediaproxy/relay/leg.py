@@ -16,18 +16,22 @@ from mediaproxy.relay.stream import Stream
 class Party:
     """Mutable: what the SIP side has told of one party."""
 
-    __slots__ = ("phone", "tag", "uri", "user_agent", "voucher")
+    __slots__ = ("label", "phone", "tag", "uri", "user_agent", "voucher")
 
     def __init__(self, named: Named) -> None:
         self.tag = named.tag
         self.uri = named.uri
         self.user_agent = ""
+        self.label = ""
+        "The SIP server's own name of it."
         self.phone = PhoneAddress(known_by=KnownBy.UNKNOWN)
         self.voucher = Voucher()
 
     def tell(self, question: MediaRequest) -> None:
         """The party sent an SDP. What the message does not say stays as it was."""
         self.uri = question.sender.uri or self.uri
+        if question.wishes is not None:
+            self.label = question.wishes.label or self.label
         names_agent = bool(question.user_agent) or question.asymmetric
         self.user_agent = question.user_agent or self.user_agent
         asymmetric = question.asymmetric if names_agent else self.voucher.asymmetric

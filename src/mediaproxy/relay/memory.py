@@ -42,6 +42,12 @@ def callee_tag(question: MediaRequest, sender: Side) -> str:
     return question.sender.tag if sender is Side.CALLEE else question.receiver.tag
 
 
+def _latest(question: MediaRequest, sender: Side) -> tuple[Side, str]:
+    """Where the last SDP of a party, or the last word about one stream of it, is noted."""
+    tag = callee_tag(question, sender)
+    return sender, f"{tag};{question.part}" if question.part else tag
+
+
 def _requester(question: MediaRequest, sender: Side) -> Side:
     return sender if question.status == 0 else sender.other
 
@@ -67,6 +73,36 @@ class Memory:
         """(who offered in a response, callee's tag) -> the request that this hangs on, if that can still be refused.
         Until the answer comes in an ACK or PRACK."""
         self._refused: deque[Transaction] = deque(maxlen=8)
+        self._latest: dict[tuple[Side, str], tuple[int, str]] = {}
+        "(sender, callee's tag) -> CSeq and hash of its last SDP; -1: it came in a response."
+        self.memos: dict[tuple[Side, str], str] = {}
+        "(party, its tag if it is a callee) -> what the door wanted noted with its last SDP."
+
+    def exchange(self, question: MediaRequest, sender: Side) -> tuple[str, str]:
+        """Note what its door wants noted with this SDP. What was before, and what is with the receiver's."""
+        tag = callee_tag(question, sender)
+        own, other = (sender, ""), (sender.other, tag)
+        if sender is Side.CALLEE:
+            own, other = (sender, tag), (sender.other, "")
+        before = self.memos.get(own, "")
+        if question.memo:
+            self.memos[own] = question.memo
+        return before, self.memos.get(other, "")
+
+    def number(self, question: MediaRequest, sender: Side, *, anew: bool) -> MediaRequest:
+        """The question with a CSeq, if its door's protocol has none: SDP other than the sender's last is a new offer,
+        the same is that one repeated (but ``anew``), and an answer is to the other party's last offer."""
+        if question.cseq >= 0:
+            return question
+        cseq, known = self._latest.get(_latest(question, sender), (-1, ""))
+        newest = max(0, self.newest(sender if question.status == 0 else sender.other))
+        if question.status:
+            cseq = newest
+        elif question.part and cseq < newest and not anew:
+            cseq = newest  # a further stream of the same offer
+        elif cseq < 0 or anew or known != question.sdp_hash:
+            cseq = newest + 1
+        return msgspec.structs.replace(question, cseq=cseq)
 
     def answer(self, question: MediaRequest, sender: Side) -> Ports | None:
         """What the same question was answered; None: it is new."""
@@ -90,6 +126,8 @@ class Memory:
         self._last = {counter: cseq for counter, cseq in self._last.items() if counter.tag != tag}
         self._offers = {whose: cseqs for whose, cseqs in self._offers.items() if whose[1] != tag}
         self._late = {whose: by for whose, by in self._late.items() if whose[1] != tag}
+        self._latest = {whose: last for whose, last in self._latest.items() if whose[1].partition(";")[0] != tag}
+        self.memos = {whose: memo for whose, memo in self.memos.items() if not tag or whose[1] != tag}
 
     def stale(self, question: MediaRequest, sender: Side) -> bool:
         """Whether a question with a higher CSeq of the same count has been answered, or its request refused."""
@@ -115,6 +153,11 @@ class Memory:
             return (sender.other, tag) not in self._late
         return not any(question.cseq in self._offers.get((sender.other, name), ()) for name in (tag, ""))
 
+    def within(self, question: MediaRequest, sender: Side) -> bool:
+        """Whether a response is to a request with SDP that came within the dialog."""
+        tag = callee_tag(question, sender)
+        return bool(tag) and question.cseq in self._offers.get((sender.other, tag), ())
+
     def late_offer(self, question: MediaRequest, sender: Side) -> Transaction | None:
         """What the offer hangs on that the question's SDP answers, if that can still be refused."""
         return self._late.get((sender.other, callee_tag(question, sender)))
@@ -139,6 +182,7 @@ class Memory:
         elif self.offers(question, sender):
             self._late[sender, tag] = by
         self._last[_counter(question, sender)] = question.cseq
+        self._latest[_latest(question, sender)] = (-1 if question.status else question.cseq, question.sdp_hash)
 
     def newest(self, sender: Side) -> int:
         """The highest CSeq of a request of that party; -1: none."""

@@ -82,6 +82,11 @@ class PortPool:
         return len(self._free.get(version, ()))
 
     @property
+    def most(self) -> int:
+        """Pairs that can be lent, of all IP versions, whether they are or not."""
+        return sum(len(free) for free in self._free.values()) + len(self._lent) + len(self._cooling)
+
+    @property
     def lent(self) -> int:
         """Pairs lent to calls."""
         return len(self._lent)
@@ -142,8 +147,8 @@ class PortPool:
         entry.free_at = max(entry.since + self._settings.cool, now + self._settings.cool_quiet)
 
     def thaw(self, now: float) -> list[Pair]:
-        """The pairs that have cooled; they are free from now on."""
-        ready = []
+        """The pairs that have cooled; they are free from now on. Their order does not depend on when somebody looks."""
+        ready: list[_Cooling] = []
         while self._queue and self._queue[0][0] <= now:
             _, generation, rtp = heapq.heappop(self._queue)
             entry = self._cooling.get(rtp)
@@ -152,8 +157,9 @@ class PortPool:
             if entry.free_at > now:
                 heapq.heappush(self._queue, (entry.free_at, generation, rtp))
             else:
-                ready.append(self._release(entry))
-        return ready
+                ready.append(entry)
+        ready.sort(key=lambda entry: (entry.free_at, entry.pair.generation))
+        return [self._release(entry) for entry in ready]
 
     def force(self, version: int, now: float) -> Pair | None:
         """One cooling pair for a relay that has no other left: cooled, and only strangers still send to it.

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from mediaproxy.control import KnownBy
 from mediaproxy.endpoint import Endpoint, Scope, scope
 from mediaproxy.events import CallReport, CallState, PartyReport, Refused, Side, SideReport, StreamReport
+from mediaproxy.relay import timers
 from mediaproxy.relay.call import Call
+from mediaproxy.relay.expectation import rtcp_place
 from mediaproxy.relay.leg import Party
 from mediaproxy.relay.stream import End, Port, Stream
 
 _SHOWN = 8
 
 
-def party_report(party: Party) -> PartyReport:
-    """One party as the SIP side described it."""
+def party_report(party: Party, branch: str = "") -> PartyReport:
+    """One party as the SIP side described it. ``branch``: of a callee's leg."""
     known = party.phone.known_by is not KnownBy.UNKNOWN
     return PartyReport(
         uri=party.uri,
@@ -26,6 +28,8 @@ def party_report(party: Party) -> PartyReport:
         signalling=party.phone.endpoint if known else None,
         known_by=party.phone.known_by,
         asymmetric=party.voucher.asymmetric,
+        label=party.label,
+        branch=branch,
     )
 
 
@@ -45,7 +49,7 @@ def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
         lowest_mos=min([one.lowest_mos for one in found if one.lowest_mos is not None], default=None),
         call_id=call.call_id,
         caller=party_report(call.caller),
-        callee=party_report(call.callee),
+        callee=party_report(call.callee, next((leg.branch for leg in call.legs if leg.party is call.callee), "")),
         state=call.state,
         started=call.started,
         answered=call.answered,
@@ -54,6 +58,9 @@ def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
         status=call.status,
         relay=relay,
         dialog_id=call.dialog_id,
+        notify=call.notify,
+        asked=call.asked,
+        ends_at=timers.expiry(call)[0] if call.reason is None else None,
         streams=tuple(streams),
     )
 
@@ -92,7 +99,16 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         first_packet=tally.first,
         last_packet=tally.last,
         refused=_worst(end),
-        refused_packets=sum(port.refusals.packets - port.refusals.excused(_welcome(port)) for port in end.ports),
+        refused_packets=_refused(end.rtp) + _refused(end.rtcp),
+        direction=sdp.direction.value if sdp is not None else "",
+        ice=sdp is not None and sdp.ice,
+        ssrc=tally.ssrc,
+        sequence=tally.sequence,
+        rtcp_sdp=rtcp_place(sdp) if sdp is not None else None,
+        rtcp_learned=end.rtcp.latch.learned,
+        rtcp_bytes=end.rtcp.tally.octets,
+        rtcp_last=end.rtcp.tally.last,
+        rtcp_refused=_refused(end.rtcp),
         warnings=() if call.reason or call.lingering else tuple(_warnings(call, stream, side, now)),
     )
 
@@ -100,6 +116,10 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
 def _welcome(port: Port) -> Callable[[Endpoint], bool]:
     """Who may speak at a port by what is known now."""
     return lambda source: port.latch.may_speak(source)
+
+
+def _refused(port: Port) -> int:
+    return port.refusals.packets - port.refusals.excused(_welcome(port))
 
 
 def _worst(end: End) -> tuple[Refused, ...]:

@@ -143,7 +143,9 @@ class Resumption:
             reason=EndReason.LOST,
             relay=self._calls.name,
             dialog_id=brief.dialog_id,
+            notify=brief.notify,
         )
+        self._calls.totals.ended_calls[str(EndReason.LOST)] += 1
         self._effects.append(Report(CallEnded(at=self._now, call_id=report.call_id, report=report)))
 
     def _resume(self, call: Call, recorded: Collection[Recorded]) -> None:

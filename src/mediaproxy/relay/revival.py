@@ -173,4 +173,5 @@ def _memory(value: MemoryValue) -> Memory:
     for whose, cseqs in value.offers.items():
         memory._offers[whose] = deque(cseqs, maxlen=8)
     memory._refused.extend(value.refused)
+    memory._latest, memory.memos = value.latest, value.memos
     return memory

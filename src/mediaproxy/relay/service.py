@@ -86,6 +86,7 @@ class RelayService:
         for warning in port_warnings(self._settings):
             log.warning("%s", warning)
         self._plane.start(self._packet)
+        self.calls.totals.started = self._now()
         self._resume()
         self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._sweep_now)
         self._set_alarm(self._now())

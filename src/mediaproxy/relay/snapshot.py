@@ -185,4 +185,5 @@ def _change_value(change: Change, numbers: _Numbers) -> ChangeValue:
 
 def _memory_value(memory: Memory) -> MemoryValue:
     offers = {whose: list(cseqs) for whose, cseqs in memory._offers.items()}
-    return MemoryValue(memory._answers, memory._last, offers, memory._late, tuple(memory._refused))
+    refused = tuple(memory._refused)
+    return MemoryValue(memory._answers, memory._last, offers, memory._late, refused, memory._latest, memory.memos)

@@ -205,7 +205,9 @@ class Port:
             if self.tally.noted(slot) and self.tally.gauge is not None:
                 self.tally.gauge.judge(self.end.stream.codec(self.end.side))
             self.latch.noted(slot)
-            self.refusals.dropped = max(self.refusals.dropped, slot.dropped)
+            if slot.dropped > self.refusals.dropped:
+                self.tally.traffic.refused += slot.dropped - self.refusals.dropped
+                self.refusals.dropped = slot.dropped
 
 
 class End:
@@ -368,7 +370,7 @@ class Stream:
                 continue
             other = self.sdp.get(end.side.other)
             changed |= end.rtp.latch.expect(ground.expect(voucher, sdp, other, rtcp=False), now)
-            if sdp.rtp:
+            if sdp.rtp or sdp.rtcp is not None:
                 changed |= end.rtcp.latch.expect(ground.expect(voucher, sdp, other, rtcp=True), now)
         return changed
 

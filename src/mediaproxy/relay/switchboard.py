@@ -17,6 +17,7 @@ from mediaproxy.relay.ports import Pair, PortPool
 from mediaproxy.relay.rtp import Kind, kind_of
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.stream import End, Port, Stream
+from mediaproxy.relay.tally import Traffic
 
 _DISABLED = Verdict(Action.REFUSE, "SDP has disabled the stream", early=True)
 _LOOP = Verdict(Action.REFUSE, "a port of this relay: a loop")
@@ -29,6 +30,7 @@ class Switchboard:
         self.settings = settings
         self.pool = PortPool(settings, rng)
         self.ground = Ground(settings, self.pool)
+        self.traffic = Traffic()
         self._ports: dict[Endpoint, Port] = {}
 
     # -- lending
@@ -50,6 +52,7 @@ class Switchboard:
         stream = Stream(index, pairs, self.settings, call_id, now)
         for port in stream.ports:
             self._ports[port.local] = port
+            port.tally.traffic = self.traffic
         return stream, effects
 
     def adopt(self, ends: Iterable[End]) -> bool:
@@ -62,6 +65,7 @@ class Switchboard:
             self.pool.adopt(end.pair)
             for port in end.ports:
                 self._ports[port.local] = port
+                port.tally.traffic = self.traffic
         return True
 
     def _make_room(self, version: int, now: float) -> list[Effect]:
@@ -148,6 +152,7 @@ class Switchboard:
 
     def _refuse(self, port: Port, source: Endpoint, verdict: Verdict, now: float) -> list[Effect]:
         """Count; tell only the first of each source."""
+        self.traffic.refused += 1
         if not port.refusals.add(source, verdict.why, quiet=verdict.early):
             return []
         stream, side = port.end.stream, port.end.side
@@ -192,7 +197,11 @@ class Switchboard:
             port.passed = now
         else:
             port.tally.accept(data, now, forwarded=route is not None)
-        return [Send(*route, data)] if route is not None else []
+        if route is None:
+            return []
+        self.traffic.packets += 1
+        self.traffic.bytes += len(data)
+        return [Send(*route, data)]
 
 
 def _candidates(port: Port, source: Endpoint) -> list[Port]:

@@ -9,6 +9,19 @@ from mediaproxy.relay.quality import Gauge
 from mediaproxy.relay.rtp import Kind, RtpHeader, kind_of, rtp_header
 
 
+class Traffic:
+    """Mutable: packets of all ports that ever were lent."""
+
+    __slots__ = ("bytes", "packets", "refused")
+
+    def __init__(self) -> None:
+        self.packets = 0
+        "Received from parties and sent on, of any kind."
+        self.bytes = 0
+        "UDP payload bytes of these."
+        self.refused = 0
+
+
 class Tally:
     """Mutable: the counters of one port."""
 
@@ -28,9 +41,12 @@ class Tally:
         "gauge",
         "last",
         "recent",
+        "traffic",
     )
 
     def __init__(self) -> None:
+        self.traffic = Traffic()
+        "The sums over all ports that it adds to."
         self.first: float | None = None
         self.last: float | None = None
         "When the last accepted packet came, by whichever path."
@@ -65,6 +81,16 @@ class Tally:
         return self._bytes + self._plane_bytes
 
     @property
+    def ssrc(self) -> int | None:
+        """SSRC of the last RTP packet; None: there was none, or nobody looked for a while."""
+        return self._ssrc
+
+    @property
+    def sequence(self) -> int:
+        """Its sequence number."""
+        return self._sequence
+
+    @property
     def lost(self) -> int:
         """Packets that the sequence numbers say were lost before they reached us (RFC 3550 §6.4.1); 0 if unknown."""
         lost = self._expected - (self.received - self._unmeasured)
@@ -88,6 +114,8 @@ class Tally:
         received = slot.packets + slot.undeliverable
         if received <= self._plane_received:
             return False
+        self.traffic.packets += slot.packets - self._plane_forwarded
+        self.traffic.bytes += slot.bytes - self._plane_bytes
         self._plane_received, self._plane_forwarded, self._plane_bytes = received, slot.packets, slot.bytes
         if slot.last:
             self._seen(slot.last)

@@ -19,6 +19,8 @@ def expiry(call: Call) -> tuple[float, EndReason]:
     since = max(call.changed, call.alive)
     if call.held:
         return since + settings.hold, EndReason.HOLD_EXPIRED
+    if call.perhaps_held:
+        return max(since, call.offered) + settings.hold, EndReason.HOLD_EXPIRED
     if call.bypassed:
         return since + settings.hold, EndReason.SILENT
     return max(since, call.resumed) + settings.silence, EndReason.SILENT
@@ -28,7 +30,7 @@ def due(call: Call, now: float) -> float:
     """When the call must be looked at next: it may end, or have a source fall silent that SIP has replaced."""
     deserts = [port.latch.deserts_at() for stream in call.all_streams() for port in stream.ports]
     times = [expiry(call)[0], *[at for at in deserts if at is not None and at > now]]
-    if call.bypassed:  # the first packet brings the end nearer
+    if call.bypassed or call.perhaps_held:  # the first packet brings the end nearer
         times.append(now + call.board.settings.silence)
     return min(times)
 
