@@ -181,11 +181,15 @@ class _Reader:
         self._sets.setdefault(field, []).extend(items if field in words.EXACT else map(normal, items))
 
     def _need(self, key: str, written: str, value: Any) -> bool:
-        """Whether a key is one of those that need what nobody here does, or would if its value asked for it."""
+        """Whether a key is one of those that need what nobody here does, or would if its value asked for it. A word of
+        ``flags`` has no value, None, and asks for it."""
         for known, what in _NEEDS:
             if key in known:
-                if normal(_text(value)) not in words.OFF or (isinstance(value, (list, dict)) and value):
-                    self._needs[f"{written}={_text(value)}"] = what
+                asked = _text(value)
+                if value is None:
+                    self._needs[written.strip()] = what
+                elif normal(asked) not in words.OFF or (isinstance(value, (list, dict)) and value):
+                    self._needs[f"{written}={asked}"] = what
                 return True
         return False
 
@@ -273,7 +277,7 @@ class _Reader:
             self._fields["transport"] = words.TRANSPORTS[word]
         elif word in ("internal", "external"):
             self._sets.setdefault("direction", []).append(word)
-        elif not self._prefixed(word, written) and not self._need(word, written, "on"):
+        elif not self._prefixed(word, written) and not self._need(word, written, None):
             self._note(written)
 
     def _prefixed(self, word: str, written: str) -> bool:
