@@ -194,7 +194,8 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     "Of the SDP as it was received, before any edit."
     method: str = "INVITE"
     """Of the request, or of the one that the response answers: only a 2xx to INVITE answers a call, only an ACK
-    confirms one; UPDATE and PRACK may bring SDP long before."""
+    confirms one; UPDATE and PRACK may bring SDP long before. Empty: the door does not know. A 2xx then answers the call
+    unless its CSeq is that of a request within the dialog."""
     status: int = 0
     "0: the SDP came in a request (INVITE, ACK, UPDATE, PRACK…); else the status of the response, 101 to 299."
     branch: str = ""
