@@ -161,8 +161,9 @@ class Call:
 
     def find_leg(self, tag: str, branch: str = "") -> Leg | None:
         """The leg of that tag, without one that of the branch; or the one of it that had no tag so far: it has now."""
-        nameless = branch and not tag
-        found = next((leg for leg in self.legs if (leg.branch == branch if nameless else leg.tag == tag)), None)
+        found = next(
+            (one for one in self.legs if (one.branch == branch if branch and not tag else one.tag == tag)), None
+        )
         if found is None and tag and branch:
             found = next((leg for leg in self.legs if not leg.tag and leg.branch == branch), None)
             if found is not None:
