@@ -5,6 +5,7 @@ is this party's: what is counted there came from it. What our relay does not mea
 round-trip times, the best MOS and its progression.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from mediaproxy.dialects.ng.bencode import Answer
@@ -20,13 +21,13 @@ def standing(reports: Sequence[CallReport], tag: str = "") -> Answer:
     """What is told of one Call-ID. ``tag``: only of this party and those it talks with."""
     legs = [leg for report in reports for leg in _legs(report)]
     if tag:
-        mine = [leg for leg in legs if tag in (leg.caller.tag, leg.callee.tag)]
-        legs = mine
+        legs = [leg for leg in legs if tag in (leg.caller.tag, leg.callee.tag)]
     totals: dict[str, _Count] = {"RTP": _nothing(), "RTCP": _nothing()}
     tags: Answer = {}
     quality: Answer = {}
-    for number, monologue in enumerate(_monologues(legs), 1):
-        tags[monologue.party.tag or f"<untagged {number}>"] = monologue.shown(totals, quality)
+    untagged = itertools.count(1)
+    for monologue in _monologues(legs):
+        tags[monologue.party.tag or f"<untagged {next(untagged)}>"] = monologue.shown(totals, quality)
     started = min(report.started for report in reports)
     asked = max(report.asked for report in reports)
     return {
