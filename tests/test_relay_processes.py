@@ -78,11 +78,11 @@ def wait(true: Callable[[], bool], seconds: float = 15.0) -> None:
 
 
 class BlockingWorker:
-    """A worker of a SIP server, with the patience that one has."""
+    """A worker of a SIP server; its patience is that of a test on a busy machine."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(2.0)
+        self._socket.settimeout(20.0)
         self._socket.connect(str(path))
         self._lines = self._socket.makefile("rb")
 

@@ -56,6 +56,26 @@ def laboratory() -> None:
     need("baresip")
 
 
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say a figure that was reached; it is shown at the end of the run."""
+
+    def say(text: str) -> None:
+        request.node.user_properties.append(("figure", text))
+
+    return say
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have measured."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    figures = [(one.nodeid, text) for one in reports if one.when == "call" for _, text in one.user_properties]
+    if figures:
+        terminalreporter.section("figures")
+    for name, text in figures:
+        terminalreporter.write_line(f"{name.rpartition('/')[2]}: {text}")
+
+
 ENDS = 0.08
 "Seconds that are lost at the ends of a recording, where a window of the judge is cut."
 

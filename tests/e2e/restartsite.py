@@ -1,0 +1,338 @@
+"""A relay's process that can be killed, calls through it that must not notice, and an attack on all of their ports."""
+
+import ctypes
+import errno
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from lab.netns import Namespace, Namespaces, wait_until
+from mediaproxy.endpoint import Endpoint
+from tests.asking import Phone, ack, answer, offer, ports
+from tests.test_cli import cli
+from tests.test_relay_processes import BlockingWorker
+
+RELAY = "192.0.2.1"
+CONFIG = """
+runtime_dir = "run"
+state_dir = "state"
+[relay]
+name = "one"
+plane = "kernel"
+port_min = 20000
+port_max = 20998
+addresses = [{ bind = "192.0.2.1" }]
+# However busy the machine is: no pause of it shall let an attacker with a phone's own address in (calls.md 4, 6).
+rebind_silence = 3600.0
+equal_rank_silence = 3600.0
+"""
+_BACKLOG = Path("/proc/sys/net/core/netdev_max_backlog")
+_SO_RCVBUFFORCE = 33
+_BUFFER = 4 << 20
+"Bytes of a phone's socket: nothing is lost there, however late it is read."
+
+
+class Site:
+    """Hosts ``a`` and ``b``, each on a veth of the relay's host, and the relay's process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stack = ExitStack()
+        spaces = Namespaces()
+        self._stack.callback(spaces.close)
+        self._stack.enter_context(deep_backlog())
+        self.a, self.b, self._relay = spaces.add("a"), spaces.add("b"), spaces.add("relay")
+        self._relay.ip(f"address add {RELAY}/32 dev lo")
+        for number, space in ((1, self.a), (2, self.b)):
+            self._relay.ip(
+                f"link add to-{number} type veth peer name eth0 netns {space.name}",
+                f"link set to-{number} up",
+                f"address add 10.0.{number}.254/24 dev to-{number}",
+            )
+            space.ip(
+                "link set eth0 up",
+                f"address add 10.0.{number}.1/24 dev eth0",
+                f"address add 10.0.{number}.66/24 dev eth0",
+                f"route add default via 10.0.{number}.254",
+            )
+        (folder / "c.toml").write_text(CONFIG)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """The relay, when it answers."""
+        ready = self.folder / "run" / "relay.sock"
+        ready.unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "mediaproxy", "relay", "--config", "c.toml"]
+        process = self._process = self._relay.start(argv, self.folder / "log", self.folder)
+        wait_until("the relay", lambda: ready.exists() or process.poll() is not None, 60)
+        assert process.poll() is None, self.log
+
+    def end(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(60)
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.end(signal.SIGINT)
+        self._stack.close()
+
+    def ask(self, *questions: Any) -> list[Any]:
+        worker = BlockingWorker(self.folder / "run" / "relay.sock")
+        try:
+            return [worker.ask(question) for question in questions]
+        finally:
+            worker.close()
+
+    def shown(self, command: str) -> Any:
+        done = cli(command, "--json", "--config", "c.toml", home=self.folder)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def socket(self, space: Namespace, address: str) -> socket.socket:
+        sock = space.socket(socket.SOCK_DGRAM)
+        self._stack.callback(sock.close)
+        sock.bind((address, 0))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        sock.setblocking(False)
+        return sock
+
+
+@contextmanager
+def deep_backlog() -> Iterator[None]:
+    """The host's queue between two interfaces is long enough for every burst of an attack, if we may have it so: what
+    it drops is no loss of the relay."""
+    before = _BACKLOG.read_text()
+    with suppress(OSError):
+        _BACKLOG.write_text("100000")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            _BACKLOG.write_text(before)
+
+
+class Talk:
+    """One call of two phones."""
+
+    def __init__(self, site: Site, number: int) -> None:
+        self.call_id = f"call-{number}"
+        self.alice, self.bob = Phone("alice", "10.0.1.1"), Phone("bob", "10.0.2.1")
+        for phone, space in ((self.alice, site.a), (self.bob, site.b)):
+            sock = site.socket(space, phone.address)
+            phone.sockets.append(sock)
+            phone.ports.append(sock.getsockname()[1])
+        offered, answered, _ = site.ask(
+            offer(self.alice, self.bob, self.call_id),
+            answer(self.alice, self.bob, self.call_id),
+            ack(self.alice, self.bob, self.call_id),
+        )
+        (self.at_bob,), (self.at_alice,) = ports(offered), ports(answered)
+        self.sent = 0
+        self.heard = {self.alice: 0, self.bob: 0}
+        self.unheard = {self.alice: 0, self.bob: 0}
+        "Of what was sent while the other side was being learned."
+
+    def speak(self) -> None:
+        self.sent += 1
+        for phone, to in ((self.alice, self.at_alice), (self.bob, self.at_bob)):
+            packet = struct.pack("!BBHII", 0x80, 0, self.sent & 0xFFFF, self.sent * 160 & 0xFFFFFFFF, phone.ports[0])
+            phone.sockets[0].sendto(packet + bytes(160), (to.address, to.port))
+
+    def learned(self) -> None:
+        """All that is on its way has come; from now on nothing may be lost."""
+        self.unheard = {phone: self.sent - heard for phone, heard in self.heard.items()}
+
+    @property
+    def lost(self) -> int:
+        """Packets of both sides that were sent after that and have not come."""
+        return sum(self.sent - self.unheard[phone] - heard for phone, heard in self.heard.items())
+
+
+class Talks:
+    """All calls at once, in a thread, until the end: each phone sends 25 packets a second."""
+
+    INTERVAL = 0.04
+
+    def __init__(self, talks: Sequence[Talk]) -> None:
+        self._talks = talks
+        self._over = Event()
+        self._thread = Thread(target=self._run)
+        self.rate = 0.0
+        "Packets per second of all phones together, as they were really sent."
+
+    def __enter__(self) -> "Talks":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with listening(self._talks) as selector:
+            began = next_ = time.monotonic()
+            rounds = 0
+            while not self._over.is_set():
+                for talk in self._talks:
+                    talk.speak()
+                rounds += 1
+                next_ = max(next_ + self.INTERVAL, time.monotonic() - 1.0)
+                while (left := next_ - time.monotonic()) > 0:
+                    hear(selector, left)
+            self.rate = rounds * 2 * len(self._talks) / (time.monotonic() - began)
+            while hear(selector, 1.0):
+                pass
+
+
+@contextmanager
+def listening(talks: Sequence[Talk]) -> Iterator[selectors.BaseSelector]:
+    """All phones' sockets."""
+    with selectors.DefaultSelector() as selector:
+        for talk in talks:
+            for phone in (talk.alice, talk.bob):
+                selector.register(phone.sockets[0], selectors.EVENT_READ, (talk, phone))
+        yield selector
+
+
+def hear(selector: selectors.BaseSelector, seconds: float) -> bool:
+    """Take what comes in that time; True: something did."""
+    ready = selector.select(seconds)
+    for key, _ in ready:
+        talk, phone = key.data
+        data, source = key.fileobj.recvfrom(2048)  # type: ignore[union-attr]  # sockets are registered
+        expected = talk.at_alice if phone is talk.alice else talk.at_bob
+        other = talk.bob if phone is talk.alice else talk.alice
+        assert Endpoint(*source) == expected
+        assert data[:1] == b"\x80" and struct.unpack_from("!I", data, 8) == (other.ports[0],), "nobody else's"
+        talk.heard[phone] += 1
+    return bool(ready)
+
+
+def talking(site: Site, count: int) -> list[Talk]:
+    """Calls whose streams are all in the kernel, and settled."""
+    talks = [Talk(site, number) for number in range(count)]
+    with listening(talks) as selector:
+        for _ in range(30):
+            for talk in talks:
+                talk.speak()
+            while hear(selector, 0.3):
+                pass
+            planes = [one["streams"][0].get("plane") for one in site.shown("calls")]
+            if planes == ["kernel"] * count:
+                break
+        else:
+            raise AssertionError(f"not all in the kernel: {planes}")
+        end = time.monotonic() + 1.5  # then nobody better can come any more (calls.md 4)
+        while time.monotonic() < end:
+            hear(selector, 0.1)
+    for talk in talks:
+        talk.learned()
+    return talks
+
+
+# -- the attack
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr"""
+
+    _fields_ = [
+        ("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32), ("iov", ctypes.POINTER(_Iovec)),
+        ("iov_length", ctypes.c_size_t), ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int), ("sent", ctypes.c_uint32),
+    ]  # fmt: skip
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Volley:
+    """A packet to each of some targets, sent by one system call (sendmmsg) from one socket."""
+
+    def __init__(self, sock: socket.socket, targets: Sequence[Endpoint], data: bytes) -> None:
+        self._sock = sock
+        self._data = ctypes.create_string_buffer(data, len(data))
+        self._iov = _Iovec(ctypes.addressof(self._data), len(data))
+        self._names = [_address(target) for target in targets]
+        self._messages = (_Message * len(targets))()
+        for message, name in zip(self._messages, self._names, strict=True):
+            message.name, message.name_length = ctypes.addressof(name), len(name)
+            message.iov, message.iov_length = ctypes.pointer(self._iov), 1
+
+    def fire(self) -> int:
+        """How many packets have left."""
+        sent = _libc.sendmmsg(self._sock.fileno(), self._messages, len(self._messages), socket.MSG_DONTWAIT)
+        if sent < 0 and ctypes.get_errno() not in (errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return max(sent, 0)
+
+
+def _address(target: Endpoint) -> "ctypes.Array[ctypes.c_char]":
+    """struct sockaddr_in"""
+    raw = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", target.port, socket.inet_aton(target.address))
+    return ctypes.create_string_buffer(raw, len(raw))
+
+
+class Attack:
+    """Packets to all ports of the calls and to ports that are not lent: from elsewhere, and from other ports of the
+    phones' own addresses. In a thread, ``rate`` packets a second, or what the machine can."""
+
+    STEP = 0.01
+
+    def __init__(self, site: Site, talks: Sequence[Talk], rate: int) -> None:
+        rtp = b"\x80\x00" + bytes(10) + b"evil" * 40
+        targets = [target for talk in talks for target in (talk.at_alice, talk.at_bob)]
+        targets += [Endpoint(RELAY, port) for port in range(20000, 21000, 5)]
+        homes = [(site.a, "10.0.1.66"), (site.a, "10.0.1.1"), (site.b, "10.0.2.66"), (site.b, "10.0.2.1")]
+        self._sockets = [site.socket(space, address) for space, address in homes]
+        self._volleys = [
+            Volley(sock, targets[at : at + 100], data)
+            for at in range(0, len(targets), 100)
+            for sock in self._sockets
+            for data in (rtp, b"\x80\xc9" + bytes(30), b"noise")
+        ]
+        self._wanted = rate
+        self._over = Event()
+        self._thread = Thread(target=self._run)
+        self.rate = 0.0
+        "Packets per second that were really sent."
+
+    def __enter__(self) -> "Attack":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began, sent, turn = time.monotonic(), 0, 0
+        while not self._over.is_set():
+            owed = (time.monotonic() - began) * self._wanted - sent
+            while owed > 0 and not self._over.is_set():
+                fired = self._volleys[turn % len(self._volleys)].fire()
+                turn += 1
+                sent += fired
+                owed -= max(fired, 1)
+            time.sleep(self.STEP)
+        self.rate = sent / (time.monotonic() - began)
