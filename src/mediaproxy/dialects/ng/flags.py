@@ -135,6 +135,8 @@ class _Reader:
         fields = {**self._fields, **{name: frozenset(items) for name, items in self._sets.items()}}
         if not 0 <= fields.get("tos", 0) <= 255:
             del fields["tos"]
+        if "webrtc" in self._flags:
+            self._browser(fields)
         if not fields.get("label"):
             fields["label"] = fields.get("set_label", "")
         codecs = {operation: tuple(names) for operation, names in self._codecs.items()}
@@ -156,6 +158,13 @@ class _Reader:
             needs=tuple(self._needs.items()),
             unknown=tuple(self._unknown[:_MOST_UNKNOWN]),
         )
+
+    def _browser(self, fields: dict[str, Any]) -> None:
+        """What ``WebRTC`` stands for."""
+        fields.setdefault("transport", "UDP/TLS/RTP/SAVPF")
+        fields.setdefault("ice", frozenset(("force",)))
+        fields["rtcp_mux"] = fields.get("rtcp_mux", frozenset()) | {"offer", "require"}
+        self._flags |= {"trickle-ice", "no-rtcp-attribute", "generate-mid"}
 
     # -- keys
 

@@ -17,7 +17,7 @@ from mediaproxy.dialects.ng.bencode import Answer, NgError
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.limits import SESSIONS
 from mediaproxy.dialects.ng.memo import Memo
-from mediaproxy.dialects.ng.rewriting import Rewriting
+from mediaproxy.dialects.ng.rewriting import Rewriting, Written
 from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.dialects.ng.streams import Streams
 from mediaproxy.endpoint import Endpoint, Scope, scope
@@ -112,7 +112,7 @@ class _Negotiation:
             reply = msgspec.structs.replace(again, memo=reply.memo, before=reply.before)
         told = Memo.read(reply.before).told
         written = self._streams.written(known, reply.ports)
-        if all(port is None for port in reply.ports) and not any(one.disabled for one in written):
+        if self._nothing_changes(reply, written):
             return {"sdp": command.sdp, "result": "ok"}
         body = Rewriting(self._sdp, command, self._settings.mark).run(written, reply.ports, told)
         if self._agrees:
@@ -120,6 +120,11 @@ class _Negotiation:
             memo = msgspec.structs.replace(self._streams.memo(), told=told)
             yield msgspec.structs.replace(question, memo=memo.text())
         return {"sdp": body, "result": "ok"}
+
+    def _nothing_changes(self, reply: MediaReply, written: Sequence[Written]) -> bool:
+        """Whether the relay leaves all streams alone, as it does with an SDP that has been here before."""
+        shut = any(one.disabled and section.port for section, one in zip(self._sdp.sections, written, strict=True))
+        return not shut and all(port is None for port in reply.ports)
 
     # -- the question
 

@@ -108,7 +108,7 @@ class Streams:
         )
 
     def _written(self, index: int, section: Section, known: Memo, port: MediaPort | None) -> Written:
-        if self._disabled(index, section):
+        if not section.port or self._disabled(index, section):
             return Written(disabled=True, formats=section.formats)
         receiver = known.stream(index)
         muxed = self._mux(index, section, known)
