@@ -37,8 +37,8 @@ class RtpProxy:
         return Framer(single=transport == "unix")
 
     def cookie(self, request: bytes) -> bytes | None:
-        """The first word of a datagram."""
-        return split_cookie(request)[0] or None
+        """The first word of a datagram. A command of a connection, which has none, begins with a space (Framer)."""
+        return None if request.startswith(b" ") else split_cookie(request)[0] or None
 
     def answer(self, request: bytes, peer: Peer) -> Steps:
         """Answer a command; with its cookie, if it is a datagram. Whatever the bytes are, there is an answer."""
@@ -55,7 +55,8 @@ class RtpProxy:
 
 
 class Framer:
-    """Mutable: one connection's commands, a line each."""
+    """Mutable: one connection's commands, a line each, with a space before it: so they cannot be taken for datagrams,
+    whose first word says whether they are repeated."""
 
     def __init__(self, *, single: bool) -> None:
         """``single``: what comes first is a command even without a line end, and then the only one."""
@@ -78,7 +79,7 @@ class Framer:
             self.ended = True
             whole = bytes(self._buffer)
             self._buffer.clear()
-            return [whole]
+            return [b" " + whole]
         self._single = False
         commands: list[bytes] = []
         while (end := self._buffer.find(b"\n", self._scanned)) >= 0:
@@ -86,6 +87,6 @@ class Framer:
             del self._buffer[: end + 1]
             self._scanned = 0
             if line.strip():
-                commands.append(line)
+                commands.append(b" " + line)
         self._scanned = len(self._buffer)
         return commands
