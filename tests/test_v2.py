@@ -329,6 +329,16 @@ def test_hold_and_resume() -> None:
         assert desk.call.state is state
 
 
+def test_a_provisional_reply_to_a_later_invite() -> None:
+    """It has no tag, and the phone's ports are those that it has."""
+    desk = Desk(MediaProxy2())
+    facing_bob, facing_alice = desk.ports(update()), desk.ports(update("reply"))
+    assert desk.ports(update(to_tag="bob", cseq=2, media="audio:10.0.0.1:4002:sendrecv")) == facing_bob
+    assert desk.ports(update("reply", to_tag="", cseq=2)) == facing_alice
+    assert desk.ports(update("reply", cseq=2)) == facing_alice
+    assert desk.say(remove()) == b"removed\r\n" and len(desk.bench.calls) == 0
+
+
 def test_the_callee_holds() -> None:
     """From and To are those of the transaction."""
     desk = Desk(MediaProxy2())

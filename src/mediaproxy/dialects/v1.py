@@ -32,6 +32,8 @@ _FIELDS = 10
 _TYPES = {"local": True, "remote": False}
 _ITEMS = re.compile(r",(?=(?:from|to|fromtag|totag|domain):|asymmetric(?:,|$))")
 "Between two items of info. Any other comma belongs to a URI or a tag: nothing is escaped."
+UNKNOWN_CALL = 481
+"Status of a reply."
 _FAILED = ErrorAnswer(b"")
 _NO_CALLER, _NO_CALLEE = "<caller>", "<callee>"
 "Stand for tags of phones that have none (RFC 2543), which no tag can look like."
@@ -78,6 +80,9 @@ def _media(fields: list[str]) -> Steps:
     streams = tuple(_stream(item, phone) for item in told)
     question = _question(fields, _info(fields[_FIELDS - 1 :]), phone, streams)
     reply = yield question
+    if reply is not None and reply.status == UNKNOWN_CALL and question.status:
+        question = msgspec.structs.replace(question, cseq=0)  # no answer then, but the offer to an INVITE without SDP
+        reply = yield question
     if reply is not None and (other := at_phone(question, reply)) is not None:
         reply = yield other
     words = None if reply is None or reply.error else port_words(streams, reply.ports, [one[:2] for one in told])

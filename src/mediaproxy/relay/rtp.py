@@ -13,6 +13,22 @@ _RTP = struct.Struct("!xBH4xI")
 _STUN_COOKIE = b"\x21\x12\xa4\x42"
 
 
+STATIC: dict[int, tuple[str, int]] = {
+    0: ("PCMU", 8000),
+    3: ("GSM", 8000),
+    4: ("G723", 8000),
+    8: ("PCMA", 8000),
+    9: ("G722", 8000),
+    13: ("CN", 8000),
+    18: ("G729", 8000),
+    26: ("JPEG", 90000),
+    31: ("H261", 90000),
+    34: ("H263", 90000),
+}
+"""Payload types that need no SDP: encoding name and clock rate (RFC 3551 §6), of those that are still met. For streams
+of which the SIP server tells no payload types."""
+
+
 class Kind(Enum):
     """What a datagram on a media port is."""
 
