@@ -133,6 +133,7 @@ class Calls(Register):
         try:
             if found is not None:
                 call, side = found
+                question = _to_whom(question, call, side)
                 anew = call.lingering is not None and not question.receiver.tag
                 question = call.memory.number(question, side, anew=anew)
                 reply, effects = Negotiation(call, question, side, ours | others, now).run()
@@ -192,3 +193,14 @@ class Calls(Register):
         if news or effects:  # usually the 2xx has said all this
             self.plan(call, now)
         return MediaReply(), effects
+
+
+def _to_whom(question: MediaRequest, call: Call, side: Side) -> MediaRequest:
+    """The question with the receiver's tag, if a door whose protocol has no CSeq leaves it out of an offer in a call
+    that has been answered: it cannot mean another INVITE."""
+    leg = call.locked
+    if question.cseq >= 0 or question.status or question.receiver.tag or side is not Side.CALLER:
+        return question
+    if leg is None or leg.ended:
+        return question
+    return msgspec.structs.replace(question, receiver=msgspec.structs.replace(question.receiver, tag=leg.tag))
