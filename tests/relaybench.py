@@ -212,8 +212,7 @@ class Bench:
         slot.last = self.now
         if len(data) >= 12 and data[0] >> 6 == 2 and not 192 <= data[1] <= 223:
             slot.payload_type, slot.sequence, slot.ssrc = struct.unpack_from("!xBH4xI", data)
-        assert flow.peer is not None
-        peer = self.flows.get(flow.peer)
+        peer = self.flows.get(flow.peer) if flow.peer is not None else None
         if peer is None or peer.generation != flow.peer_generation or peer.target is None:
             slot.undeliverable += 1
             return

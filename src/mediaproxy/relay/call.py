@@ -7,10 +7,11 @@ Each returns its effects. It must never lend a port that it does not give back, 
 from collections.abc import Iterator
 from itertools import chain
 
+from msgspec.structs import replace
+
 from mediaproxy.control import MediaRequest
 from mediaproxy.control import Party as Named
-from mediaproxy.control import Stream as Sdp
-from mediaproxy.events import CallAnswered, CallRevived, CallState, EndReason, Side, StreamChanged
+from mediaproxy.events import CallAnswered, CallRevived, CallState, EndReason, Side
 from mediaproxy.relay.effects import Effect, Report
 from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.leg import Leg, Party
@@ -154,16 +155,24 @@ class Call:
         """Whatever has ports: these, and those that are about to be replaced."""
         return chain(self.present(), self.retiring.values())
 
+    def assign_gates(self) -> None:
+        """Each end of a stream is behind the gate of the party that is heard there."""
+        heard = self.active.party if self.active is not None else self.invited
+        for stream in self.all_streams():
+            stream.caller.gate, stream.callee.gate = self.caller.gate, heard.gate
+        for leg in self.legs:
+            for own in leg.streams or ():
+                if own is not None:
+                    own.callee.gate = leg.party.gate
+
     @property
     def alive(self) -> float:
         """When the last RTP, RTCP or STUN came, either way, on any stream; 0.0: never."""
         return max([stream.alive for stream in self.all_streams()], default=0.0)
 
     def find_leg(self, tag: str, branch: str = "") -> Leg | None:
-        """The leg of that tag, without one that of the branch; or the one of it that had no tag so far: it has now."""
-        found = next(
-            (one for one in self.legs if (one.branch == branch if branch and not tag else one.tag == tag)), None
-        )
+        """The leg of that tag, or the one of that branch that had no tag so far: it has now, if there is one."""
+        found = next((leg for leg in self.legs if leg.tag == tag and (tag or not branch or leg.branch == branch)), None)
         if found is None and tag and branch:
             found = next((leg for leg in self.legs if not leg.tag and leg.branch == branch), None)
             if found is not None:
@@ -179,6 +188,7 @@ class Call:
             self._forget_one()
         leg = Leg(named, branch, self.board.settings)
         leg.party.uri = leg.party.uri or self.invited.uri
+        leg.party.gate = replace(self.invited.gate)
         return leg
 
     def _forget_one(self) -> None:
@@ -213,9 +223,9 @@ class Call:
                 continue
             if leg is None:
                 rtp = Latch(self.board.settings)
-                stream.callee.attach(rtp, Latch(self.board.settings, rtp))
+                stream.callee.attach(rtp, Latch(self.board.settings, rtp), self.invited.gate)
             else:
-                stream.callee.attach(*leg.latches(index))
+                stream.callee.attach(*leg.latches(index), leg.party.gate)
             if leg is None or not leg.sdp:
                 stream.sdp.pop(Side.CALLEE, None)
             else:
@@ -230,31 +240,6 @@ class Call:
             vouchers[Side.CALLEE] = heard.party.voucher
         changes = [stream.expect(vouchers, self.board.ground, now) for stream in streams if stream is not None]
         return any(changes)
-
-    def described(self) -> dict[tuple[int, Side], Sdp]:
-        """What SDP says of all streams now: for ``compare``."""
-        return {(id(stream), side): sdp for stream in self.present() for side, sdp in stream.sdp.items()}
-
-    def compare(self, before: dict[tuple[int, Side], Sdp], now: float) -> list[Effect]:
-        """Tell of each change of what is expected of a stream."""
-        effects: list[Effect] = []
-        for stream in self.present():
-            for side, after in stream.sdp.items():
-                known = before.get((id(stream), side))
-                if known is None or _expected(known) == _expected(after):
-                    continue
-                self.changed = stream.changed = now
-                stream.one_way.clear()
-                change = StreamChanged(
-                    at=now,
-                    call_id=self.call_id,
-                    stream=stream.index,
-                    side=side,
-                    sdp=after.endpoint,
-                    held=stream.held,
-                )
-                effects.append(Report(change))
-        return effects
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news."""
@@ -396,7 +381,3 @@ class Call:
     def close(self, now: float) -> list[Effect]:
         """All ports cool."""
         return [effect for stream in self.all_streams() for end in stream.ends for effect in self.board.cool(end, now)]
-
-
-def _expected(sdp: Sdp) -> tuple[object, ...]:
-    return (sdp.endpoint, sdp.held, sdp.direction)

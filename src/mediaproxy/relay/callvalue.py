@@ -12,6 +12,7 @@ from mediaproxy.control import Stream as Sdp
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import EndReason, Side
 from mediaproxy.relay.expectation import Anchor, Expectation, Voucher
+from mediaproxy.relay.gate import Gate
 from mediaproxy.relay.latch import State
 from mediaproxy.relay.memory import Counter, Key, Ports
 from mediaproxy.relay.offers import Said, Transaction
@@ -122,6 +123,7 @@ class PartyValue(msgspec.Struct, array_like=True):
     tag: str
     uri: str
     user_agent: str
+    gate: Gate
     label: str
     phone: PhoneAddress
     voucher: Voucher

@@ -11,8 +11,8 @@ from mediaproxy.control import Inquiry, ListRequest, MediaReply, QueryRequest, S
 from mediaproxy.events import RelayTotals, raw
 from mediaproxy.relay.calls import Calls
 from mediaproxy.relay.effects import Effect
-
-_UNKNOWN = MediaReply(error="unknown call", status=481)
+from mediaproxy.relay.register import UNKNOWN
+from mediaproxy.relay.switching import switch
 
 
 def inquire(calls: Calls, inquiry: Inquiry, now: float) -> tuple[MediaReply, list[Effect]]:
@@ -26,7 +26,7 @@ def inquire(calls: Calls, inquiry: Inquiry, now: float) -> tuple[MediaReply, lis
         case TotalsRequest():
             return MediaReply(totals=(raw(totals(calls)),), relay=calls.name), []
         case SwitchRequest():
-            return MediaReply(error="not yet", status=501, relay=calls.name), []
+            return _switch(calls, inquiry, now)
         case _:
             assert_never(inquiry)
 
@@ -35,11 +35,26 @@ def _query(calls: Calls, inquiry: QueryRequest, now: float) -> MediaReply:
     if inquiry.call_id:
         found = list(calls.of(inquiry.call_id))
         if not found:
-            return MediaReply(error=_UNKNOWN.error, status=_UNKNOWN.status, relay=calls.name)
+            return MediaReply(error=UNKNOWN.error, status=UNKNOWN.status, relay=calls.name)
     else:
         found = list(islice(calls, max(0, inquiry.limit)))
     reports = tuple(raw(calls.report(call, now)) for call in found)
     return MediaReply(reports=reports, relay=calls.name)
+
+
+def _switch(calls: Calls, inquiry: SwitchRequest, now: float) -> tuple[MediaReply, list[Effect]]:
+    named = calls.of(inquiry.call_id)
+    if not named:
+        return MediaReply(error=UNKNOWN.error, status=UNKNOWN.status, relay=calls.name), []
+    turned = [call for call in named if switch(call, inquiry)]
+    if not turned:
+        return MediaReply(error="the call has no such party", status=404, relay=calls.name), []
+    effects: list[Effect] = []
+    for call in turned:
+        call.asked = now
+        effects += call.sync(now)
+        calls.plan(call, now)
+    return MediaReply(relay=calls.name), effects
 
 
 def totals(calls: Calls) -> RelayTotals:

@@ -8,6 +8,7 @@ from mediaproxy.control import KnownBy, MediaRequest, PhoneAddress
 from mediaproxy.control import Party as Named
 from mediaproxy.control import Stream as Sdp
 from mediaproxy.relay.expectation import Voucher
+from mediaproxy.relay.gate import Gate
 from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.stream import Stream
@@ -16,12 +17,13 @@ from mediaproxy.relay.stream import Stream
 class Party:
     """Mutable: what the SIP side has told of one party."""
 
-    __slots__ = ("label", "phone", "tag", "uri", "user_agent", "voucher")
+    __slots__ = ("gate", "label", "phone", "tag", "uri", "user_agent", "voucher")
 
     def __init__(self, named: Named) -> None:
         self.tag = named.tag
         self.uri = named.uri
         self.user_agent = ""
+        self.gate = Gate()
         self.label = ""
         "The SIP server's own name of it."
         self.phone = PhoneAddress(known_by=KnownBy.UNKNOWN)

@@ -13,6 +13,7 @@ from mediaproxy.control import Stream as Sdp
 from mediaproxy.endpoint import Endpoint, Scope, same_prefix, scope
 from mediaproxy.events import Side
 from mediaproxy.relay.call import Call
+from mediaproxy.relay.comparison import compare, described
 from mediaproxy.relay.effects import Effect
 from mediaproxy.relay.expectation import Voucher
 from mediaproxy.relay.leg import Leg
@@ -201,6 +202,8 @@ class Negotiation:
             first = _at(self._call.streams, index)
             if leg is not None and leg.streams is not None and first is not None:
                 _branch_off(stream, first, leg)
+        if lent:
+            self._call.assign_gates()
 
     def _ports(self, streams: list[Stream | None]) -> Ports:
         return tuple(self._port(_at(streams, index), index, sdp) for index, sdp in enumerate(self._question.streams))
@@ -282,13 +285,13 @@ class Negotiation:
             call.offers.last(leg, side, shared=self._shared(leg))
         call.dialog_id = question.dialog_id or call.dialog_id
         call.notify = question.notify or call.notify
-        before = call.described()
+        before = described(call)
         if side is Side.CALLEE and leg is not None and leg.streams is None:
             self._apply_callee(leg)
         else:
             self._describe(call.streams_of(leg))
         moved = call.expect(leg, self._now)
-        self._effects += call.compare(before, self._now)
+        self._effects += compare(call, before, self._now)
         if moved:
             call.changed = self._now
         call.memory.note(question, side, change.by if change is not None else None)
@@ -326,7 +329,7 @@ def _at(streams: list[Stream | None], index: int) -> Stream | None:
 
 def _branch_off(stream: Stream, first: Stream, leg: Leg) -> None:
     """A further leg's own stream: its callee was told the first one's port, so it is heard and served there too."""
-    stream.callee.attach(*leg.latches(stream.index))
+    stream.callee.attach(*leg.latches(stream.index), leg.party.gate)
     if Side.CALLER in first.sdp:
         stream.sdp[Side.CALLER] = first.sdp[Side.CALLER]
     if first.callee.closed:

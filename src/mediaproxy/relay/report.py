@@ -16,6 +16,7 @@ from mediaproxy.relay.leg import Party
 from mediaproxy.relay.stream import End, Port, Stream
 
 _SHOWN = 8
+_GATES = {"block": "not forwarded", "silence": "replaced by silence"}
 
 
 def party_report(party: Party, branch: str = "") -> PartyReport:
@@ -109,6 +110,7 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         rtcp_bytes=end.rtcp.tally.octets,
         rtcp_last=end.rtcp.tally.last,
         rtcp_refused=_refused(end.rtcp),
+        switched=end.gate.name,
         warnings=() if call.reason or call.lingering else tuple(_warnings(call, stream, side, now)),
     )
 
@@ -140,6 +142,8 @@ def _warnings(call: Call, stream: Stream, side: Side, now: float) -> Iterator[st
             f"the {side}'s address is unknown: its SIP comes {why}, and its SDP is private; "
             f"policy latch_unknown = {call.board.settings.latch_unknown} decides"
         )
+    if end.gate.name:
+        yield f"what the {side} sends is {_GATES[end.gate.name]}, because the SIP server has asked for it"
     yield from _silence_warnings(call, stream, side, now)
     worst = _worst(end)
     if worst:

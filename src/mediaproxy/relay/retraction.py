@@ -6,6 +6,7 @@ replaced since, nor ports that another SDP names.
 
 from mediaproxy.events import Side
 from mediaproxy.relay.call import Call
+from mediaproxy.relay.comparison import compare, described
 from mediaproxy.relay.effects import Effect
 from mediaproxy.relay.leg import Leg
 from mediaproxy.relay.offers import Change, Said, Transaction
@@ -29,13 +30,13 @@ def take_back(call: Call, by: Transaction, now: float) -> list[Effect]:
     call.memory.refuse(by)
     if not changes:
         return []
-    before = call.described()
+    before = described(call)
     for change in changes:
         _restore(call, change)
     moved = [call.expect(leg, now) for leg in dict.fromkeys(change.leg for change in changes)]
     if any(moved):
         call.changed = now
-    effects = call.compare(before, now)
+    effects = compare(call, before, now)
     for change in changes:
         effects += _give_back(call, change, now)
     return [*effects, *call.sync(now)]

@@ -14,8 +14,9 @@ from mediaproxy.relay.expectation import Ground
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
 from mediaproxy.relay.latch import Action, Verdict
 from mediaproxy.relay.ports import Pair, PortPool
-from mediaproxy.relay.rtp import Kind, kind_of
+from mediaproxy.relay.rtp import Kind, kind_of, rtp_header
 from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.silence import silenced
 from mediaproxy.relay.stream import End, Port, Stream
 from mediaproxy.relay.tally import Traffic
 
@@ -188,20 +189,33 @@ class Switchboard:
         return effects
 
     def _forward(self, port: Port, packet: Packet, now: float) -> list[Effect]:
-        peer, data = port.peer, packet.data
-        route = peer.route(now) if peer is not None else None
+        peer, kind = port.peer, kind_of(packet.data)
+        described = port.end.stream.sdp.get(port.end.side)
+        handshake = described is not None and described.rtp and kind in (Kind.STUN, Kind.DTLS)
+        data = packet.data if handshake else _let_through(port, packet.data, kind)
+        route = peer.route(now) if peer is not None and data is not None else None
         if peer is not None and route is not None and peer.limited(route[1]) and not peer.end.limit.allows(now):
             route = None
-        described = port.end.stream.sdp.get(port.end.side)
-        if described is not None and described.rtp and kind_of(data) in (Kind.STUN, Kind.DTLS):
+        if handshake:
             port.passed = now
         else:
-            port.tally.accept(data, now, forwarded=route is not None)
-        if route is None:
+            port.tally.accept(packet.data, now, forwarded=route is not None)
+        if route is None or data is None:
             return []
         self.traffic.packets += 1
         self.traffic.bytes += len(data)
         return [Send(*route, data)]
+
+
+def _let_through(port: Port, data: bytes, kind: Kind) -> bytes | None:
+    """What the other party gets of a packet (control.Switch); None: nothing."""
+    gate, stream = port.end.gate, port.end.stream
+    if gate.blocked:
+        return None
+    if not gate.silenced or kind is not Kind.RTP or not stream.audio:
+        return data
+    codec = stream.format(port.end.side, rtp_header(data).payload_type)
+    return None if stream.encrypted else silenced(data, codec)
 
 
 def _candidates(port: Port, source: Endpoint) -> list[Port]:

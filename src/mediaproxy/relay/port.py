@@ -1,0 +1,206 @@
+"""One lent local port, RTP or RTCP: the party behind it, and what the plane should do there.
+
+What is known of a port comes in piece by piece, a Flow goes out: computed from what is known, never remembered apart
+from it. It must never hand a packet to the plane that a limit still has to see.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.relay.effects import Effect, Install
+from mediaproxy.relay.flow import Flow, SlotCounters
+from mediaproxy.relay.latch import Latch
+from mediaproxy.relay.refusals import Refusals
+from mediaproxy.relay.tally import Tally
+
+if TYPE_CHECKING:
+    from mediaproxy.relay.stream import End
+
+_MOVES, _MOVE_EVERY = 8, 10.0
+"New sources of one port that are told at once; further ones at most so often, in seconds."
+Clocks = tuple[tuple[int, int], ...]
+"As Flow.clocks."
+
+
+class Limit:
+    """At most so many packets in any one second (calls.md 5: no reflector)."""
+
+    __slots__ = ("_sent",)
+
+    def __init__(self, packets: int) -> None:
+        self._sent: deque[float] = deque(maxlen=packets)
+
+    def allows(self, now: float) -> bool:
+        """Whether one more may go; if so it counts."""
+        if len(self._sent) == self._sent.maxlen and now - self._sent[0] < 1.0:
+            return False
+        self._sent.append(now)
+        return True
+
+
+class Port:
+    """Mutable: one lent local port, what is known of the party behind it, and what the plane was told last."""
+
+    __slots__ = (
+        "call_id",
+        "_end",
+        "_told",
+        "_told_at",
+        "closed",
+        "generation",
+        "guests",
+        "installed",
+        "latch",
+        "local",
+        "native",
+        "offloaded",
+        "passed",
+        "peer",
+        "refusals",
+        "rtcp",
+        "tally",
+        "shared",
+    )
+
+    def __init__(self, end: "End", local: Endpoint, latch: Latch, *, rtcp: bool) -> None:
+        self._end = ref(end)
+        self.local = local
+        self.generation = end.pair.generation
+        self.rtcp = rtcp
+        self.latch = latch
+        self.tally = Tally()
+        self.refusals = Refusals()
+        self.peer: Port | None = None
+        "The port that faces the other party; None: it has been closed, or this one has."
+        self.shared: Port | None = None
+        "The port of another leg that this party was told to send to, by the offer (second 2xx, calls.md 9)."
+        self.native = True
+        "Whether the party has been heard at this port itself, if it was told of another one."
+        self.guests: list[Port] = []
+        "Ports of other legs whose parties were told to send here."
+        self.installed: Flow | None = None
+        self.offloaded = False
+        "Whether the plane forwards what comes here."
+        self.passed: float | None = None
+        "When the last ICE or DTLS packet came that was forwarded without being media."
+        self.closed = False
+        self._told = 0
+        self._told_at = 0.0
+
+    def tells(self, now: float) -> bool:
+        """Whether a new source should be told of; if so it counts. Who hops to and fro must not fill the log."""
+        if self._told >= _MOVES and now - self._told_at < _MOVE_EVERY:
+            return False
+        self._told, self._told_at = self._told + 1, now
+        return True
+
+    @property
+    def end(self) -> "End":
+        """The end that it belongs to."""
+        end = self._end()
+        assert end is not None  # the call holds its streams as long as their ports are lent
+        return end
+
+    @property
+    def via(self) -> "Port | None":
+        """The port of another leg by which the party is reached; None: by this one."""
+        return None if self.native else self.shared
+
+    def lodge(self, shared: "Port") -> None:
+        """The party was told of another leg's port: it is heard and served there until it uses its own."""
+        self.shared, self.native = shared, False
+        shared.guests.append(self)
+
+    @property
+    def alive(self) -> float | None:
+        """When the last accepted packet of any kind came."""
+        last, passed = self.tally.last, self.passed
+        if last is None or passed is None:
+            return passed if last is None else last
+        return max(last, passed)
+
+    def target(self, now: float) -> Endpoint | None:
+        """Where packets for this port's party go; None: not known, or of an IP version that this port has not."""
+        target = self.latch.target(now)
+        return target if target is not None and target.version == self.local.version else None
+
+    def route(self, now: float) -> tuple[Endpoint, Endpoint] | None:
+        """The local port and the target by which user space reaches this port's party; None: no way is known."""
+        target = self.latch.target(now)
+        if target is None or self.closed:
+            return None
+        ways = [port.local for port in (self.via, self) if port is not None]
+        return next(((local, target) for local in ways if local.version == target.version), None)
+
+    def limited(self, target: Endpoint) -> bool:
+        """Whether the rate to that target is still limited (calls.md 5)."""
+        return not self.latch.proven(target)
+
+    def _carried(self, now: float) -> Endpoint | None:
+        """The learned source, if the plane may forward what comes from it, or drop that, without asking."""
+        peer, learned, stream = self.peer, self.latch.learned, self.end.stream
+        if peer is None or learned is None or self.via is not None or peer.via is not None:
+            return None
+        if learned.version != self.local.version:  # heard at another leg's port, which has gone
+            return None
+        if self.end.gate.blocked:  # checks and handshakes pass all the same, by user space
+            return None if stream.shakes_hands else learned
+        if self.end.gate.silenced and not self.rtcp and stream.audio:
+            return None
+        target = peer.target(now)
+        return learned if target is not None and not peer.limited(target) else None
+
+    def flow(self, now: float, tos: int | None) -> Flow:
+        """What the plane should do at this port."""
+        if self.closed or self.end.idle or self.peer is None:
+            return Flow(local=self.local, generation=self.generation)
+        return Flow(
+            local=self.local,
+            generation=self.generation,
+            peer=None if self.end.gate.blocked else self.peer.local,
+            peer_generation=0 if self.end.gate.blocked else self.peer.generation,
+            source=self._carried(now),
+            target=self.target(now),
+            allowed=() if self.guests else self.latch.allowed(self.local.version),
+            tos=tos,
+            settled_at=None if self.guests else self.latch.settled_at,
+            clocks=() if self.rtcp else self.end.stream.clocks(self.end.side),
+        )
+
+    def sync(self, now: float, tos: int | None) -> list[Effect]:
+        """Tell the plane, if that is news."""
+        flow = self.flow(now, tos)
+        if flow == self.installed:
+            return []
+        self.installed, self.offloaded = flow, flow.source is not None and flow.peer is not None
+        return [Install(flow)]
+
+    def close(self) -> None:
+        """The port is this call's no more: no leg is heard or served by it."""
+        self.closed = True
+        if self.peer is not None:
+            self.peer.peer = None
+            self.peer = None
+        if self.shared is not None:
+            self.shared.guests.remove(self)
+            self.shared = None
+        for guest in self.guests:
+            guest.shared = None
+        self.guests.clear()
+
+    def renew(self) -> None:
+        """The plane counts this port's packets from 0 again."""
+        self.tally.renew()
+        self.refusals.renew()
+
+    def noted(self, slot: SlotCounters) -> None:
+        """The plane's counters of this port."""
+        if slot.generation == self.generation and slot.local == self.local:
+            if self.tally.noted(slot) and self.tally.gauge is not None:
+                self.tally.gauge.judge(self.end.stream.codec(self.end.side))
+            self.latch.noted(slot)
+            if slot.dropped > self.refusals.dropped:
+                self.tally.traffic.refused += slot.dropped - self.refusals.dropped
+                self.refusals.dropped = slot.dropped
