@@ -1,213 +1,248 @@
-"""The table of answered calls: what a BYE will have to say, what changes it, and what it can never grow to."""
+"""dialects/dialogs.py and dlgend.py: how SIP servers are told to end a dialog."""
 
-import dataclasses
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaproxy.edge.dialogs import FORKS, LONGEST, Attempt, Dialog, Dialogs
-from mediaproxy.edge.farewell import WHY, bye
-from mediaproxy.edge.settings import Listener, Transport
-from mediaproxy.events import EndReason, Side
-from mediaproxy.sip.message import Request, Response, response_to
-from tests.vproxy import ALICE, BOB, EDGE, request
+from mediaproxy.dialects import dlgend
+from mediaproxy.dialects.dialogs import RpcAddress, RpcKind, end_dialog, judge
+from mediaproxy.dialects.dlgend import DialogEnder
+from mediaproxy.events import CallReport, CallState, EndReason, PartyReport
 
-SOCKET = Listener(transport=Transport.UDP, bind=EDGE)
+# -- addresses
 
-
-def answer(asked: Request, tag: str = "b", contact: str = f"<sip:bob@{BOB}>") -> Response:
-    return response_to(asked, 200, to_tag=tag, headers=[("Contact", contact)])
-
-
-def dialog(tag: str = "b", call_id: str = "call", contact: str = f"<sip:bob@{BOB}>") -> Dialog:
-    asked = request(call_id=call_id)
-    made = Attempt(asked, SOCKET).answered(answer(asked, tag, contact), (), SOCKET)
-    assert made is not None
-    return made
-
-
-def within(method: str, side: Side, tag: str = "b", **more: str) -> Request:
-    """A request of one party in the dialog."""
-    near, far = ("a", tag) if side is Side.CALLER else (tag, "a")
-    return request(method, from_tag=near, to_tag=far, **more)  # type: ignore[arg-type]  # only names of texts
-
-
-def kept(*dialogs: Dialog, limit: int = 100) -> Dialogs:
-    table = Dialogs(limit)
-    for one in dialogs:
-        table.keep(one)
-    return table
+ADDRESSES = [
+    ("unix:/run/opensips/socket", RpcAddress(kind=RpcKind.UNIX, path="/run/opensips/socket")),
+    ("fifo:/tmp/opensips_fifo", RpcAddress(kind=RpcKind.FIFO, path="/tmp/opensips_fifo")),
+    ("udp://127.0.0.1:8080", RpcAddress(kind=RpcKind.UDP, path="/", host="127.0.0.1", port=8080)),
+    ("http://[::1]:8888/mi", RpcAddress(kind=RpcKind.HTTP, path="/mi", host="::1", port=8888)),
+    ("http://sip.test:5060", RpcAddress(kind=RpcKind.HTTP, path="/", host="sip.test", port=5060)),
+]
+WRONG = [
+    "",
+    "unix:",
+    "unix:rel",
+    "fifo:x\0",
+    "udp://h",
+    "udp://h:0",
+    "udp://h:70000",
+    "udp://h:1/x",
+    "https://h:1/x",
+    "x",
+]
 
 
-def the_only(table: Dialogs, call_id: str = "call") -> Dialog:
-    (found,) = table.take(call_id, "a")
-    return found
+@pytest.mark.parametrize(("text", "address"), ADDRESSES)
+def test_an_address(text: str, address: RpcAddress) -> None:
+    assert RpcAddress.parse(text) == address
+    assert RpcAddress.parse(str(address)) == address
 
 
-def test_what_is_kept_of_an_answered_call() -> None:
-    asked = request(headers=[("Record-Route", "<sip:p2.test;lr>, <sip:p1.test;lr>")], cseq="7")
-    made = Attempt(asked, SOCKET).answered(answer(asked), ("<sip:p3.test;lr>",), None)
-    assert made is not None
-    caller, callee = made.party(Side.CALLER), made.party(Side.CALLEE)
-    assert (caller.address, caller.tag, caller.cseq) == (str(asked.from_), "a", 7)
-    assert (caller.target, caller.local) == (f"sip:alice@{ALICE}", SOCKET)
-    assert caller.routes == ("<sip:p2.test;lr>", "<sip:p1.test;lr>")
-    assert (callee.address, callee.tag, callee.cseq) == ("<sip:bob@example.com>;tag=b", "b", 0)
-    assert (callee.target, callee.routes, callee.local) == (f"sip:bob@{BOB}", ("<sip:p3.test;lr>",), None)
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        RpcAddress.parse(text)
 
 
-@pytest.mark.parametrize(
-    ("from_tag", "tag"), [("a", "b"), ("a", ""), ("", "b")], ids=["again", "callee-without-tag", "caller-without-tag"]
-)
-def test_a_2xx_that_makes_no_dialog(from_tag: str, tag: str) -> None:
-    asked = request(from_tag=from_tag)
-    attempt = Attempt(asked, SOCKET)
-    if from_tag and tag:
-        assert attempt.answered(answer(asked, tag), (), None) is not None
-    assert attempt.answered(answer(asked, tag) if tag else response_to(asked, 200), (), None) is None
+# -- commands and answers
 
 
-def test_cseq_of_requests_before_the_answer_counts() -> None:
-    asked = request(cseq="7")
-    attempt = Attempt(asked, SOCKET)
-    table = Dialogs(10)
-    table.begin(attempt)
-    table.saw(within("PRACK", Side.CALLER, cseq="8"))
-    table.saw(within("UPDATE", Side.CALLER, cseq="9"))
-    table.saw(within("UPDATE", Side.CALLEE, cseq="41"))
-    table.saw(within("PRACK", Side.CALLER, tag="other", cseq="20"))
-    table.settled(attempt)
-    made = attempt.answered(answer(asked), (), None)
-    assert made is not None
-    assert (made.caller.cseq, made.callee.cseq) == (9, 41)
-    table.saw(within("PRACK", Side.CALLER, cseq="50"))
-    assert len(table) == 0
+def test_the_command_for_kamailio() -> None:
+    wanted = {"jsonrpc": "2.0", "method": "dlg.end_dlg", "params": [2598, 9309], "id": 7}
+    assert json.loads(end_dialog("2598:9309", 7)) == wanted
+    assert json.loads(end_dialog("2598:9309", 7, "r")) == {**wanted, "reply_name": "r"}
 
 
-def test_bye_of_either_party_ends_a_dialog() -> None:
-    for side in Side:
-        table = kept(dialog(), dialog("c"))
-        table.saw(within("BYE", side))
-        assert [one.callee.tag for one in table.take("call", "a")] == ["c"]
+def test_the_command_for_opensips() -> None:
+    wanted = {"jsonrpc": "2.0", "method": "dlg_end_dlg", "params": {"dialog_id": "5299989648942"}, "id": 7}
+    assert json.loads(end_dialog("5299989648942", 7)) == wanted
+    by_fifo = end_dialog("5299989648942", 7, "r")
+    assert by_fifo.startswith(b":r:{") and json.loads(by_fifo[3:]) == wanted
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        within("BYE", Side.CALLER, tag="x"),
-        within("BYE", Side.CALLER, call_id="other"),
-        request("BYE", from_tag="a", to_tag="a"),
-        request("BYE", from_tag="b", to_tag="b"),
-        request("BYE", from_tag="b"),
-    ],
-    ids=["another-tag", "another-call", "caller-twice", "callee-twice", "no-to-tag"],
-)
-def test_bye_of_another_dialog_ends_nothing(other: Request) -> None:
-    table = kept(dialog())
-    table.saw(other)
-    assert len(table) == 1
+@pytest.mark.parametrize("dialog_id", ["", "a:b", "1:2:3", "-1", "1:", "18446744073709551616", "\xb2", "1:2\n"])
+def test_what_is_no_dialog(dialog_id: str) -> None:
+    with pytest.raises(ValueError, match="dialog_id"):
+        end_dialog(dialog_id, 1)
 
 
-@pytest.mark.parametrize(
-    ("method", "side", "targets"),
-    [
-        ("INVITE", Side.CALLER, ("sip:new@1.2.3.4", "sip:newer@5.6.7.8")),
-        ("UPDATE", Side.CALLEE, ("sip:newer@5.6.7.8", "sip:new@1.2.3.4")),
-        ("INFO", Side.CALLER, (f"sip:alice@{ALICE}", f"sip:bob@{BOB}")),
-    ],
-)
-def test_target_refresh(method: str, side: Side, targets: tuple[str, str]) -> None:
-    table = kept(dialog())
-    again = within(method, side, contact="<sip:new@1.2.3.4>", cseq="5")
-    table.saw(again)
-    table.refresh(again, answer(again, contact="<sip:newer@5.6.7.8>"))
-    found = the_only(table)
-    assert (found.caller.target, found.callee.target) == targets
+def test_answers() -> None:
+    assert judge(b'{"jsonrpc": "2.0", "result": "OK", "id": 7}', 7)
+    assert judge(b'{"jsonrpc": "2.0", "id": "7"}', 7)
+    assert not judge(b'{"jsonrpc": "2.0", "result": "OK", "id": 6}', 7), "a late one"
+    assert judge(b'{"error": {"code": 404, "message": "Dialog not found"}, "id": 7}', 7), "it has ended"
 
 
-def test_a_2xx_without_contact_refreshes_only_the_other_target() -> None:
-    table = kept(dialog())
-    again = within("INVITE", Side.CALLER, contact="<sip:new@1.2.3.4>", cseq="5")
-    table.refresh(again, response_to(again, 200))
-    found = the_only(table)
-    assert (found.caller.target, found.callee.target) == ("sip:new@1.2.3.4", f"sip:bob@{BOB}")
+REFUSALS = [
+    (b'{"error": {"code": 500, "message": "Method Not Found"}, "id": 7}', "Method Not Found"),
+    (b'{"error": "no", "id": 7}', "no"),
+    (b"not JSON", "JSON"),
+    (b"", "JSON"),
+    (b"[" * 100_000, "JSON"),
+    (b"\xff", "JSON"),
+]
 
 
-def test_refresh_of_an_unknown_dialog_is_nothing() -> None:
-    table = Dialogs(10)
-    again = within("INVITE", Side.CALLER)
-    table.refresh(again, answer(again))
-    assert len(table) == 0
+@pytest.mark.parametrize(("answer", "text"), REFUSALS)
+def test_refusals(answer: bytes, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        judge(answer, 7)
 
 
-def test_the_call_that_was_silent_for_longest_makes_room() -> None:
-    table = kept(*(dialog(call_id=name) for name in "abc"), limit=3)
-    table.saw(within("OPTIONS", Side.CALLEE, call_id="a", cseq="2"))
-    again = within("INVITE", Side.CALLER, call_id="b")
-    table.refresh(again, answer(again))
-    table.keep(dialog(call_id="d"))
-    assert [len(table.take(name, "a")) for name in "abcd"] == [1, 1, 0, 1]
+@given(st.binary(max_size=100))
+def test_any_bytes_are_judged(answer: bytes) -> None:
+    try:
+        judge(answer, 1)
+    except ValueError as error:
+        assert str(error)
 
 
-def test_dialogs_of_one_call_are_bounded() -> None:
-    asked = request()
-    attempt = Attempt(asked, SOCKET)
-    made = [attempt.answered(answer(asked, f"t{n}"), (), None) for n in range(2 * FORKS)]
-    assert len([one for one in made if one is not None]) == FORKS
+# -- telling
+
+Server = Callable[[bytes], bytes]
+"Bytes of a command to those of the answer."
 
 
-def test_a_flood_of_early_requests_is_bounded() -> None:
-    attempt = Attempt(request(), SOCKET)
-    for n in range(10 * FORKS):
-        attempt.saw(within("PRACK", Side.CALLER, tag=f"t{n}", cseq="2"))
-    assert len(attempt._seen) == 2 * FORKS
-
-
-def test_monsters_are_not_kept() -> None:
-    table = kept(dialog(contact=f"<sip:bob@{BOB};x={'y' * LONGEST}>"))
-    assert len(table) == 0
-    table.keep(dialog())
-    again = within("UPDATE", Side.CALLEE, contact=f"<sip:bob@{BOB};x={'y' * LONGEST}>")
-    table.refresh(again, response_to(again, 200))
-    assert len(table) == 0
-
-
-def test_attempts_are_found_until_they_are_settled() -> None:
-    table = Dialogs(10)
-    first, second, other = (Attempt(request(call_id=name), SOCKET) for name in ("call", "call", "other"))
-    for attempt in (first, second, other):
-        table.begin(attempt)
-    assert table.ringing("call", "a") == (first, second)
-    table.settled(first)
-    table.settled(first)
-    assert table.ringing("call", "a") == (second,)
-    table.settled(second)
-    assert table.ringing("call", "a") == ()
-    assert table.ringing("other", "x") == ()
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(Side),
-            st.sampled_from(["INFO", "INVITE", "UPDATE", "OPTIONS", "FOO"]),
-            st.integers(0, 2**31 - 2),
-        )
+def report(dialog_id: str = "1:2") -> CallReport:
+    return CallReport(
+        call_id="c",
+        caller=PartyReport(),
+        callee=PartyReport(),
+        state=CallState.ENDED,
+        started=1.0,
+        reason=EndReason.SILENT,
+        dialog_id=dialog_id,
     )
-)
-def test_our_bye_is_newer_than_all_requests_of_its_direction(requests: list[tuple[Side, str, int]]) -> None:
-    table = kept(dialog())
-    highest = {Side.CALLER: 1, Side.CALLEE: 0}
-    for side, method, number in requests:
-        table.saw(within(method, side, cseq=str(number)))
-        highest[side] = max(highest[side], number)
-    found = the_only(table)
-    for to in Side:
-        assert bye(found, to, WHY[EndReason.SILENT]).cseq.number == highest[to.other] + 1
 
 
-def test_cseq_never_leaves_its_range() -> None:
-    made = dialog()
-    spent = dataclasses.replace(made.caller, cseq=2**31 - 1)
-    assert bye(made.having(Side.CALLER, spent), Side.CALLEE, WHY[EndReason.ADMIN]).cseq.number == 2**31 - 1
+def ok(command: bytes) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "result": "", "id": json.loads(command)["id"]}).encode()
+
+
+def no(command: bytes) -> bytes:
+    return json.dumps({"error": {"code": 500, "message": "no"}, "id": json.loads(command)["id"]}).encode()
+
+
+@asynccontextmanager
+async def datagrams(sock: socket.socket, server: Server, heard: list[bytes]) -> AsyncIterator[None]:
+    """A SIP server that takes datagrams."""
+
+    def readable() -> None:
+        command, source = sock.recvfrom(65536)
+        heard.append(command)
+        sock.sendto(b'{"id": 0, "result": "late"}', source)
+        sock.sendto(server(command), source)
+
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with sock:
+        loop.add_reader(sock, readable)
+        try:
+            yield
+        finally:
+            loop.remove_reader(sock)
+
+
+@asynccontextmanager
+async def by_unix(folder: Path, server: Server, heard: list[bytes]) -> AsyncIterator[str]:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(str(folder / "rpc"))
+    async with datagrams(sock, server, heard):
+        yield f"unix:{folder / 'rpc'}"
+
+
+@asynccontextmanager
+async def by_udp(folder: Path, server: Server, heard: list[bytes]) -> AsyncIterator[str]:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    async with datagrams(sock, server, heard):
+        yield f"udp://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def by_http(folder: Path, server: Server, heard: list[bytes]) -> AsyncIterator[str]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert head.startswith("POST /RPC HTTP/1.1\r\n")
+        length = int(head.partition("Content-Length: ")[2].partition("\r\n")[0])
+        heard.append(await reader.readexactly(length))
+        body = server(heard[-1])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await reader.read()  # it is the client who closes
+        writer.close()
+        await writer.wait_closed()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/RPC"
+
+
+@asynccontextmanager
+async def by_fifo(folder: Path, server: Server, heard: list[bytes]) -> AsyncIterator[str]:
+    os.mkfifo(folder / "rpc")
+    fifo = os.open(folder / "rpc", os.O_RDWR | os.O_NONBLOCK)
+
+    def readable() -> None:
+        command = os.read(fifo, 65536)
+        heard.append(command)
+        name = json.loads(command)["reply_name"]
+        answer = os.open(folder / name, os.O_WRONLY | os.O_NONBLOCK)
+        for piece in (server(command)[:9], server(command)[9:]):
+            os.write(answer, piece)
+        os.close(answer)
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(fifo, readable)
+    try:
+        yield f"fifo:{folder / 'rpc'}"
+    finally:
+        loop.remove_reader(fifo)
+        os.close(fifo)
+
+
+WAYS = [by_unix, by_udp, by_http, by_fifo]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_sip_server_is_told(way: Callable[..., Awaitable[str]], tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    async with way(tmp_path, ok, heard) as address:  # type: ignore[attr-defined] # a context manager
+        ender = DialogEnder(RpcAddress.parse(address), tmp_path)
+        await ender.tell(report("2598:9309"))
+        await ender.tell(report("2598:9310"))
+    told = [json.loads(command) for command in heard]
+    assert [one["params"] for one in told] == [[2598, 9309], [2598, 9310]]
+    assert len({one["id"] for one in told}) == 2
+    assert not list(tmp_path.glob("mediaproxy-*")), "no FIFO is left"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_refusal_is_told(way: Callable[..., Awaitable[str]], tmp_path: Path) -> None:
+    async with way(tmp_path, no, []) as address:  # type: ignore[attr-defined] # a context manager
+        with pytest.raises(ValueError, match="the SIP server says: no"):
+            await DialogEnder(RpcAddress.parse(address), tmp_path).tell(report())
+    assert not list(tmp_path.glob("mediaproxy-*"))
+
+
+NOBODY = ["unix:/nowhere/at/all", "fifo:/nowhere/at/all", "http://127.0.0.1:1/RPC", "udp://127.0.0.1:1"]
+
+
+@pytest.mark.parametrize("address", NOBODY)
+async def test_nobody_is_there(address: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        await DialogEnder(RpcAddress.parse(address), tmp_path).tell(report())
+
+
+async def test_an_answer_that_never_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dlgend, "PATIENCE", 0.05)
+    async with by_unix(tmp_path, lambda command: b'{"id": 0}', []) as address:
+        with pytest.raises(TimeoutError):
+            await DialogEnder(RpcAddress.parse(address)).tell(report())
