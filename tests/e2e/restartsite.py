@@ -253,14 +253,20 @@ class _Iovec(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
-class _Message(ctypes.Structure):
-    """struct mmsghdr"""
+class _Header(ctypes.Structure):
+    """struct msghdr"""
 
     _fields_ = [
         ("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32), ("iov", ctypes.POINTER(_Iovec)),
         ("iov_length", ctypes.c_size_t), ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int), ("sent", ctypes.c_uint32),
+        ("flags", ctypes.c_int),
     ]  # fmt: skip
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr"""
+
+    _fields_ = [("header", _Header), ("sent", ctypes.c_uint)]
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -276,8 +282,9 @@ class Volley:
         self._names = [_address(target) for target in targets]
         self._messages = (_Message * len(targets))()
         for message, name in zip(self._messages, self._names, strict=True):
-            message.name, message.name_length = ctypes.addressof(name), len(name)
-            message.iov, message.iov_length = ctypes.pointer(self._iov), 1
+            header = message.header
+            header.name, header.name_length = ctypes.addressof(name), len(name)
+            header.iov, header.iov_length = ctypes.pointer(self._iov), 1
 
     def fire(self) -> int:
         """How many packets have left."""
