@@ -141,6 +141,12 @@ def test_an_offer_of_a_call_whose_relay_is_lost_moves() -> None:
     assert relays.candidates(answer(), 20) == (moved[0],), "and stays there when the other one is back"
 
 
+def test_a_relay_may_be_wished_for_by_its_address() -> None:
+    relays = Pool([Relay(name="a"), Relay(name="b", weight=0.0, aliases=("203.0.113.9", "192.0.2.9")), Relay(name="c")])
+    assert relays.candidates(offer(wish="192.0.2.9"), 0)[0] == "b"
+    assert relays.candidates(offer(wish="192.0.2.8"), 0) == relays.candidates(offer(), 0)
+
+
 def test_a_wish_is_heard_for_new_calls_only() -> None:
     relays = pool(Relay(name="a"), Relay(name="b"), Relay(name="special", weight=0))
     assert relays.candidates(offer(wish="special"), 0)[0] == "special"

@@ -156,3 +156,8 @@ async def test_the_server_ends_with_guests_in_the_house(places: Places) -> None:
         assert (await reader.readline()).startswith(b"127.0.0.9 ")
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_a_relay_is_wished_for_by_where_its_media_comes_to(server: Server) -> None:
+    (relay,) = server._dispatcher.pool.relays
+    assert relay.aliases == ("127.0.0.9",)

@@ -29,6 +29,8 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     "Share of new calls compared with the others of its tier; 0: no new calls, those it has stay (drain)."
     tier: int = 0
     "Relays of a higher tier get new calls only if none of a lower one can take them (DNS SRV priority, RFC 2782)."
+    aliases: tuple[str, ...] = ()
+    "By what else it may be wished for: its IP addresses, as in MediaProxy 2.x."
 
 
 Groups: TypeAlias = Sequence[Sequence[Relay]]
@@ -134,7 +136,7 @@ class Pool:
 
     def _ranked(self, question: Question, now: float, groups: Groups | None) -> tuple[str, ...]:
         new = isinstance(question, MediaRequest)
-        wish = self._relays.get(question.relay_wish) if isinstance(question, MediaRequest) else None
+        wish = self._wished(question.relay_wish) if isinstance(question, MediaRequest) else None
         groups = groups if groups is not None else [self.relays]
         wanted = [*groups, () if new else self.relays]  # a call of before may be anywhere
         ranked: dict[str, tuple[bool, int, int, float]] = {}
@@ -146,6 +148,11 @@ class Pool:
         if wish is not None:
             ranked[wish.name] = (self.is_down(wish.name, now), -1, 0, 0.0)
         return tuple(sorted(ranked, key=ranked.__getitem__))
+
+    def _wished(self, name: str) -> Relay | None:
+        if not name or name in self._relays:
+            return self._relays.get(name)
+        return next((relay for relay in self._relays.values() if name in relay.aliases), None)
 
 
 def belongs(question: Question) -> bool:

@@ -5,12 +5,10 @@ used.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mediaproxy.config import Config
-from mediaproxy.dialects.dialogs import RpcAddress
-from mediaproxy.dialects.dlgend import DialogEnder
 from mediaproxy.dialects.shared import SharedDoors
 from mediaproxy.dispatcher.directory import Directory
 from mediaproxy.dispatcher.discovery import Discovery
@@ -21,6 +19,7 @@ from mediaproxy.dispatcher.settings import LOCAL, DispatcherSettings, Lookup, Re
 from mediaproxy.link import Address, FileRights, Kind, LineServer, Link, StreamLink
 from mediaproxy.link.tls import Context, client_side
 from mediaproxy.relay.service import RelayService
+from mediaproxy.relay.settings import RelayAddress
 from mediaproxy.server.answers import RelayShown
 from mediaproxy.server.places import Places
 from mediaproxy.server.starting import StartError, told
@@ -44,7 +43,10 @@ def local_entry(config: Config) -> RelayEntry | None:
 def dispatcher_of(config: Config, relay: RelayService | None) -> Dispatcher:
     """The dispatcher over the relays that are configured; ``relay``: the one of this process."""
     settings = config.dispatcher
-    relays = [Relay(name=one.name, weight=one.weight, tier=one.tier) for one in entries(config)]
+    own = () if relay is None else relay.calls.settings.addresses
+    relays = [
+        Relay(name=one.name, weight=one.weight, tier=one.tier, aliases=_aliases(one, own)) for one in entries(config)
+    ]
     addresses = {one.name: Address.parse(one.address) for one in entries(config) if one.address != LOCAL}
     tls = _client_side(settings) if settings.tls.authorities else None
     links: dict[str, Link] = {}
@@ -65,6 +67,14 @@ def dispatcher_of(config: Config, relay: RelayService | None) -> Dispatcher:
         connect=_connect(tls) if asked and tls is not None else None,
         timing=Timing(hurry=settings.relay_timeout, health_interval=settings.health_interval),
     )
+
+
+def _aliases(entry: RelayEntry, own: Iterable[RelayAddress]) -> tuple[str, ...]:
+    """IP addresses that mean this relay: those that its media comes to if it is ours, else where it is asked."""
+    if entry.address == LOCAL:
+        return tuple(dict.fromkeys(text for one in own for text in (one.public, one.bind)))
+    host = Address.parse(entry.address).host
+    return (host,) if host else ()
 
 
 def _client_side(settings: DispatcherSettings) -> Context:
@@ -97,12 +107,6 @@ def shown(config: Config, dispatcher: Dispatcher) -> tuple[RelayShown, ...]:
         )
         for state in dispatcher.states()
     )
-
-
-def dialog_ender(config: Config) -> DialogEnder | None:
-    """Who tells the SIP server to end dialogs, if it can be told."""
-    address = config.dispatcher.end_dialogs
-    return DialogEnder(RpcAddress.parse(address)) if address else None
 
 
 # -- the sockets of the modules
