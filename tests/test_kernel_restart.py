@@ -19,6 +19,7 @@ from mediaproxy.relay.flow import Flow
 from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.pins import Instance, PinSet, Shape
 from mediaproxy.relay.settings import RelayAddress
+from mediaproxy.relay.slots import CONTROL
 from tests.e2e.conftest import need
 from tests.kernelhouse import House, bpf_filesystem
 from tests.planebench import A, B, Phone, kernel_settings, own_network, rtp
@@ -231,6 +232,25 @@ async def test_maps_of_another_version_are_converted(call: Call, bpffs: Path) ->
     call.house.kill()
     call.house.again()
     assert call.house.adopted[PORT_A][1].packets == 5
+
+
+async def test_maps_of_a_version_with_other_reasons_are_converted(call: Call, bpffs: Path) -> None:
+    """The structs are the same, but what numbers mean is not: a reason more, for example."""
+    await call.talk(3)
+    call.house.kill()
+    (before,) = _sets(bpffs)
+    fd = syscalls.get(str(before.folder / "control"))
+    control = bytearray(syscalls.map_lookup(fd, bytes(4), CONTROL.size))
+    at, size = CONTROL.offsets["layout"]
+    control[at : at + size] = b"\xee" * size
+    syscalls.map_update(fd, bytes(4), bytes(control))
+    os.close(fd)
+    await call.talk(1)
+    call.house.again()
+    await call.talk(1)
+    assert _folders(bpffs) == ["2"]
+    call.install()
+    assert {c.local: c.packets for c in call.house.plane.counters()} == {PORT_A: 5, PORT_B: 5}
 
 
 async def test_maps_that_nobody_can_read_flow_until_their_calls_are_installed(

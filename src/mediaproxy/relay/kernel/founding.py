@@ -17,7 +17,7 @@ from mediaproxy.relay.flow import Flow
 from mediaproxy.relay.kernel.bank import SUMMED, Bank, Lent
 from mediaproxy.relay.kernel.hooks import Hooks
 from mediaproxy.relay.kernel.legacy import Legacy
-from mediaproxy.relay.kernel.pins import Facts, Instance, PinSet, boot_id, namespace_id, own_layout
+from mediaproxy.relay.kernel.pins import Facts, Instance, PinSet, boot_id, namespace_id
 from mediaproxy.relay.kernel.selftest import try_out
 from mediaproxy.relay.kernel.translation import routed
 from mediaproxy.relay.kernel.ways import Ways
@@ -80,7 +80,7 @@ class Founder:
             same_ports = key == _key(wanted)
             ports = wanted if same_ports else legacy.ports
             control = replace(self._control, ports=ports, heartbeat=time.monotonic_ns(), retiring=not same_ports)
-            revive = self._take_over if facts.layout == own_layout() else self._convert
+            revive = self._take_over if legacy.same else self._convert
             bank = revive(pins, facts, legacy, control)
             bank.revived = True
             return bank

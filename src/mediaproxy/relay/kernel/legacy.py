@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 
 from mediaproxy.relay.bpf import FastPathUnavailable, syscalls
 from mediaproxy.relay.flow import Flow
-from mediaproxy.relay.kernel.pins import Facts, PinSet, Shape
+from mediaproxy.relay.kernel.pins import Facts, PinSet, Shape, own_layout
 from mediaproxy.relay.kernel.translation import flow_of
 from mediaproxy.relay.portmap import PortMap
-from mediaproxy.relay.slots import ADDRESSES, SLOT, State, Word, unpacked
+from mediaproxy.relay.slots import ADDRESSES, SLOT, State, Word, layout_hash, unpacked
 
 _MAPS = ("slots", "counters", "control")
 _MAP_INFO = struct.Struct("=IIIII")
@@ -40,6 +40,8 @@ class Legacy:
                 self._open(pins, name)
             self.ports = self._read_ports()
             "The ports that they are for; advertised addresses are those bound."
+            self.same = facts.layout == own_layout() and self._read_hash() == layout_hash()
+            "Everything in them is what it is in this version: names of states and reasons, too."
             self._shape("config", "source", "target", "peer", "peer_generation", "source_port", "target_port", "flags")
         except OSError as error:
             self.close()
@@ -74,6 +76,9 @@ class Legacy:
             port_min=_int(values["port_min"]),
             ports=_int(values["ports"]),
         )
+
+    def _read_hash(self) -> int:
+        return _int(_fields(self._shape("control", "layout"), self._mapped["control"], 0)["layout"])
 
     def flows(self) -> Iterator[tuple[int, Flow]]:
         """All lent ports: slot and flow."""
