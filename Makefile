@@ -14,10 +14,15 @@ BENCH_PACKAGES := kamailio rtpengine-daemon sip-tester
 # The Python inside Kamailio is Debian's, whatever $(PYTHON) is, so it has an environment of its own.
 KAMAILIO_VENV := .venv-kamailio
 
+# Coverage-guided fuzzing (fuzz/), with an environment of its own; seconds per target.
+FUZZ_VENV := .venv-fuzz
+FUZZ_SECONDS ?= 300
+FUZZ_TARGETS := sip sdp v1 v2 rtpproxy ng
+
 # What an editable install compiles (hatch_build.py).
 NATIVE := hatch_build.py $(wildcard src/mediaproxy/relay/*.bpf.[ch])
 
-.PHONY: help install dev demo test lint types layers docs unit e2e kernel bench format clean kamailio kamailio-venv
+.PHONY: help install dev demo test lint types layers docs unit e2e kernel bench format clean kamailio kamailio-venv fuzz
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +31,7 @@ help:
 	@echo 'make install  install into $(VENV); the program is $(BIN)/mediaproxy'
 	@echo 'make kamailio install, then start Kamailio with our module and the relay server beside it (docs/kamailio.md)'
 	@echo 'make bench    measure ourselves beside Kamailio, rtpengine and sipmessage (docs/benchmarks.md)'
+	@echo 'make fuzz     $(FUZZ_SECONDS) s of coverage-guided fuzzing for each of: $(FUZZ_TARGETS)'
 	@echo 'make lint types layers docs unit e2e kernel   one part of make test each;  make format  write the format'
 
 install: $(VENV)/.installed
@@ -90,11 +96,25 @@ bench: dev kamailio-venv
 	$(BIN)/pip install --quiet --editable '.[fast,dev,bench]'
 	$(BIN)/python -m bench
 
+# Each for FUZZ_SECONDS, as many at a time as there are processors. What fails is in .fuzz/TARGET-*; try it again with
+# `$(FUZZ_VENV)/bin/python -m fuzz TARGET FILE`.
+fuzz: $(FUZZ_VENV)/.installed
+	@mkdir -p .fuzz
+	printf '%s\n' $(FUZZ_TARGETS) | xargs -P "$$(nproc)" -I TARGET sh -c \
+	  '$(FUZZ_VENV)/bin/python -m fuzz TARGET --seconds $(FUZZ_SECONDS) >.fuzz/TARGET.log 2>&1 && \
+	   { echo TARGET; tail -n 4 .fuzz/TARGET.log; } || { tail -n 40 .fuzz/TARGET.log; exit 255; }'
+
+$(FUZZ_VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
+	tools/debian-packages --python $(PYTHON)
+	test -x $(FUZZ_VENV)/bin/python || $(PYTHON) -m venv $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/pip install --quiet --editable '.[fuzz]'
+	touch $@
+
 format: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(KAMAILIO_VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(KAMAILIO_VENV) $(FUZZ_VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f src/mediaproxy/relay/*.bpf.o
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
