@@ -58,7 +58,12 @@ class HttpDoor(Door):
         app.router.add_get("/ping", self._ping)
         app.router.add_get("/{path:.*}", self._websocket)
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, keepalive_timeout=IDLE, shutdown_timeout=1.0
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=IDLE,
+            lingering_time=0,  # what a client still sends after it was refused is not waited for
+            shutdown_timeout=1.0,
         )
         await self._runner.setup()
         self._server = self._runner.server
