@@ -47,12 +47,14 @@ class Threads:
         self.files: dict[int, int] = {}
         "File -> slot."
         self._salt = 0
+        self._lendings: dict[int, int] = {}
 
     def install(self, state: World) -> None:
         """The slots of a world, with generations of their own: counters begin at 0."""
         self._salt += 100_000
         for index in range(PORTS.slots):
             slot = state.slots.get(index)
+            self._lendings[index] = 0 if slot is None else slot.generation + self._salt
             if slot is None:
                 self.path.free(index)
                 continue
@@ -62,14 +64,15 @@ class Threads:
                 self.files[file] = index
             peer = slot.config.peer_generation
             config = change(slot.config, peer_generation=peer + self._salt if peer else 0)
-            self.path.set(index, slot.generation + self._salt, slot.state, encode(config))
+            self.path.set(index, self._lendings[index], slot.state, encode(config))
 
-    def run(self, packet: Datagram, now: int) -> tuple[Verdict, Endpoint | None, Endpoint | None]:
-        """What becomes of a packet: verdict, the port that it leaves from, and where it goes."""
+    def run(self, packet: Datagram, now: int, *, late: int = 0) -> tuple[Verdict, Endpoint | None, Endpoint | None]:
+        """What becomes of a packet: verdict, the port that it leaves from, and where it goes. ``late``: it came so many
+        lendings ago."""
         index = PORTS.index(packet.destination)
         assert index is not None
-        source = packet.source
-        done = self.path.judge(index, packed(source.address), source.port, packet.payload, now)
+        source, lending = packet.source, self._lendings[index] - late
+        done = self.path.judge(index, lending, packed(source.address), source.port, packet.payload, now)
         verdict, file, address, port = done
         if verdict != 2:
             return (Verdict.DROP, Verdict.PASS)[verdict], None, None
@@ -229,6 +232,16 @@ def test_a_flow_names_its_peer_with_its_lending(threads: Threads) -> None:
     assert threads.run(VOICE, NOW)[0] is Verdict.DROP
 
 
+def test_a_packet_that_came_to_an_earlier_lending_is_dropped(threads: Threads) -> None:
+    """It was read from the socket before that was lent anew, and is looked at now."""
+    for row in (TABLE[0], next(row for row in TABLE if row.reason is Reason.UP)):
+        threads.install(plain(row))
+        assert threads.run(row.packet, NOW)[0] is row.verdict
+        assert threads.run(row.packet, NOW, late=1)[0] is Verdict.DROP
+        assert threads.run(row.packet, NOW, late=-1)[0] is Verdict.DROP
+        assert threads.run(row.packet, NOW)[0] is row.verdict
+
+
 def test_what_is_no_slot_is_refused(threads: Threads) -> None:
     path_, make, bucket = threads.path, extension().Path, (1, 1)
     config = encode(config_of(TABLE[0].flows[0]))
@@ -239,8 +252,8 @@ def test_what_is_no_slot_is_refused(threads: Threads) -> None:
         lambda: path_.set(PORTS.slots, 1, 3, config),
         lambda: path_.set(0, 1, 4, config),
         lambda: path_.set(0, 1, 3, b"too short"),
-        lambda: path_.judge(PORTS.slots, bytes(16), 1, b"", 1),
-        lambda: path_.judge(0, b"short", 1, b"", 1),
+        lambda: path_.judge(PORTS.slots, 1, bytes(16), 1, b"", 1),
+        lambda: path_.judge(0, 1, b"short", 1, b"", 1),
         lambda: path_.run(2),
         lambda: make(mmap.mmap(-1, COUNTERS.size), 0, 0, bucket, bucket, bucket),
         lambda: make(bytearray(1), 1, 0, bucket, bucket, bucket),

@@ -690,8 +690,9 @@ static PyObject *path_errors(PyObject *self, PyObject *args)
     return list;
 }
 
-/* judge(index, source, port, data, now): what would become of this packet, for tests; while no thread runs. The verdict,
- * and for 2 (sent) the socket that it leaves by, its address and its port. Nothing is sent. */
+/* judge(index, generation, source, port, data, now): what would become of this packet that came to that lending of a
+ * slot, for tests, while no thread runs. The verdict, and for 2 (sent) the socket that it leaves by, its address and its
+ * port. Nothing is sent. */
 static PyObject *path_judge(PyObject *self, PyObject *args)
 {
     Path *h = (Path *)self;
@@ -699,19 +700,18 @@ static PyObject *path_judge(PyObject *self, PyObject *args)
     struct packet p = {.segments = 1};
     struct way w = {.fd = -1};
     PyObject *made = NULL;
-    u32 index, port;
+    u32 index, generation, port;
     unsigned long long now;
 
-    if (!PyArg_ParseTuple(args, "Iy*Iy*K", &index, &source, &port, &data, &now))
+    if (!PyArg_ParseTuple(args, "IIy*Iy*K", &index, &generation, &source, &port, &data, &now))
         return NULL;
     if (valid(h, index) && source.len == 16) {
-        u64 word = load(h->slots[index].word);
         enum verdict verdict;
 
         memcpy(p.source, source.buf, 16);
         p.source_port = be16(port);
         read_rtp(&p, data.buf, (u32)data.len);
-        verdict = judge(h, index, (u32)word, &p, (u32)data.len, now, &w);
+        verdict = judge(h, index, generation, &p, (u32)data.len, now, &w);
         if (verdict == SENT)
             made = Py_BuildValue("iiNi", verdict, w.fd, PyBytes_FromStringAndSize((const char *)&w.to, w.length),
                                  (int)be16(w.to.sin6_port));
