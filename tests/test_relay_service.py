@@ -28,6 +28,7 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallAnswered, CallEnded, CallReport, CallStarted, EndReason, Event, PeerLearned
 from mediaproxy.relay.flow import Flow, Plane
 from mediaproxy.relay.kernel.plane import KernelPlane
+from mediaproxy.relay.native import NativePlane
 from mediaproxy.relay.service import RelayService, port_warnings
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from mediaproxy.relay.userspace import UserPlane
@@ -84,6 +85,8 @@ class Bench:
         made: Plane = plane if isinstance(plane, UserPlane) else UserPlane()
         if plane == "kernel":
             made = KernelPlane(self.settings, None, "test")
+        elif plane == "native":
+            made = NativePlane()
         self.relay = RelayService(self.settings, made, random.Random(5), self.events.append, name="relay-1")
         self.alice, self.bob = Phone("127.0.3.2"), Phone("127.0.3.3")
 
@@ -151,7 +154,7 @@ def network() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["user", pytest.param("kernel", marks=pytest.mark.e2e)])
+@pytest.fixture(params=["user", "native", pytest.param("kernel", marks=pytest.mark.e2e)])
 def plane(request: pytest.FixtureRequest) -> str:
     """The name of a plane: the test runs with each."""
     name: str = request.param

@@ -16,6 +16,7 @@ from lab.netns import Namespace, Namespaces
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.flow import Flow, Packet, Plane
 from mediaproxy.relay.kernel.plane import KernelPlane
+from mediaproxy.relay.native import NativePlane
 from mediaproxy.relay.packetpath import Verdict
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from mediaproxy.relay.slots import Reason
@@ -29,7 +30,7 @@ def _kernel() -> Plane:
     return KernelPlane(RelaySettings(addresses=addresses, port_min=20000, port_max=20062), None, "table")
 
 
-PLANES: dict[str, Callable[[], Plane]] = {"user": UserPlane, "kernel": _kernel}
+PLANES: dict[str, Callable[[], Plane]] = {"user": UserPlane, "native": NativePlane, "kernel": _kernel}
 "Every plane that runs on this host, by name."
 ROWS = [row for row in TABLE if row.plain]
 _ADDRESSES = (RELAY4, RELAY6, *(phone.address for phone in (ALICE, BOB, ALICE6, BOB6, STRANGER)))
