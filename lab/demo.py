@@ -1,18 +1,21 @@
 """The main job, shown: two phones behind symmetric NATs call each other, with the relay's help and without.
 
-``python -m lab.demo`` (what ``make demo`` runs). Progress goes to the terminal while it runs, a table at its end;
-recordings and captures are left in ``demo-out/``. Exit status 0 only if both sides heard at least 95 % of the call, and
-nothing in the call without relay. Everything else it made is gone when it ends.
+``python -m lab.demo`` (what ``make demo`` runs). Progress goes to the terminal while it runs, a table at its end, and
+what has carried the media; recordings and captures are left in ``demo-out/``. Exit status 0 only if both sides heard at
+least 95 % of the call, and nothing in the call without relay. Everything else it made is gone when it ends.
+``--plane`` asks for what carries the media: it fails if anything else does.
 """
 
+import argparse
 import importlib.util
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +27,7 @@ from lab.netns import LabError, end_on_signals
 from lab.phone import Call, talk
 from lab.server import PROGRAM, Server
 from lab.site import Loopback, Site, Stage, missing, namespaces_refused
+from mediaproxy.relay.settings import PlaneChoice
 
 OUT = Path("demo-out")
 NEEDED_SHARE = 0.95
@@ -38,14 +42,17 @@ class Result:
     title: str
     call: Call
     wire: Wire
+    planes: frozenset[str] = frozenset()
+    "What has carried the media (``relay.plane``)."
 
 
 class Demo:
     """Both calls on one stage."""
 
-    def __init__(self, stage: Stage, console: Console) -> None:
+    def __init__(self, stage: Stage, console: Console, plane: str) -> None:
         self._stage = stage
         self._console = console
+        self._plane = plane
         self._begin = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -55,16 +62,17 @@ class Demo:
     def call(self, title: str, name: str, *, relay: bool, seconds: float) -> Result:
         """Start server and phones, let Alice call Bob, end them all, keep what was heard and captured."""
         self.say(f"[bold]Alice calls Bob: {title}[/]")
-        server = self._stage.start_server({"edge": {"media": relay}})
+        server = self._stage.start_server({"edge": {"media": relay}, "relay": {"plane": self._plane}})
         self.say("mediaproxy run: answers on port 5060")
         alice, bob = self._stage.phone("a"), self._stage.phone("b")
+        planes: set[str] = set()
         try:
             alice.wait_registered()
             bob.wait_registered()
             self.say("Alice and Bob are registered, each through its NAT")
             capture = self._stage.folder / f"{name}.pcap"
             with self._stage.capture(capture):
-                call = talk(alice, bob, seconds, every_second=self._progress(server))
+                call = talk(alice, bob, seconds, every_second=self._progress(server, planes))
             self.say("Alice hung up")
             wire = self._stage.wire(capture, "a", "b")
         finally:
@@ -76,27 +84,34 @@ class Demo:
         for recording, who in zip(call.recordings, ("alice", "bob"), strict=True):
             if recording is not None:
                 shutil.copy(recording, OUT / f"{name}-heard-by-{who}.wav")
-        return Result(title=title, call=call, wire=wire)
+        return Result(title=title, call=call, wire=wire, planes=frozenset(planes))
 
-    def _progress(self, server: Server) -> Callable[[float], None]:
+    def _progress(self, server: Server, planes: set[str]) -> Callable[[float], None]:
+        """Tell how it goes; ``planes`` gets what carries the media."""
+
         def tell(seconds: float) -> None:
-            self.say(f"talking for {seconds:.0f} s; {relayed(server)}")
+            streams = [stream for call in server.ask("calls") for stream in call["streams"]]
+            planes.update(stream["plane"] for stream in streams if stream["plane"])
+            self.say(f"talking for {seconds:.0f} s; {relayed(streams)}")
 
         return tell
 
 
-def relayed(server: Server) -> str:
-    """What the server says of the running call."""
-    streams = [stream for call in server.ask("calls") for stream in call["streams"]]
+def relayed(streams: Sequence[Mapping[str, Any]]) -> str:
+    """What the server says of the streams of the running call."""
     if not streams:
         return "the server relays nothing"
     to_bob, to_alice = (sum(stream[side].get("sent", 0) for stream in streams) for side in ("callee", "caller"))
-    planes = sorted({_PLANES[stream["plane"]] for stream in streams if stream["plane"] in _PLANES})
-    where = f", {' and '.join(planes)}" if planes else ""
-    return f"the server has relayed {to_bob} packets to Bob, {to_alice} to Alice{where}"
+    carried = where({stream["plane"] for stream in streams if stream["plane"]})
+    return f"the server has relayed {to_bob} packets to Bob, {to_alice} to Alice{carried and ', '}{carried}"
 
 
-_PLANES = {"kernel": "in the kernel", "native": "in user space (threads in C)", "user": "in user space (Python)"}
+def where(planes: Collection[str]) -> str:
+    """What has carried the media, in words; empty: nothing yet."""
+    return " and ".join(PLANES[plane] for plane in sorted(planes))
+
+
+PLANES = {"kernel": "in the kernel", "native": "in user space (threads in C)", "user": "in user space (Python)"}
 
 
 def table(results: list[Result]) -> Table:
@@ -117,9 +132,11 @@ def _cells(heard: Heard, way: Way, seconds: float) -> tuple[str, ...]:
     return f"{heard.seconds:.2f}/{seconds:.2f} s", share, first, str(way.relayed), str(way.lost)
 
 
-def complaints(helped: Call, contrast: Call) -> list[str]:
-    """Why the demonstration failed; empty: it holds."""
-    found = []
+def complaints(result: Result, contrast: Call, plane: str = "auto") -> list[str]:
+    """Why the demonstration failed; empty: it holds. ``plane``: the one that was asked for."""
+    found, helped = [], result.call
+    if plane != "auto" and result.planes != {plane}:
+        found.append(f"media should have been relayed {PLANES[plane]}, and was {where(result.planes) or 'nowhere'}")
     if helped.share < NEEDED_SHARE:
         found.append(f"with the relay one side heard only {helped.share:.1%} of the call, wanted {NEEDED_SHARE:.0%}")
     if helped.strange:
@@ -150,8 +167,12 @@ def stage(folder: Path, console: Console) -> Stage:
     return Loopback(folder)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the demonstration; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lab.demo", description="Two phones behind NAT hear each other.")
+    parser.add_argument("--plane", choices=get_args(PlaneChoice), default="auto", help="what carries the media")
+    parser.add_argument("--seconds", type=float, default=_WITH, help="how long they talk with the relay")
+    wanted = parser.parse_args(argv)
     end_on_signals()
     console = Console(soft_wrap=True)
     if not PROGRAM.exists():
@@ -160,13 +181,14 @@ def main() -> int:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     with tempfile.TemporaryDirectory(prefix="mediaproxy-demo-") as folder, stage(Path(folder), console) as place:
-        demo = Demo(place, console)
+        demo = Demo(place, console, wanted.plane)
         contrast = demo.call("no relay", "without-relay", relay=False, seconds=_WITHOUT)
-        helped = demo.call("relay", "with-relay", relay=True, seconds=_WITH)
+        helped = demo.call("relay", "with-relay", relay=True, seconds=wanted.seconds)
     console.print()
     console.print(table([contrast, helped]))
     console.print(f"Recordings, captures and server logs are in {OUT}/.", highlight=False)
-    failed = complaints(helped.call, contrast.call)
+    console.print(f"Media was relayed {where(helped.planes) or 'nowhere'}.", highlight=False)
+    failed = complaints(helped, contrast.call, wanted.plane)
     for complaint in failed:
         console.print(f"[red]FAILED[/]: {complaint}")
     if not failed:
