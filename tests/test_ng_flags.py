@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaproxy.dialects.ng.flags import Codecs, Command, Edits
+from mediaproxy.dialects.ng.flags import Command
+from mediaproxy.dialects.ng.wanted import Codecs, Edits
 
 
 def command(**keys: Any) -> Command:

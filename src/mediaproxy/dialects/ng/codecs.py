@@ -5,9 +5,10 @@ offered: that needs a transcoder.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
-from mediaproxy.dialects.ng.flags import Codecs
-from mediaproxy.sdp import Attribute, Section
+from mediaproxy.dialects.ng.wanted import Codecs
+from mediaproxy.sdp import Section
 from mediaproxy.sdp.payloads import STATIC
 
 ABOUT = frozenset(("rtpmap", "fmtp", "rtcp-fb"))
@@ -38,9 +39,15 @@ def first_only(section: Section, formats: Sequence[str]) -> tuple[str, ...]:
     return tuple(number for number in formats if number == first or number in beside)
 
 
-def lines(section: Section, formats: Iterable[str], original: Sequence[str]) -> list[str]:
+def lines(formats: tuple[str, ...], original: tuple[str, ...]) -> tuple[str, ...]:
     """a=rtpmap, a=fmtp and a=rtcp-fb of these formats, format by format; those of static types are added.
     ``original``: the attributes of that kind as written, with ``a=``, in their order."""
+    # Phones of one kind always write the same.
+    short = sum(map(len, original)) + sum(map(len, formats)) <= _KEPT_LENGTH
+    return (_kept_lines if short else _lines)(formats, original)
+
+
+def _lines(formats: tuple[str, ...], original: tuple[str, ...]) -> tuple[str, ...]:
     named: dict[str, dict[str, list[str]]] = {}
     for text in original:
         name, _, value = text[2:].partition(":")
@@ -58,12 +65,11 @@ def lines(section: Section, formats: Iterable[str], original: Sequence[str]) -> 
             channels = "/2" if number == "10" else ""
             written.append(f"a=rtpmap:{number} {known.codec}/{known.clock_rate}{channels}")
         written += about.get("fmtp", []) + about.get("rtcp-fb", [])
-    return written
+    return tuple(written)
 
 
-def is_about(attribute: Attribute) -> bool:
-    """Whether an attribute is about one payload type; a=rtcp-fb:* is about all."""
-    return attribute.name in ABOUT and not (attribute.name == "rtcp-fb" and attribute.value.lstrip().startswith("*"))
+_KEPT_LENGTH = 1000
+_kept_lines = lru_cache(maxsize=1024)(_lines)
 
 
 def _normal(rtpmap: str) -> str:

@@ -5,37 +5,13 @@ case, a list also as text with commas, a number also as text, and all of it from
 modules. Words that nobody knows are collected for the log. Nothing is ever raised.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from mediaproxy.dialects.ng import words
-from mediaproxy.dialects.ng.raw import DEEPEST, parsed
-from mediaproxy.dialects.ng.words import normal
-from mediaproxy.endpoint import address_text
-
-_MOST_UNKNOWN = 16
-
-
-class Codecs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the key ``codec`` asks for: codec names as written (``PCMU``, ``opus/48000/2``, ``all``, ``full``)."""
-
-    strip: tuple[str, ...] = ()
-    excepted: tuple[str, ...] = ()
-    "``codec-except``: with something in it, all others are stripped, too."
-    offer: tuple[str, ...] = ()
-    "Come first, in this order, even if they are stripped."
-    mask: tuple[str, ...] = ()
-    "As strip, in offers; without a transcoder there is no other way to hide a codec."
-
-
-class Edits(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``sdp-attr`` asks for, about one part of the SDP: values of a= lines without ``a=``."""
-
-    add: tuple[str, ...] = ()
-    remove: tuple[str, ...] = ()
-    substitute: tuple[tuple[str, str], ...] = ()
+from mediaproxy.dialects.ng.reading import Reader, text_of
+from mediaproxy.dialects.ng.wanted import Codecs, Edits
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,278 +79,53 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, dictionary: Mapping[Any, Any]) -> "Command":
         """Read a decoded dictionary. Keys and texts are bytes (bencode) or str (JSON, which stands for its UTF-8
         bytes); anything else where a text is expected is as if it were not there."""
-        reader = _Reader()
+        fields: dict[str, Any] = {}
+        always: list[tuple[Any, Any]] = []
         for key, value in dictionary.items():
-            reader.key(_text(key), value, 0)
-        return reader.command()
+            field = _EACH_TIME.get(key)
+            if field is not None and isinstance(value, (bytes, str)):
+                fields[field] = text_of(value)
+            else:
+                always.append((key, value))
+        if "sdp" in fields:
+            fields["sdp"] = fields["sdp"].encode("latin-1")
+        return msgspec.structs.replace(_recurring(always), **fields)
 
     def has(self, *flags: str) -> bool:
         """Whether one of these words is among ``flags``; written with hyphens, in lower case."""
         return not self.flags.isdisjoint(flags)
 
 
-class _Reader:
-    """Mutable: what has been read so far."""
-
-    def __init__(self) -> None:
-        self._fields: dict[str, Any] = {}
-        self._sets: dict[str, list[str]] = {}
-        self._flags: set[str] = set()
-        self._codecs: dict[str, list[str]] = {}
-        self._attributes: dict[str, dict[str, list[Any]]] = {}
-        self._direction: dict[int, str] = {}
-        self._needs: dict[str, str] = {}
-        self._unknown: list[str] = []
-
-    def command(self) -> Command:
-        """All of it."""
-        direction = tuple(self._sets.pop("direction", ()))[:2]
-        if self._direction:
-            direction = tuple(self._direction.get(n, name) for n, name in enumerate((*direction, "", "")[:2]))
-        from_tags = tuple(self._sets.pop("from_tags", ()))
-        fields = {**self._fields, **{name: frozenset(items) for name, items in self._sets.items()}}
-        if not 0 <= fields.get("tos", 0) <= 255:
-            del fields["tos"]
-        if "webrtc" in self._flags:
-            self._browser(fields)
-        if not fields.get("label"):
-            fields["label"] = fields.get("set_label", "")
-        codecs = {operation: tuple(names) for operation, names in self._codecs.items()}
-        return Command(
-            **fields,
-            direction=direction,
-            from_tags=from_tags,
-            flags=frozenset(self._flags),
-            codecs=Codecs(
-                strip=codecs.get("strip", ()),
-                excepted=codecs.get("except", ()),
-                offer=codecs.get("offer", ()),
-                mask=codecs.get("mask", ()),
-            ),
-            attributes={
-                part: Edits(**{name: tuple(items) for name, items in edits.items()})
-                for part, edits in self._attributes.items()
-            },
-            needs=tuple(self._needs.items()),
-            unknown=tuple(self._unknown[:_MOST_UNKNOWN]),
-        )
-
-    def _browser(self, fields: dict[str, Any]) -> None:
-        """What ``WebRTC`` stands for."""
-        fields.setdefault("transport", "UDP/TLS/RTP/SAVPF")
-        fields.setdefault("ice", frozenset(("force",)))
-        fields["rtcp_mux"] = fields.get("rtcp_mux", frozenset()) | {"offer", "require"}
-        self._flags |= {"trickle-ice", "no-rtcp-attribute", "generate-mid"}
-
-    # -- keys
-
-    def key(self, written: str, value: Any, depth: int) -> None:
-        """One key with its value."""
-        key = normal(written)
-        special = getattr(self, f"_key_{_METHODS[key]}", None) if key in _METHODS else None
-        if special is not None:
-            special(value, depth)
-        elif key in words.TEXTS:
-            self._fields[words.TEXTS[key]] = _text(value) if key not in _LOWER else normal(_text(value))
-        elif key in words.INTEGERS:
-            number = _integer(value)
-            if number is not None:
-                self._fields[words.INTEGERS[key]] = number
-        elif key in words.LISTS:
-            self._list(words.LISTS[key], value)
-        elif not self._need(key, written, value):
-            self._note(written)
-
-    def _list(self, field: str, value: Any) -> None:
-        items = list(_texts(value))
-        self._sets.setdefault(field, []).extend(items if field in words.EXACT else map(normal, items))
-
-    def _need(self, key: str, written: str, value: Any) -> bool:
-        """Whether a key is one of those that need what nobody here does, or would if its value asked for it. A word of
-        ``flags`` has no value, None, and asks for it."""
-        for known, what in _NEEDS:
-            if key in known:
-                asked = _text(value)
-                if value is None:
-                    self._needs[written.strip()] = what
-                elif normal(asked) not in words.OFF or (isinstance(value, (list, dict)) and value):
-                    self._needs[f"{written}={asked}"] = what
-                return True
-        return False
-
-    def _note(self, word: str) -> None:
-        if word not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
-            self._unknown.append(word[:64])
-
-    def _key_command(self, value: Any, depth: int) -> None:
-        self._fields["name"] = _text(value)
-
-    def _key_sdp(self, value: Any, depth: int) -> None:
-        if isinstance(value, (bytes, str)):
-            self._fields["sdp"] = _text(value).encode("latin-1")
-
-    def _key_received(self, value: Any, depth: int) -> None:
-        texts = list(_texts(value))
-        last = texts[-1] if texts else ""
-        address = address_text(last[4:] if last[:4].upper() in ("IP4:", "IP6:") else last)
-        if address is not None:
-            self._fields["received_from"] = address
-
-    def _key_family(self, value: Any, depth: int) -> None:
-        text = normal(_text(value))
-        if text.startswith(("ip4", "ipv4", "inet4")) or text in ("4", "inet"):
-            self._fields["family"] = 4
-        elif text.startswith(("ip6", "ipv6", "inet6")) or text == "6":
-            self._fields["family"] = 6
-        else:
-            self._note(f"address family={_text(value)}")
-
-    def _key_from_interface(self, value: Any, depth: int) -> None:
-        self._direction[0] = _text(value)
-
-    def _key_to_interface(self, value: Any, depth: int) -> None:
-        self._direction[1] = _text(value)
-
-    def _key_interface(self, value: Any, depth: int) -> None:
-        self._direction.setdefault(0, _text(value))
-        self._direction.setdefault(1, _text(value))
-
-    def _key_codec(self, value: Any, depth: int) -> None:
-        if isinstance(value, dict):
-            for operation, names in value.items():
-                for name in _texts(names):
-                    self._codec(normal(_text(operation)), name)
-
-    def _key_attributes(self, value: Any, depth: int) -> None:
-        if not isinstance(value, dict):
-            return
-        for part, edits in value.items():
-            if isinstance(edits, dict):
-                for operation, items in edits.items():
-                    self._edit(normal(_text(part)), normal(_text(operation)), items)
-
-    def _key_extmap(self, value: Any, depth: int) -> None:
-        names = value.get(b"strip", value.get("strip")) if isinstance(value, dict) else None
-        if names is not None and "all" in map(normal, _texts(names)):
-            self._flags.add("strip-extmap")
-        else:
-            self._note("extmap")
-
-    def _key_flags(self, value: Any, depth: int) -> None:
-        for word in _texts(value):
-            self.word(word, depth)
-
-    def _key_raw(self, value: Any, depth: int) -> None:
-        if depth < DEEPEST:
-            for word, content in parsed(_text(value)):
-                if content is None:
-                    self.word(word, depth + 1)
-                else:
-                    self.key(word, content, depth + 1)
-
-    # -- words of ``flags``
-
-    def word(self, written: str, depth: int = 0) -> None:
-        """One word of a list of flags."""
-        word = normal(written)
-        name, equals, value = written.partition("=")
-        if word in words.FLAGS:
-            self._flags.add(word)
-        elif equals and not word.startswith("sdp-attr-"):
-            self.key(name, value.encode("latin-1"), depth)
-        elif word in words.TRANSPORTS:
-            self._fields["transport"] = words.TRANSPORTS[word]
-        elif word in ("internal", "external"):
-            self._sets.setdefault("direction", []).append(word)
-        elif not self._prefixed(word, written) and not self._need(word, written, None):
-            self._note(written)
-
-    def _prefixed(self, word: str, written: str) -> bool:
-        if word.startswith("codec-"):
-            operation = word.split("-", 2)[1]
-            if operation in words.CODEC_OPERATIONS and len(word) > len(operation) + 7:
-                self._codec(operation, written.strip()[len(operation) + 7 :])
-                return True
-        if word.startswith("transcode-") and len(word) > 10:
-            self._codec("transcode", written.strip()[10:])
-            return True
-        if word.startswith("sdp-attr-"):
-            return self._attribute_word(written.strip()[9:])
-        for prefix, key in words.PREFIXES.items():
-            if word.startswith(prefix) and len(word) > len(prefix):
-                self.key(key, written.strip()[len(prefix) :].encode("latin-1"), 0)
-                return True
-        return False
-
-    def _codec(self, operation: str, name: str) -> None:
-        if operation in ("strip", "except", "offer", "mask"):
-            self._codecs.setdefault(operation, []).append(name)
-        elif operation in ("transcode", "consume", "accept", "set"):
-            self._needs[f"codec-{operation}-{name}"] = "transcoding"
-        elif operation != "ignore":
-            self._note(f"codec-{operation}-{name}")
-
-    def _attribute_word(self, rest: str) -> bool:
-        """``add-audio-sendonly``, ``substitute-global-a>b``: ``..`` stands for a space, ``--`` for ``=``."""
-        operation, _, rest = rest.partition("-")
-        part, _, value = rest.partition("-")
-        value = value.replace("..", " ").replace("--", "=")
-        if not value:
-            return False
-        written = value.encode("latin-1")
-        items: Any = [written.partition(b">")[::2]] if normal(operation) == "substitute" else [written]
-        return self._edit(normal(part), normal(operation), items)
-
-    def _edit(self, part: str, operation: str, items: Any) -> bool:
-        if operation == "substitute" and isinstance(items, list):
-            pairs = [tuple(_texts(list(item)))[:2] for item in items if isinstance(item, (list, tuple))]
-            found: list[Any] = [pair for pair in pairs if len(pair) == 2]
-        elif operation in ("add", "remove"):
-            found = list(_texts(items))
-        else:
-            self._note(f"sdp-attr-{operation}")
-            return True
-        self._attributes.setdefault(part, {}).setdefault(operation, []).extend(found)
-        return True
+def _recurring(items: list[tuple[Any, Any]]) -> Command:
+    """What does not differ from call to call: a SIP server always writes the same few."""
+    key = repr(items)
+    known = _seen.get(key)
+    if known is None:
+        reader = Reader()
+        for name, value in items:
+            reader.key(text_of(name), value, 0)
+        known = Command(**reader.fields())
+        if len(key) <= _LONGEST_KEPT:
+            if len(_seen) >= _MOST_KEPT:
+                _seen.clear()
+            _seen[key] = known
+    return known
 
 
-_METHODS = {
-    "command": "command",
-    "sdp": "sdp",
-    "received-from": "received",
-    "address-family": "family",
-    "from-interface": "from_interface",
-    "to-interface": "to_interface",
-    "interface": "interface",
-    "codec": "codec",
-    "sdp-attr": "attributes",
-    "extmap": "extmap",
-    "flags": "flags",
-    "rtpp-flags": "raw",
+_seen: dict[str, Command] = {}
+_MOST_KEPT, _LONGEST_KEPT = 512, 2000
+
+
+_EACH_TIME: dict[Any, str] = {
+    key: field
+    for name, field in (
+        ("command", "name"),
+        ("sdp", "sdp"),
+        ("call-id", "call_id"),
+        ("from-tag", "from_tag"),
+        ("to-tag", "to_tag"),
+        ("via-branch", "via_branch"),
+    )
+    for key in (name, name.encode())
 }
-_LOWER = frozenset(("endpoint-learning", "ice-lite", "sip-message-type", "all"))
-_NEEDS = ((words.RECORDING, "recording"), (words.TRANSCODING, "transcoding"), (words.SRTP, "SRTP termination"))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "surrogatepass").decode("latin-1")
-    return str(int(value)) if isinstance(value, int) else ""
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts of a list, or of a text with commas."""
-    if isinstance(value, (bytes, str)):
-        yield from filter(None, (item.strip() for item in _text(value).split(",")))
-    elif isinstance(value, Iterable) and not isinstance(value, dict):
-        yield from (_text(item) for item in value if isinstance(item, (bytes, str, int)))
-
-
-def _integer(value: Any) -> int | None:
-    if isinstance(value, int):
-        return int(value)
-    text = _text(value).strip()
-    digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
+"Keys whose values differ from call to call, as they are usually written -> field of Command."

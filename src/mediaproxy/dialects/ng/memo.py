@@ -52,13 +52,14 @@ class Memo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     def read(cls, text: str) -> "Memo":
         """Of a text from a reply."""
         if not text:
-            return _EMPTY
+            return NOTHING
         try:
             return _decoder.decode(text)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return _EMPTY
+            return NOTHING
 
 
-_EMPTY = Memo()
+NOTHING = Memo()
+"Nothing is known."
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Memo] = msgspec.json.Decoder(Memo)

@@ -16,7 +16,7 @@ from mediaproxy.dialects.ng import head, needs
 from mediaproxy.dialects.ng.bencode import Answer, NgError
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.limits import SESSIONS
-from mediaproxy.dialects.ng.memo import Memo
+from mediaproxy.dialects.ng.memo import NOTHING, Memo
 from mediaproxy.dialects.ng.rewriting import Rewriting, Written
 from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.dialects.ng.streams import Streams
@@ -101,7 +101,7 @@ class _Negotiation:
             return refused
         assert reply is not None
         known = Memo.read(reply.memo)
-        wishes = self._wishes(known)
+        wishes = self._wishes(known) if self._streams.differ(known) else question.wishes
         if wishes != question.wishes:
             question = msgspec.structs.replace(question, wishes=wishes, sdp_hash=question.sdp_hash + "+")
             again = yield question
@@ -131,13 +131,10 @@ class _Negotiation:
     def _media(self) -> tuple[Media, ...]:
         """The streams as the relay is told of them. NgError: one has no address."""
         address = self._command.received_from
-        if any(
-            section.port
-            and self._streams.carried(section)
-            and not (section.connections or self._sdp.session.connections)
-            for section in self._sdp.sections
-        ):
-            raise NgError("Incomplete SDP specification")
+        if not self._sdp.session.connections:
+            for section in self._sdp.sections:
+                if section.port and self._streams.carried(section) and not section.connections:
+                    raise NgError("Incomplete SDP specification")
         return self._streams.media(address, by_source=self._by_source())
 
     def _by_source(self) -> bool:
@@ -164,7 +161,7 @@ class _Negotiation:
             streams=media,
             receiver_version=self._interfaces()[2],
             notify=self._notify(),
-            wishes=self._wishes(_NOTHING),
+            wishes=self._wishes(NOTHING),
             ice=self._streams.credentials(),
             memo=memo,
         )
@@ -173,6 +170,10 @@ class _Negotiation:
         """What the relay shall do beyond the rules of a call, given what is known of who will read the SDP."""
         command = self._command
         facing, towards, _ = self._interfaces()
+        mux, lite = self._streams.mux(known), self._streams.lite(known)
+        said = command.label or command.learning or command.tos is not None or facing or towards
+        if not (said or mux or lite or not command.flags.isdisjoint(_WISHING)):
+            return None
         wishes = Wishes(
             facing=facing,
             towards=towards,
@@ -181,8 +182,8 @@ class _Negotiation:
             media_handover=command.has("media-handover"),
             keep_ports=command.has("port-latching"),
             tos=command.tos,
-            mux=self._streams.mux(known),
-            lite=self._streams.lite(known),
+            mux=mux,
+            lite=lite,
             label=command.label,
         )
         return None if wishes == _NO_WISHES else wishes
@@ -202,7 +203,7 @@ class _Negotiation:
     def _interfaces(self) -> tuple[str, str, int]:
         """Names of the relay's addresses towards the sender and the receiver, and the IP version towards the latter."""
         version = self._command.family
-        if not self._offering:
+        if not self._offering or not self._command.direction:
             return "", "", version
         names = [*self._command.direction, "", ""][:2]
         for index, name in enumerate(names):
@@ -245,8 +246,8 @@ class _Negotiation:
         return _error(reply.error)
 
 
+_WISHING = frozenset(("strict-source", "media-handover", "port-latching"))
 _NO_WISHES = Wishes()
-_NOTHING = Memo()
 
 
 def _error(reason: str) -> Answer:

@@ -11,16 +11,17 @@ import msgspec
 
 from mediaproxy.control import DISCARD_PORT, Direction, MediaPort
 from mediaproxy.dialects.ng import codecs, head, ice, needs
-from mediaproxy.dialects.ng.flags import Command, Edits
+from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.ice import Ice
 from mediaproxy.dialects.ng.memo import Told
+from mediaproxy.dialects.ng.wanted import Edits
 from mediaproxy.endpoint import address_text
 from mediaproxy.sdp import Block, Connection, Sdp, Section
 from mediaproxy.sdp.ice import is_ice
 from mediaproxy.sdp.section import MEDIA
 
 DIRECTIONS = frozenset(direction.value for direction in Direction)
-_ALWAYS_ANEW = frozenset(("rtcp", "rtcp-mux", "ptime", "mid"))
+_ALWAYS_ANEW = frozenset(("rtcp", "rtcp-mux", "ptime", "mid", "end-of-candidates"))
 _NOT_DISABLED = DIRECTIONS | _ALWAYS_ANEW | codecs.ABOUT
 _NO_EDITS = Edits()
 
@@ -51,8 +52,16 @@ class Rewriting:
         self._command = command
         self._mark = mark
         self._lines = bytes(sdp).splitlines(keepends=True)
-        self._end = next((line[len(line.rstrip(b"\r\n")) :] for line in self._lines), b"") or b"\r\n"
+        first = self._lines[0] if self._lines else b""
+        self._end = first[len(first.rstrip(b"\r\n")) :] or b"\r\n"
+        if self._lines and not self._lines[-1].endswith((b"\n", b"\r")):
+            self._lines[-1] += self._end
         self._media = address_text(command.media_address) if command.media_address else None
+        self._directions = not command.has("original-sendrecv")
+        "They are written anew."
+        self._gone = _ALWAYS_ANEW | (DIRECTIONS if self._directions else frozenset())
+        if command.has("strip-extmap"):
+            self._gone |= {"extmap"}
         self._out: list[bytes] = []
 
     def run(self, written: Sequence[Written], ports: Sequence[MediaPort | None], told: Told) -> bytes:
@@ -76,10 +85,6 @@ class Rewriting:
 
     def _add(self, text: str) -> None:
         self._out.append(text.encode("latin-1") + self._end)
-
-    def _keep(self, number: int) -> None:
-        line = self._lines[number]
-        self._out.append(line if line.endswith((b"\n", b"\r")) else line + self._end)
 
     def _address(self, port: MediaPort) -> str:
         """What the SDP shows for a port of the relay."""
@@ -109,20 +114,16 @@ class Rewriting:
         passing = any(one.ice in (Ice.JOIN, Ice.RELAY) for one in written)
         edits = self._edits("global", "none")
         first_c = session.connections[0].line if session.connections else -1
-        gone = {
-            attribute.line
-            for attribute in session.attributes
-            if self._drops_in_session(attribute.name, attribute.value, passing)
-        }
+        gone = {one.line for one in session.attributes if self._drops_in_session(one.name, one.value, passing)}
         for number in range(session.first, session.end):
             line = self._lines[number]
-            if number in gone or not line.strip():
-                continue
             start = line[:2]
+            if number in gone:
+                continue
             if start == b"o=" and whole is not None:
                 text = line[2:].rstrip(b"\r\n").decode("latin-1")
                 self._add("o=" + head.origin(text, self._address(whole), self._command.replace, told))
-            elif start == b"s=":
+            elif start == b"s=" and told.session:
                 text = line[2:].rstrip(b"\r\n").decode("latin-1")
                 self._add("s=" + head.session_name(text, self._command.replace, told))
             elif start == b"c=" and c_line is not None:
@@ -163,7 +164,7 @@ class Rewriting:
         """A stream that no relay carries: as it was, wherever that is."""
         inherited = self._sdp.session.connection
         for number in range(section.first, section.end):
-            self._keep(number)
+            self._out.append(self._lines[number])
             if number == self._title(section) and c_line and inherited is not None and not section.connections:
                 self._out.append(self._lines[inherited.line])
 
@@ -176,9 +177,10 @@ class Rewriting:
     def _disabled(self, section: Section, whole: MediaPort | None) -> None:
         """A stream with port 0: what says nothing of media that will not be."""
         edits = self._edits(section.kind)
+        names = {attribute.line: attribute.name for attribute in section.attributes}
         self._media_line(section, 0, Written(formats=section.formats))
         for number in range(section.first + 1, section.end):
-            name = self._name(number)
+            name = names.get(number)
             if name is None and self._lines[number][:2] == b"c=":
                 if whole is not None:
                     self._add(self._connection(self._sdp.session, section, None, whole))
@@ -190,26 +192,31 @@ class Rewriting:
     def _relayed(self, section: Section, port: MediaPort, one: Written, c_line: str | None) -> None:
         edits = self._edits(section.kind)
         stays = one.ice in ice.RELAYED
+        names = {attribute.line: attribute.name for attribute in section.attributes}
+        gone = self._gone_of(section, one)
         title = self._title(section)
         first_c = section.connection.line if section.connection is not None else -1
         about: list[str] = []
+        self._media_line(section, section.port if stays else port.rtp.port, one)
         for number in range(section.first, section.end):
-            line, name = self._lines[number], self._name(number)
-            if number == section.first:
-                self._media_line(section, section.port if stays else port.rtp.port, one)
-            elif line[:2] == b"c=" and not stays:
-                if number == first_c:
-                    self._add(self._connection(self._sdp.session, section, section.connection, port))
-            elif name is not None and name in codecs.ABOUT and section.rtp and not _about_all(line):
-                about.append(line.rstrip(b"\r\n").decode("latin-1"))
-            elif name is None or not self._anew(name, line, one):
+            name = names.get(number)
+            if name is None and number != section.first:
+                if self._lines[number][:2] == b"c=" and not stays:
+                    if number == first_c:
+                        self._add(self._connection(self._sdp.session, section, section.connection, port))
+                else:
+                    self._line(number, edits)
+            elif name in codecs.ABOUT and section.rtp and not self._lines[number].startswith(b"a=rtcp-fb:*"):
+                about.append(self._lines[number].rstrip(b"\r\n").decode("latin-1"))
+            elif name is not None and name not in gone and not self._unwanted(name, number, one):
                 self._line(number, edits)
             if number == title and c_line is not None:
                 self._inherit(section, port, c_line)
-        for text in self._behind(section, port, one, about):
-            self._edited(text, edits)
-        for value in edits.add:
-            self._add(f"a={value}")
+        behind = [*self._behind(section, port, one, tuple(about)), *(f"a={value}" for value in edits.add)]
+        if edits is not _NO_EDITS:
+            behind = [text for text in map(lambda text: _edited(text, edits), behind) if text]
+        for text in behind:
+            self._add(text)
 
     def _inherit(self, section: Section, port: MediaPort, c_line: str) -> None:
         """A c= line of its own, for a stream that had the session's and has another address now."""
@@ -219,39 +226,40 @@ class Rewriting:
             if wanted != c_line:
                 self._add(wanted)
 
-    def _anew(self, name: str, line: bytes, one: Written) -> bool:
-        """Whether an attribute goes, or is written again behind the others."""
-        if name in DIRECTIONS:
-            return not self._command.has("original-sendrecv")
-        if name in ("rtcp", "rtcp-mux"):
-            return one.ice not in ice.RELAYED
-        if name in _ALWAYS_ANEW or name == "end-of-candidates":
-            return True
-        if name == "extmap":
-            return self._command.has("strip-extmap")
-        value = line[2:].decode("latin-1").partition(":")[2]
-        if name == "crypto":
-            return needs.unwanted(self._command, needs.suite_of(value))
-        if not is_ice(name):
-            return False
-        return one.ice not in (Ice.JOIN, Ice.RELAY) or (one.ice is Ice.RELAY and ice.is_relayed(value))
+    def _gone_of(self, section: Section, one: Written) -> frozenset[str]:
+        """The names of attributes that go, or are written again behind the others."""
+        gone = self._gone
+        if one.ice in ice.RELAYED:
+            gone -= {"rtcp", "rtcp-mux"}
+        if one.ice not in (Ice.JOIN, Ice.RELAY):
+            gone |= frozenset(filter(is_ice, section.names))
+        return gone
 
-    def _behind(self, section: Section, port: MediaPort, one: Written, about: Sequence[str]) -> Iterator[str]:
+    def _unwanted(self, name: str, number: int, one: Written) -> bool:
+        """Whether an attribute goes because of its value."""
+        if name == "crypto" and self._command.sdes:
+            return needs.unwanted(self._command, needs.suite_of(self._value(number)))
+        return name == "candidate" and one.ice is Ice.RELAY and ice.is_relayed(self._value(number))
+
+    def _value(self, number: int) -> str:
+        return self._lines[number].rstrip(b"\r\n").decode("latin-1").partition(":")[2]
+
+    def _behind(self, section: Section, port: MediaPort, one: Written, about: tuple[str, ...]) -> Iterator[str]:
         """What is written behind the other lines of a section, in rtpengine's order."""
-        mids = list(section.values("mid"))[:1]
-        if not mids and self._command.has("generate-mid"):
-            mids = [str(self._sdp.sections.index(section) + 1)]
-        for mid in mids:
-            yield f"a=mid:{mid}"
+        if section.has("mid"):
+            yield f"a=mid:{next(section.values('mid'))}"
+        elif self._command.has("generate-mid"):
+            yield f"a=mid:{self._sdp.sections.index(section) + 1}"
         if section.rtp:
-            yield from codecs.lines(section, one.formats, about)
-        if not self._command.has("original-sendrecv"):
+            yield from codecs.lines(one.formats, about)
+        if self._directions:
             yield f"a={one.direction}"
         if section.rtp and one.ice not in ice.RELAYED:
             yield from self._rtcp(port, one)
-        for value in list(section.values("ptime"))[:1]:
-            yield f"a=ptime:{value}"
-        yield from self._ice(section, port, one)
+        if section.has("ptime"):
+            yield f"a=ptime:{next(section.values('ptime'))}"
+        if one.ice is not Ice.REMOVE:
+            yield from self._ice(section, port, one)
 
     def _rtcp(self, port: MediaPort, one: Written) -> Iterator[str]:
         place = port.rtp if one.combined else port.rtcp
@@ -267,9 +275,9 @@ class Rewriting:
         if one.ice in ice.LITE:
             relay = one.ice is Ice.OWN_RELAY
             yield from ice.own(port, address, combined=one.combined, relay=relay, trickle=one.trickle)
-        elif one.ice is not Ice.REMOVE:
+        else:
             yield from ice.joined(port, address, combined=one.combined, relay=one.ice is Ice.RELAY)
-        if one.ice is not Ice.REMOVE and (section.has("end-of-candidates") or (one.trickle and one.ice in ice.LITE)):
+        if section.has("end-of-candidates") or (one.trickle and one.ice in ice.LITE):
             yield "a=end-of-candidates"
 
     # -- lines
@@ -281,24 +289,20 @@ class Rewriting:
         tail = match[5] if one.formats == section.formats else " " + " ".join(one.formats)
         self._add(f"m={match[1]} {port} {one.transport or match[4]}{tail}")
 
-    def _name(self, number: int) -> str | None:
-        """The name of the attribute that a line has; None: it has none."""
-        line = self._lines[number]
-        return (
-            line[2:].rstrip(b"\r\n").partition(b":")[0].strip(b" \t").decode("latin-1") if line[:2] == b"a=" else None
-        )
-
     def _line(self, number: int, edits: Edits) -> None:
         """A line that stays, if nothing was asked about it; an empty one goes, because others come behind it."""
         line = self._lines[number]
         if edits is not _NO_EDITS and line[:2] == b"a=":
-            self._edited(line.rstrip(b"\r\n").decode("latin-1"), edits)
-        elif line.strip():
-            self._keep(number)
+            text = _edited(line.rstrip(b"\r\n").decode("latin-1"), edits)
+            if text:
+                self._add(text)
+        elif not line.isspace():
+            self._out.append(line)
 
     def _edits(self, *parts: str) -> Edits:
         """What ``sdp-attr`` asks about these parts."""
-        found = [self._command.attributes[part] for part in parts if part in self._command.attributes]
+        asked = self._command.attributes
+        found = [asked[part] for part in parts if part in asked] if asked else []
         if not found:
             return _NO_EDITS
         return Edits(
@@ -307,26 +311,21 @@ class Rewriting:
             substitute=tuple(pair for edits in found for pair in edits.substitute),
         )
 
-    def _edited(self, text: str, edits: Edits) -> None:
-        """An a= line. It is meant by its whole value, or by its name alone."""
-        value = text[2:]
-        name, colon, rest = value.partition(":")
-        if value in edits.remove or name in edits.remove:
-            return
-        for before, after in edits.substitute:
-            if before == value:
-                value = after
-                break
-            if before == name:
-                value = f"{after}{colon}{rest}"
-                break
-        self._add(f"a={value}")
-
 
 def ice_in(section: Section, session: Block) -> bool:
     """Whether a stream has ICE."""
     return section.has("ice-ufrag", "candidate") or session.has("ice-ufrag")
 
 
-def _about_all(line: bytes) -> bool:
-    return line.startswith(b"a=rtcp-fb:*")
+def _edited(text: str, edits: Edits) -> str:
+    """An a= line as asked for; empty: it goes. It is meant by its whole value, or by its name alone."""
+    value = text[2:]
+    name, colon, rest = value.partition(":")
+    if value in edits.remove or name in edits.remove:
+        return ""
+    for before, after in edits.substitute:
+        if before == value:
+            return f"a={after}"
+        if before == name:
+            return f"a={after}{colon}{rest}"
+    return text

@@ -12,7 +12,7 @@ from mediaproxy.control import Stream as Media
 from mediaproxy.dialects.ng import codecs, ice, mux, needs
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.ice import Ice
-from mediaproxy.dialects.ng.memo import Memo, StreamMemo
+from mediaproxy.dialects.ng.memo import NOTHING, Memo, StreamMemo
 from mediaproxy.dialects.ng.rewriting import Written, ice_in
 from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.sdp import Sdp, Section
@@ -21,20 +21,33 @@ _HELD = {Direction.SENDRECV: Direction.SENDONLY, Direction.RECVONLY: Direction.I
 "What a direction is if c= says 0.0.0.0: nothing is to be sent to who wrote it."
 
 
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What goes on of one stream, given what is known of who will read it."""
+
+    mux: bool
+    combined: bool
+    ice: Ice
+
+
 class Streams:
     """Of one SDP."""
 
     def __init__(self, sdp: Sdp, command: Command, *, offering: bool) -> None:
         """NgError if a stream needs what no relay does."""
         self._sdp = sdp
+        self._sections = sdp.sections
         self._command = command
         self._offering = offering
-        for section in sdp.sections:
+        for section in self._sections:
             if section.port:
                 needs.check_stream(command, section, sdp.session)
                 if offering:
                     needs.transport(command, section, command.transport)
-        self._formats = [self._kept(section) for section in sdp.sections]
+        self._said = [section.has("rtcp-mux", "rtcp-mux-only") for section in self._sections]
+        self._had = [ice_in(section, sdp.session) for section in self._sections]
+        self._formats = list(map(self._kept, self._sections))
+        self._decisions: dict[int, tuple[Memo, list[Decision]]] = {}
+        "By identity of the memo, which is kept so that it stays its own."
 
     @staticmethod
     def carried(section: Section) -> bool:
@@ -47,7 +60,7 @@ class Streams:
         """What the relay is told. ``address``: where signalling came from, empty if that is not known; it stands for
         host names, and with ``by_source`` for all addresses of streams without ICE."""
         streams = self._sdp.streams_at(address) if address else self._sdp.streams
-        told = [self._one(n, section, streams[n], address) for n, section in enumerate(self._sdp.sections)]
+        told = [self._one(n, section, streams[n], address) for n, section in enumerate(self._sections)]
         if by_source:
             told = [one if one.ice else _moved(one, address) for one in told]
         return tuple(told)
@@ -64,56 +77,91 @@ class Streams:
 
     def credentials(self) -> tuple[tuple[str, str], ...]:
         """The sender's ICE credentials, stream by stream; empty if none has any."""
-        found = tuple((self._ice_value(s, "ice-ufrag"), self._ice_value(s, "ice-pwd")) for s in self._sdp.sections)
-        return found if any(ufrag for ufrag, _ in found) else ()
+        if not any(self._had):
+            return ()
+        return tuple((self._ice_value(s, "ice-ufrag"), self._ice_value(s, "ice-pwd")) for s in self._sections)
 
     def _ice_value(self, section: Section, name: str) -> str:
         values = [*section.values(name), *self._sdp.session.values(name)]
         return values[0].strip() if values else ""
 
+    def differ(self, known: Memo) -> bool:
+        """Whether anything is decided otherwise than if nothing were known."""
+        return bool(known.streams) and self._decided(NOTHING) != self._decided(known)
+
     def mux(self, known: Memo) -> tuple[bool | None, ...]:
         """Wishes.mux: what goes on, where it differs from what came."""
-        told = [self._mux(n, section, known) for n, section in enumerate(self._sdp.sections)]
-        wishes = tuple(
-            said if said != one.rtcp_mux else None for said, one in zip(told, self._sdp.streams, strict=True)
-        )
-        return wishes if any(wish is not None for wish in wishes) else ()
+        told = [one.mux for one in self._decided(known)]
+        if told == self._said:
+            return ()
+        return tuple(one if one != said else None for one, said in zip(told, self._said, strict=True))
 
     def lite(self, known: Memo) -> tuple[bool, ...]:
         """Wishes.lite."""
-        wishes = tuple(self._ice(n, section, known) in ice.LITE for n, section in enumerate(self._sdp.sections))
-        return wishes if any(wishes) else ()
+        wishes = [one.ice in ice.LITE for one in self._decided(known)]
+        return tuple(wishes) if any(wishes) else ()
 
     # -- what is noted
 
     def memo(self) -> Memo:
         """About the sender."""
-        return Memo(streams=tuple(map(self._noted, self._sdp.sections)))
+        return Memo(streams=tuple([self._noted(n, section) for n, section in enumerate(self._sections)]))
 
-    def _noted(self, section: Section) -> StreamMemo:
-        said = section.has("rtcp-mux", "rtcp-mux-only")
+    def _noted(self, index: int, section: Section) -> StreamMemo:
+        said = self._said[index]
         answered = "s" if said else ""
         wanted = mux.how_to_answer(self._command.rtcp_mux, said) if self._offering else answered
+        if not self._had[index] or self._command.has("reject-ice"):
+            return StreamMemo(mux=wanted, transport=section.transport)
         options = [*section.values("ice-options"), *self._sdp.session.values("ice-options")]
-        takes = ice_in(section, self._sdp.session) and not self._command.has("reject-ice")
-        return StreamMemo(mux=wanted, ice=takes, trickle=takes and ice.trickles(options), transport=section.transport)
+        return StreamMemo(mux=wanted, ice=True, trickle=ice.trickles(options), transport=section.transport)
 
     # -- what is decided
 
+    def _decided(self, known: Memo) -> list[Decision]:
+        found = self._decisions.get(id(known))
+        if found is None:
+            decisions = [self._decide(n, section, known.stream(n)) for n, section in enumerate(self._sections)]
+            found = self._decisions[id(known)] = known, decisions
+        return found[1]
+
+    def _decide(self, index: int, section: Section, receiver: StreamMemo | None) -> Decision:
+        said, words = self._said[index], self._command.rtcp_mux
+        combined = True
+        if not section.rtp or not section.port:
+            muxed = said
+        elif self._offering:
+            muxed, combined = mux.offered(words, said, receiver), mux.combined(words, receiver)
+        else:
+            muxed = mux.answered(said, receiver)
+        return Decision(mux=muxed, combined=muxed and combined, ice=self._ice(index, section, receiver))
+
+    def _ice(self, index: int, section: Section, receiver: StreamMemo | None) -> Ice:
+        had = self._had[index]
+        if not had and not self._command.ice and not ice.takes_ours(receiver):
+            return Ice.REMOVE
+        if not section.port or not self.carried(section) or self._disabled(index, section):
+            return Ice.REMOVE
+        freely = self._offering or receiver is None
+        wanted = (had and freely) or ice.takes_ours(receiver)
+        return ice.chosen(self._command.ice, had, wanted=wanted)
+
     def written(self, known: Memo, ports: Sequence[MediaPort | None]) -> tuple[Written, ...]:
         """What goes on, stream by stream. ``known``: what was noted about who will read it. NgError."""
+        decisions = self._decided(known)
         return tuple(
-            self._written(n, section, known, port)
-            for n, (section, port) in enumerate(zip(self._sdp.sections, ports, strict=True))
+            [
+                self._written(n, section, known.stream(n), decisions[n], port)
+                for n, (section, port) in enumerate(zip(self._sections, ports, strict=True))
+            ]
         )
 
-    def _written(self, index: int, section: Section, known: Memo, port: MediaPort | None) -> Written:
+    def _written(
+        self, index: int, section: Section, receiver: StreamMemo | None, decision: Decision, port: MediaPort | None
+    ) -> Written:
         if not section.port or self._disabled(index, section):
             return Written(disabled=True, formats=section.formats)
-        receiver = known.stream(index)
-        muxed = self._mux(index, section, known)
-        combines = mux.combined(self._command.rtcp_mux, receiver) if self._offering else True
-        kind = self._ice(index, section, known)
+        kind = decision.ice
         if kind in ice.LITE and (port is None or not port.ufrag):
             kind = Ice.REMOVE  # the relay does not take part
         trickle = receiver is not None and receiver.trickle
@@ -122,8 +170,8 @@ class Streams:
             transport=needs.transport(self._command, section, self._transport(receiver)),
             formats=self._formats[index] or section.formats,
             direction=self._direction(index, section),
-            mux=muxed,
-            combined=muxed and combines,
+            mux=decision.mux,
+            combined=decision.combined,
             ice=kind,
             trickle=trickle,
         )
@@ -135,31 +183,12 @@ class Streams:
             return self._command.transport
         return receiver.transport if "RTP/" in receiver.transport.upper() else ""
 
-    def _mux(self, index: int, section: Section, known: Memo) -> bool:
-        said = section.has("rtcp-mux", "rtcp-mux-only")
-        if not section.rtp or not section.port:
-            return said
-        receiver = known.stream(index)
-        if self._offering:
-            return mux.offered(self._command.rtcp_mux, said, receiver)
-        return mux.answered(said, receiver)
-
-    def _ice(self, index: int, section: Section, known: Memo) -> Ice:
-        had = ice_in(section, self._sdp.session)
-        if not section.port or not self.carried(section) or self._disabled(index, section):
-            return Ice.REMOVE
-        receiver = known.stream(index)
-        freely = self._offering or receiver is None
-        wanted = had and freely or ice.takes_ours(receiver)
-        return ice.chosen(self._command.ice, had, wanted=wanted)
-
     def _direction(self, index: int, section: Section) -> Direction:
         direction = self._sdp.streams[index].direction
         connection = section.connection or self._sdp.session.connection
-        held = connection is not None and connection.held
-        if held and not ice_in(section, self._sdp.session):
-            return _HELD.get(direction, direction)
-        return direction
+        if connection is None or not connection.held or self._had[index]:
+            return direction
+        return _HELD.get(direction, direction)
 
     def _kept(self, section: Section) -> tuple[str, ...]:
         """The formats that go on; empty: none is left."""
