@@ -96,7 +96,15 @@ def test_no_cookie() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [b"d7:command4:pinge", b'{"command":"ping"}', b"de", PING, b"d12 d7:command4:pinge"]
+    "message",
+    [
+        b"d7:command4:pinge",
+        b'{"command":"ping"}',
+        b"de",
+        PING,
+        b"d12 d7:command4:pinge",
+        b"d3:sdp300:" + b"x" * 300 + b"e",  # longer than a cookie, and at once
+    ],
 )
 def test_modules_leave_the_cookie_out_over_a_unix_socket(message: bytes) -> None:
     assert NgFramer(plain=True).feed(message) == [message]

@@ -58,16 +58,14 @@ class NgFramer:
         buffer = self._buffer
         if not self._at:
             del buffer[: len(buffer) - len(buffer.lstrip(_BETWEEN))]
-        at = 0 if self._plain and begins_with_dictionary(buffer) else buffer.find(b" ", 0, LONGEST_COOKIE + 1) + 1
-        if not at and len(buffer) > LONGEST_COOKIE:
+        plain = self._plain and begins_with_dictionary(buffer)
+        at = 0 if plain else buffer.find(b" ", 0, LONGEST_COOKIE + 1) + 1
+        if not (at or plain) and len(buffer) > LONGEST_COOKIE:
             raise DialectError(f"no NG message: no cookie within {LONGEST_COOKIE} bytes")
-        if len(buffer) <= at or not (at or self._plain_so_far()):
+        if len(buffer) <= at or not (at or plain):
             return False
         self._at, self._json, self._quoted, self._depth = at, buffer[at] == 0x7B, False, 0
         return True
-
-    def _plain_so_far(self) -> bool:
-        return self._plain and begins_with_dictionary(self._buffer)
 
     def _hopeless(self) -> bool:
         """All that is there is one message, and no other one will follow."""
