@@ -35,8 +35,14 @@ class NgBench(Bench):
         self._cookies += 1
         sender = "198.51.100.2" if request["command"] == "answer" else "203.0.113.1"
         request = {"received-from": ["IP4", sender], **request}
-        message = b"%d %b" % (self._cookies, bencode.encode(request))
-        steps = self.dialect.answer(message, Peer("udp", "127.0.0.1:9", self.now))
+        answer = self.tell(b"%d %b" % (self._cookies, bencode.encode(request)), Peer("udp", "127.0.0.1:9", self.now))
+        found = bencode.decode(answer, answer.index(b" ") + 1)
+        assert isinstance(found, dict)
+        return {key.decode(): value for key, value in found.items()}
+
+    def tell(self, message: bytes, peer: Peer) -> bytes:
+        """The answer to one message."""
+        steps = self.dialect.answer(message, peer)
         reply: MediaReply | None = None
         try:
             while True:
@@ -47,9 +53,8 @@ class NgBench(Bench):
                 else:
                     reply = self.ask(wanted)  # type: ignore[arg-type]  # a Question: not narrowed by a tuple
         except StopIteration as stop:
-            found = bencode.decode(stop.value, stop.value.index(b" ") + 1)
-            assert isinstance(found, dict)
-            return {key.decode(): value for key, value in found.items()}
+            answer: bytes = stop.value
+            return answer
 
     def ports(self, request: dict[str, Any]) -> list[int]:
         """The ports of the SDP that goes on."""
