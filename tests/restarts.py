@@ -79,10 +79,10 @@ def kept(bench: Bench) -> list[tuple[Flow, SlotCounters]]:
 def lends_alike(calls: Calls, model: Calls) -> None:
     """Let a relay choose the ports that another one would: chance is no part of a call."""
     pool, other = calls.board.pool, model.board.pool
-    for version, ports in other._free.items():  # what another program had before, this one has not found out yet
-        assert set(ports) <= set(pool._free[version]), "a free port is taken"
+    for address, ports in other._free.items():  # what another program had before, this one has not found out yet
+        assert set(ports) <= set(pool._free[address]), "a free port is taken"
     assert set(pool._lent) == set(other._lent) and set(pool._cooling) == set(other._cooling)
-    pool._free = {version: list(ports) for version, ports in other._free.items()}
+    pool._free = {address: list(ports) for address, ports in other._free.items()}
     pool._rng.setstate(other._rng.getstate())
 
 

@@ -155,7 +155,7 @@ def test_a_relay_on_loopback_sends_to_phones_there() -> None:
 def test_never_to_a_lent_port_of_our_own(address: str) -> None:
     """Not even if SIP comes from this host."""
     here, pool = ground(addresses=(RelayAddress(bind="10.9.9.9", advertise="192.0.2.1"),))
-    pair = pool.lend(4)
+    pair = pool.lend(RelayAddress(bind="10.9.9.9", advertise="192.0.2.1"))
     assert pair is not None
     voucher = Voucher(signalling=address)
     expectation = here.expect(voucher, stream(f"{address}:{pair.rtp.port}"), None, rtcp=False)

@@ -11,12 +11,13 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.ports import Pair, PortPool
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 
+V4, V6 = RelayAddress(bind="10.1.2.3", advertise="192.0.2.1"), RelayAddress(bind="2001:db8::1")
 STRANGER, PHONE = Endpoint("198.18.0.9", 9), Endpoint("203.0.113.1", 4000)
 
 
 def pool(seed: int = 1, **changed: object) -> PortPool:
     values: dict[str, object] = {
-        "addresses": (RelayAddress(bind="10.1.2.3", advertise="192.0.2.1"), RelayAddress(bind="2001:db8::1")),
+        "addresses": (V4, V6),
         "port_min": 20000,
         "port_max": 20018,
         **changed,
@@ -24,9 +25,9 @@ def pool(seed: int = 1, **changed: object) -> PortPool:
     return PortPool(RelaySettings(**values), random.Random(seed))  # type: ignore[arg-type]  # named values
 
 
-def take_all(ports: PortPool, version: int = 4) -> list[Pair]:
+def take_all(ports: PortPool, address: RelayAddress = V4) -> list[Pair]:
     taken: list[Pair] = []
-    while (pair := ports.lend(version)) is not None:
+    while (pair := ports.lend(address)) is not None:
         taken.append(pair)
     return taken
 
@@ -59,7 +60,14 @@ def test_ranges(first: int, last: int, expected: list[int]) -> None:
         ({"addresses": [{"bind": "relay.example"}]}, "not an IP address"),
         ({"addresses": [{"bind": "2001:DB8::1"}]}, "usual form"),
         ({"addresses": [{"bind": "192.0.2.1", "advertise": "2001:db8::1"}]}, "same IP version"),
-        ({"addresses": [{"bind": "192.0.2.1"}, {"bind": "192.0.2.2"}]}, "at most one per IP version"),
+        ({"addresses": [{"bind": "192.0.2.1"}, {"bind": "192.0.2.2"}]}, "need different names"),
+        ({"addresses": [{"bind": "192.0.2.1", "name": "a"}, {"bind": "192.0.2.2", "name": "a"}]}, "different names"),
+        ({"addresses": [{"bind": "192.0.2.1"}, {"bind": "192.0.2.1", "name": "a"}]}, "only once"),
+        (
+            {"addresses": [{"bind": "10.0.0.1", "advertise": "192.0.2.1"}, {"bind": "192.0.2.1", "name": "a"}]},
+            "only once",
+        ),
+        ({"addresses": [{"bind": f"192.0.2.{n}", "name": str(n)} for n in range(1, 10)]}, "length <= 8"),
         ({"port_min": 20001, "port_max": 20001}, "no even port"),
         ({"port_min": 80}, "port_min"),
         ({"routable": ["10.0.0.1/8"]}, "routable"),
@@ -76,7 +84,7 @@ def test_settings_that_are_refused(wrong: dict[str, object], says: str) -> None:
 
 
 def test_even_rtp_odd_rtcp_advertised_and_bound() -> None:
-    pair = pool().lend(4)
+    pair = pool().lend(V4)
     assert pair is not None
     assert pair.rtp.address == "10.1.2.3" and pair.advertised.address == "192.0.2.1"
     assert pair.rtp.port % 2 == 0 and pair.rtcp.port == pair.rtp.port + 1
@@ -90,9 +98,29 @@ def test_random_order() -> None:
 
 
 def test_exhaustion_and_versions() -> None:
-    ports = pool(addresses=(RelayAddress(bind="192.0.2.1"),))
-    assert len(take_all(ports)) == 10 and ports.lend(4) is None
-    assert ports.lend(6) is None, "no IPv6 address"
+    ports = pool(addresses=(V4,))
+    assert len(take_all(ports)) == 10 and ports.lend(V4) is None
+    assert ports.lend(V6) is None, "no such address"
+
+
+def test_addresses_of_one_version_have_their_own_ports() -> None:
+    inside = RelayAddress(bind="10.9.9.9", name="inside")
+    ports = pool(addresses=(V4, inside, V6))
+    taken = take_all(ports)
+    assert {pair.rtp.address for pair in taken} == {V4.bind}
+    more = take_all(ports, inside)
+    assert {pair.rtp.address for pair in more} == {inside.bind} and len(more) == 10
+    assert ports.most == 30 and (ports.free(V4), ports.free(inside), ports.free(V6)) == (0, 0, 10)
+    for pair in more:
+        ports.cool(pair, 0.0)
+    assert ports.force(V4, 1000.0) is None, "another address helps nobody"
+    assert ports.force(inside, 1000.0) == more[0]
+    later = pool(addresses=(V4, inside, V6))
+    assert all(later.may_adopt(pair) for pair in taken)
+    later.adopt(taken[0])
+    later.settle(99)
+    assert (later.free(V4), later.free(inside)) == (9, 10)
+    assert not pool(addresses=(V6,)).may_adopt(taken[0])
 
 
 def test_every_lending_has_its_own_generation() -> None:
@@ -118,7 +146,7 @@ def test_every_lending_has_its_own_generation() -> None:
 def test_ours(endpoint: str, ours: bool) -> None:
     """A spiral is known by our own address, advertised or bound, with a lent port."""
     ports = pool()
-    pair = ports.lend(4)
+    pair = ports.lend(V4)
     assert pair is not None
     text = endpoint.replace("RTCP", str(pair.rtcp.port)).replace("RTP", str(pair.rtp.port))
     assert ports.ours(Endpoint.parse(text)) is ours
@@ -147,15 +175,15 @@ def test_a_port_cools(packets: list[float], free_at: float) -> None:
     for at in packets:
         assert ports.thaw(at) == []
         ports.heard(pair.rtcp, pair.generation, STRANGER, at)
-    assert ports.thaw(free_at - 0.01) == [] and ports.lend(4) is None
+    assert ports.thaw(free_at - 0.01) == [] and ports.lend(V4) is None
     assert ports.thaw(free_at) == [pair]
-    again = ports.lend(4)
+    again = ports.lend(V4)
     assert again is not None and again.rtp == pair.rtp and again.generation > pair.generation
 
 
 def test_packets_of_another_generation_cool_nothing() -> None:
     ports = pool()
-    pair = ports.lend(4)
+    pair = ports.lend(V4)
     assert pair is not None
     ports.cool(pair, 0.0)
     ports.heard(pair.rtp, pair.generation - 1, STRANGER, 29.0)
@@ -173,11 +201,11 @@ def test_a_sprayer_cannot_keep_all_ports_cooling() -> None:
         ports.heard(pair.rtp, pair.generation, STRANGER, 40.0)
     ports.heard(taken[0].rtp, taken[0].generation, PHONE, 40.0)
     assert ports.thaw(40.0) == []
-    assert ports.force(6, 40.0) is None
-    assert ports.force(4, 29.0) is None, "not before it has cooled"
-    forced = ports.force(4, 40.0)
+    assert ports.force(V6, 40.0) is None
+    assert ports.force(V4, 29.0) is None, "not before it has cooled"
+    forced = ports.force(V4, 40.0)
     assert forced == taken[1], "not the one that its phone still sends to"
-    lent = ports.lend(4)
+    lent = ports.lend(V4)
     assert lent is not None and lent.rtp == forced.rtp
 
 
@@ -196,7 +224,7 @@ def test_drain() -> None:
     taken = take_all(ports)
     for pair in taken:
         ports.cool(pair, 0.0)
-    assert ports.drain() == taken and ports.free(4) == 10 and ports.thaw(100.0) == []
+    assert ports.drain() == taken and ports.free(V4) == 10 and ports.thaw(100.0) == []
 
 
 @given(
@@ -211,7 +239,7 @@ def test_no_pair_is_ever_lost_or_lent_twice(steps: list[tuple[str, int]]) -> Non
     for verb, number in steps:
         now += number
         if verb.startswith("lend"):
-            pair = ports.lend(int(verb[-1]))
+            pair = ports.lend(V4 if verb == "lend4" else V6)
             assert pair is None or pair.rtp not in {other.rtp for other in lent + cooling}
             lent += [pair] if pair else []
         elif verb in ("unlend", "cool") and lent:
@@ -225,7 +253,7 @@ def test_no_pair_is_ever_lost_or_lent_twice(steps: list[tuple[str, int]]) -> Non
             pair = cooling[number % len(cooling)]
             ports.heard(pair.rtp, pair.generation, STRANGER, now)
         else:
-            freed = ports.thaw(now) if verb != "force" else [p for p in [ports.force(4, now)] if p]
+            freed = ports.thaw(now) if verb != "force" else [p for p in [ports.force(V4, now)] if p]
             cooling = [pair for pair in cooling if pair not in freed]
-        assert ports.free(4) + ports.free(6) + len(lent) + len(cooling) == 20
+        assert ports.free(V4) + ports.free(V6) + len(lent) + len(cooling) == 20
         assert (ports.lent, ports.cooling) == (len(lent), len(cooling))

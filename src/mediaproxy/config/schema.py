@@ -12,7 +12,7 @@ from mediaproxy.dialects.doorsettings import DoorSettings
 from mediaproxy.dialects.ng.settings import NgOptions
 from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings
-from mediaproxy.relay.settings import RelayAddress, RelaySettings
+from mediaproxy.relay.settings import MOST_ADDRESSES, RelayAddress, RelaySettings
 
 
 class LogFormat(StrEnum):
@@ -64,9 +64,10 @@ class Relay(RelaySettings, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     name: str = ""
     "Its name in records and logs. Empty: ``local``, and with ``mediaproxy relay`` the name of the host."
-    addresses: Annotated[tuple[RelayAddress, ...], msgspec.Meta(max_length=2)] = ()
-    """Where media comes to: one address per IP version. Empty: chosen at start among the addresses that SIP listens on,
-    or without SIP among those of the host: one that phones can reach before a loopback one."""
+    addresses: Annotated[tuple[RelayAddress, ...], msgspec.Meta(max_length=MOST_ADDRESSES)] = ()
+    """Where media comes to; the first one of an IP version, unless a SIP server asks for another by its name. Empty:
+    chosen at start among the addresses that SIP listens on, or without SIP among those of the host: of each IP version
+    one that phones can reach before a loopback one."""
     listen: ListenSettings = ListenSettings()
     "Where ``mediaproxy relay`` takes the questions of dispatchers; ``mediaproxy run`` has no use for it."
 

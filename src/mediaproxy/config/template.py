@@ -46,6 +46,7 @@ _EXAMPLES: dict[str, Any] = {
     "edge.routes.prefix": "+49",
     "relay.addresses.bind": "192.0.2.1",
     "relay.addresses.advertise": "203.0.113.1",
+    "relay.addresses.name": "external",
     "relay.tos": 184,
     "ng.max_sessions": 10000,
     "ng.max_load": 4.0,

@@ -60,6 +60,8 @@ class Call:
         self.offers = Offers()
         self.dialog_id = question.dialog_id
         self.notify = question.notify
+        self.tos: int | None = None
+        "Of what is sent in it; None: as the relay is set."
         self.asked = now
         "When the SIP side last said something of it."
         self.offered = 0.0
@@ -155,10 +157,11 @@ class Call:
         """Whatever has ports: these, and those that are about to be replaced."""
         return chain(self.present(), self.retiring.values())
 
-    def assign_gates(self) -> None:
-        """Each end of a stream is behind the gate of the party that is heard there."""
+    def assign(self) -> None:
+        """What the call's streams have of it: its TOS, and at each end the gate of the party that is heard there."""
         heard = self.active.party if self.active is not None else self.invited
         for stream in self.all_streams():
+            stream.tos = self.board.settings.tos if self.tos is None else self.tos
             stream.caller.gate, stream.callee.gate = self.caller.gate, heard.gate
         for leg in self.legs:
             for own in leg.streams or ():
@@ -188,7 +191,7 @@ class Call:
             self._forget_one()
         leg = Leg(named, branch, self.board.settings)
         leg.party.uri = leg.party.uri or self.invited.uri
-        leg.party.gate = replace(self.invited.gate)
+        leg.party.gate, leg.party.facing = replace(self.invited.gate), self.invited.facing
         return leg
 
     def _forget_one(self) -> None:
@@ -243,9 +246,8 @@ class Call:
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news."""
-        tos = self.board.settings.tos
         retired = self.retire(now)
-        return [*retired, *(effect for stream in self.all_streams() for effect in stream.sync(now, tos))]
+        return [*retired, *(effect for stream in self.all_streams() for effect in stream.sync(now))]
 
     def replace(self, streams: list[Stream | None], old: Stream, new: Stream) -> None:
         """Another stream in the place of one, with ports of other IP versions. What is known of the parties stays."""

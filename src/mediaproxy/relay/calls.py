@@ -122,6 +122,8 @@ class Calls(Register):
     def _media(self, question: MediaRequest, now: float) -> tuple[MediaReply, list[Effect]]:
         if len(question.streams) > self.settings.max_streams or (question.part or 0) >= self.settings.max_streams:
             return MediaReply(error=f"more than {self.settings.max_streams} streams", status=488), []
+        if question.wishes is not None and not 0 <= (question.wishes.tos or 0) <= 255:
+            return MediaReply(error=f"tos = {question.wishes.tos} is not in 0..255", status=488), []
         streams = tuple([clean(stream) for stream in question.streams])
         if any(one is not other for one, other in zip(streams, question.streams, strict=True)):
             question = msgspec.structs.replace(question, streams=streams)

@@ -123,6 +123,7 @@ class PartyValue(msgspec.Struct, array_like=True):
     tag: str
     uri: str
     user_agent: str
+    facing: str
     gate: Gate
     label: str
     phone: PhoneAddress
@@ -180,6 +181,7 @@ class CallValue(msgspec.Struct, array_like=True):
     adopted: bool
     dialog_id: str
     notify: str
+    tos: int | None
     asked: float
     offered: float
     holders: set[Side | None]

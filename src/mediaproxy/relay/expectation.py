@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import msgspec
 
-from mediaproxy.control import KnownBy, PhoneAddress, Stream
+from mediaproxy.control import KnownBy, PhoneAddress, Stream, Wishes
 from mediaproxy.endpoint import Endpoint, Scope, ip_address, same_prefix, scope
 from mediaproxy.relay.ports import PortPool
 from mediaproxy.relay.rtp import Kind
@@ -45,6 +45,10 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     target_in_sdp: bool
     "The target's address is the SDP's, not that of the signalling."
     asymmetric: bool
+    strict: bool
+    "Once somebody is learned, a new port of the same address is nobody (Wishes.strict_source)."
+    handover: bool
+    "Who has a rank may take over as a new port of the same address may (Wishes.media_handover)."
     rtcp: bool
     "This port is for RTCP."
     media: bool
@@ -178,7 +182,9 @@ class Ground:
             unknown=unknown,
             target=target,
             target_in_sdp=target is not None and target == usable,
-            asymmetric=party.asymmetric,
+            asymmetric=party.asymmetric or not party.learn,
+            strict=party.strict,
+            handover=party.handover,
             rtcp=rtcp,
             media=stream.rtp,
             payload_types=frozenset(types),
@@ -198,8 +204,11 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     "Its address, as far as it is known (calls.md 1)."
     contact: str = ""
     asymmetric: bool = False
+    learn: bool = True
+    strict: bool = False
+    handover: bool = False
 
-    def updated(self, phone: PhoneAddress, contact: str, asymmetric: bool) -> "Voucher":
+    def updated(self, phone: PhoneAddress, contact: str, asymmetric: bool, wishes: Wishes | None = None) -> "Voucher":
         """After a further message. What a message does not say (an ACK has no Contact) stays as it was."""
         address = ip_address(phone.endpoint.address) if phone.endpoint is not None else None
         known = address is not None and phone.known_by is not KnownBy.UNKNOWN
@@ -207,6 +216,9 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             signalling=str(address) if known else self.signalling,
             contact=contact or self.contact,
             asymmetric=asymmetric,
+            learn=self.learn if wishes is None else wishes.learn,
+            strict=self.strict if wishes is None else wishes.strict_source,
+            handover=self.handover if wishes is None else wishes.media_handover,
         )
 
 

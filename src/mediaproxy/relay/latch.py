@@ -306,7 +306,7 @@ class Latch:
 
     def _judge_media(self, source: Endpoint, rank: int, seen: Seen, now: float) -> Verdict:
         """Media from a source that is not the learned one."""
-        if self._moves_port(source, seen, now):
+        if self._moves_port(source, rank, seen, now):
             if self.state is State.MOVING and not rank:  # the old one, with another port: not whom SIP announced
                 return self._rebind(source, seen, now)
             return self._latch(source, rank or self.rank, seen, now)
@@ -322,9 +322,12 @@ class Latch:
         """Whether a source has the learned one's ip (of IPv6 the same /64)."""
         return self.learned is not None and self.expectation is not None and self.expectation.near(source, self.learned)
 
-    def _moves_port(self, source: Endpoint, seen: Seen, now: float) -> bool:
+    def _moves_port(self, source: Endpoint, rank: int, seen: Seen, now: float) -> bool:
         """calls.md 6: the same ip, and the same RTP stream further on, the same reporter, or a silent old port."""
-        if not self._near_learned(source):
+        expectation = self.expectation
+        assert expectation is not None
+        follows = self._near_learned(source) or (expectation.handover and rank > 0 and self.learned is not None)
+        if expectation.strict or not follows:
             return False
         silent = now - self._last.at
         if seen.reporter is not None:

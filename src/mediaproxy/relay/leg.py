@@ -17,12 +17,14 @@ from mediaproxy.relay.stream import Stream
 class Party:
     """Mutable: what the SIP side has told of one party."""
 
-    __slots__ = ("gate", "label", "phone", "tag", "uri", "user_agent", "voucher")
+    __slots__ = ("facing", "gate", "label", "phone", "tag", "uri", "user_agent", "voucher")
 
     def __init__(self, named: Named) -> None:
         self.tag = named.tag
         self.uri = named.uri
         self.user_agent = ""
+        self.facing = ""
+        "Name of the relay's address that its media comes to; empty: the first one."
         self.gate = Gate()
         self.label = ""
         "The SIP server's own name of it."
@@ -34,10 +36,11 @@ class Party:
         self.uri = question.sender.uri or self.uri
         if question.wishes is not None:
             self.label = question.wishes.label or self.label
+            self.facing = question.wishes.facing or self.facing
         names_agent = bool(question.user_agent) or question.asymmetric
         self.user_agent = question.user_agent or self.user_agent
         asymmetric = question.asymmetric if names_agent else self.voucher.asymmetric
-        self.voucher = self.voucher.updated(question.phone, question.contact, asymmetric)
+        self.voucher = self.voucher.updated(question.phone, question.contact, asymmetric, question.wishes)
         if question.phone.known_by is not KnownBy.UNKNOWN or self.phone.known_by is KnownBy.UNKNOWN:
             self.phone = question.phone
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import msgspec
 
-from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Party
+from mediaproxy.control import MediaPort, MediaReply, MediaRequest, Party, Wishes
 from mediaproxy.control import Stream as Sdp
 from mediaproxy.endpoint import Endpoint, Scope, same_prefix, scope
 from mediaproxy.events import Side
@@ -17,9 +17,11 @@ from mediaproxy.relay.comparison import compare, described
 from mediaproxy.relay.effects import Effect
 from mediaproxy.relay.expectation import Voucher
 from mediaproxy.relay.leg import Leg
+from mediaproxy.relay.leg import Party as PartyOfCall
 from mediaproxy.relay.memory import Ports, callee_tag
 from mediaproxy.relay.offers import Change, Transaction
 from mediaproxy.relay.retraction import said
+from mediaproxy.relay.settings import RelayAddress
 from mediaproxy.relay.stream import Stream, disabled
 
 
@@ -143,8 +145,8 @@ class Negotiation:
             if not offers and not (further and _at(call.streams, index) is not None):
                 continue  # an answer to something that was left alone
             try:
-                versions = self._versions(index, sdp.endpoint)
-                stream, effects = call.board.lend(index, versions, call.call_id, self._now)
+                addresses = self._addresses(index, sdp.endpoint, leg)
+                stream, effects = call.board.lend(index, addresses, call.call_id, self._now)
             except Refusal:
                 self._undo(lent)
                 raise
@@ -158,6 +160,9 @@ class Negotiation:
     def _outgrown(self, stream: Stream, place: Endpoint) -> bool:
         """Whether a party that offers has changed its IP version: both will be told other ports."""
         call, end = self._call, stream.end(self._sender)
+        wishes = self._question.wishes
+        if wishes is not None and wishes.keep_ports:
+            return False
         if place.version == end.pair.rtp.version or call.board.settings.address(place.version) is None:
             return False
         alone = not any(port.shared or port.guests for port in stream.ports)
@@ -167,18 +172,29 @@ class Negotiation:
         for stream in lent.values():
             self._call.board.unlend(stream)
 
-    def _versions(self, index: int, place: Endpoint) -> dict[Side, int]:
-        """IP versions of the ports: towards the sender that of his SDP, towards the receiver what is known of him."""
+    def _addresses(self, index: int, place: Endpoint, leg: Leg | None) -> dict[Side, RelayAddress]:
+        """The relay's addresses for the ports. Their IP versions: towards the sender that of his SDP, towards the
+        receiver what is known of him."""
         settings, wish = self._call.board.settings, self._question.receiver_version
         example = _at(self._call.streams, index) or next((s for s in self._call.streams if s is not None), None)
         other = self._sender.other
         version = wish or (example.end(other).pair.rtp.version if example else self._known_version() or place.version)
         if settings.address(version) is None:
             version = place.version
-        for needed in (place.version, version):
-            if settings.address(needed) is None:
+        wishes = self._question.wishes or Wishes()
+        chosen = {self._sender: (place.version, wishes.facing), other: (version, wishes.towards)}
+        found: dict[Side, RelayAddress] = {}
+        for side, (needed, name) in chosen.items():
+            address = settings.address(needed, name or self._party(leg, side).facing)
+            if address is None:
                 raise Refusal(f"this relay has no IPv{needed} address", 480, self._effects)
-        return {self._sender: place.version, other: version}
+            found[side] = address
+        return found
+
+    def _party(self, leg: Leg | None, side: Side) -> PartyOfCall:
+        """The caller, the leg's callee, or whoever may answer."""
+        call = self._call
+        return call.invited if side is Side.CALLEE and leg is None else call.party(leg, side)
 
     def _known_version(self) -> int:
         """What the receiver's signalling address tells; 0: nothing."""
@@ -203,7 +219,7 @@ class Negotiation:
             if leg is not None and leg.streams is not None and first is not None:
                 _branch_off(stream, first, leg)
         if lent:
-            self._call.assign_gates()
+            self._call.assign()
 
     def _ports(self, streams: list[Stream | None]) -> Ports:
         return tuple(self._port(_at(streams, index), index, sdp) for index, sdp in enumerate(self._question.streams))
@@ -285,6 +301,11 @@ class Negotiation:
             call.offers.last(leg, side, shared=self._shared(leg))
         call.dialog_id = question.dialog_id or call.dialog_id
         call.notify = question.notify or call.notify
+        if question.wishes is not None:
+            receiver = self._party(leg, side.other)
+            receiver.facing = question.wishes.towards or receiver.facing
+            call.tos = question.wishes.tos
+            call.assign()
         before = described(call)
         if side is Side.CALLEE and leg is not None and leg.streams is None:
             self._apply_callee(leg)

@@ -152,7 +152,7 @@ class Port:
         target = peer.target(now)
         return learned if target is not None and not peer.limited(target) else None
 
-    def flow(self, now: float, tos: int | None) -> Flow:
+    def flow(self, now: float) -> Flow:
         """What the plane should do at this port."""
         if self.closed or self.end.idle or self.peer is None:
             return Flow(local=self.local, generation=self.generation)
@@ -164,14 +164,14 @@ class Port:
             source=self._carried(now),
             target=self.target(now),
             allowed=() if self.guests else self.latch.allowed(self.local.version),
-            tos=tos,
+            tos=self.end.stream.tos,
             settled_at=None if self.guests else self.latch.settled_at,
             clocks=() if self.rtcp else self.end.stream.clocks(self.end.side),
         )
 
-    def sync(self, now: float, tos: int | None) -> list[Effect]:
+    def sync(self, now: float) -> list[Effect]:
         """Tell the plane, if that is news."""
-        flow = self.flow(now, tos)
+        flow = self.flow(now)
         if flow == self.installed:
             return []
         self.installed, self.offloaded = flow, flow.source is not None and flow.peer is not None

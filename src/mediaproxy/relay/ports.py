@@ -1,8 +1,8 @@
 """Which ports are free, lent or cooling.
 
-A wish for a pair of ports of one IP version comes in, an even RTP port with the odd RTCP port above it goes out, in
-random order so that nobody can guess the next one. An ended pair cools before it is free again (calls.md 10). This
-file must never lend a port twice and never forget one.
+A wish for a pair of ports of one of the relay's addresses comes in, an even RTP port with the odd RTCP port above it
+goes out, in random order so that nobody can guess the next one. An ended pair cools before it is free again
+(calls.md 10). This file must never lend a port twice and never forget one.
 """
 
 import heapq
@@ -14,7 +14,7 @@ from itertools import chain
 import msgspec
 
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.settings import RelayAddress, RelaySettings
 
 
 class Pair(msgspec.Struct, frozen=True, array_like=True):
@@ -66,7 +66,8 @@ class PortPool:
     def __init__(self, settings: RelaySettings, rng: random.Random) -> None:
         self._settings = settings
         self._rng = rng
-        self._free = {address.version: list(settings.even_ports) for address in settings.addresses}
+        self._free = {address.bind: list(settings.even_ports) for address in settings.addresses}
+        "Bound address -> RTP ports."
         self._lent: dict[Endpoint, Pair] = {}
         self._cooling: dict[Endpoint, _Cooling] = {}
         self._queue: list[tuple[float, int, Endpoint]] = []
@@ -77,13 +78,13 @@ class PortPool:
         self._bound = {name: a.bind for a in settings.addresses for name in (a.public, a.bind)}
         "Advertised or bound address -> bound address."
 
-    def free(self, version: int) -> int:
-        """Pairs of that IP version that can be lent at once."""
-        return len(self._free.get(version, ()))
+    def free(self, address: RelayAddress) -> int:
+        """Pairs of an address that can be lent at once."""
+        return len(self._free.get(address.bind, ()))
 
     @property
     def most(self) -> int:
-        """Pairs that can be lent, of all IP versions, whether they are or not."""
+        """Pairs that can be lent, of all addresses, whether they are or not."""
         return sum(len(free) for free in self._free.values()) + len(self._lent) + len(self._cooling)
 
     @property
@@ -106,10 +107,10 @@ class PortPool:
         bind = self._bound.get(endpoint.address)
         return bind is not None and self.holds(Endpoint(bind, endpoint.port))
 
-    def lend(self, version: int) -> Pair | None:
-        """A pair of that IP version that nobody has; None: there is none left."""
-        address, free = self._settings.address(version), self._free.get(version)
-        if address is None or not free:
+    def lend(self, address: RelayAddress) -> Pair | None:
+        """A pair of the relay's address that nobody has; None: there is none left."""
+        free = self._free.get(address.bind)
+        if not free:
             return None
         chosen = self._rng.randrange(len(free))
         free[chosen], free[-1] = free[-1], free[chosen]
@@ -161,7 +162,7 @@ class PortPool:
         ready.sort(key=lambda entry: (entry.free_at, entry.pair.generation))
         return [self._release(entry) for entry in ready]
 
-    def force(self, version: int, now: float) -> Pair | None:
+    def force(self, address: RelayAddress, now: float) -> Pair | None:
         """One cooling pair for a relay that has no other left: cooled, and only strangers still send to it.
 
         Without this, a sprayer over the whole range would keep every port cooling for ever. The next call refuses
@@ -171,7 +172,7 @@ class PortPool:
         for entry in self._cooling.values():  # in the order of their ends
             if entry.since + settings.cool > now:
                 return None
-            if entry.pair.rtp.version == version and entry.known_heard + settings.cool_quiet <= now:
+            if entry.pair.rtp.address == address.bind and entry.known_heard + settings.cool_quiet <= now:
                 return self._release(entry)
         return None
 
@@ -184,7 +185,7 @@ class PortPool:
     def _free_again(self, pair: Pair) -> None:
         """One that an earlier process had lent may be outside the range of this one."""
         if self.serves(pair) and pair.rtp.port in self._settings.even_ports:
-            self._free[pair.rtp.version].append(pair.rtp.port)
+            self._free[pair.rtp.address].append(pair.rtp.port)
 
     # -- what an earlier process had lent
 
@@ -195,8 +196,7 @@ class PortPool:
 
     def serves(self, pair: Pair) -> bool:
         """Whether its address is still one of this relay's."""
-        address = self._settings.address(pair.rtp.version)
-        return address is not None and address.bind == pair.rtp.address
+        return pair.rtp.address in self._free
 
     def may_adopt(self, pair: Pair) -> bool:
         """Whether its address is still ours, and no call has it."""
@@ -231,8 +231,8 @@ class PortPool:
         """All is adopted that there is. ``generation``: the highest that an earlier process has used."""
         self._generation = max(self._generation, generation)
         for address in self._settings.addresses:
-            ports = self._free[address.version]
-            taken = {rtp.port for rtp in chain(self._lent, self._cooling) if rtp.version == address.version}
+            ports = self._free[address.bind]
+            taken = {rtp.port for rtp in chain(self._lent, self._cooling) if rtp.address == address.bind}
             ports[:] = [port for port in ports if port not in taken]
 
     def drain(self) -> list[Pair]:

@@ -91,8 +91,8 @@ class Register:
 
     @property
     def ports_free(self) -> int:
-        """Pairs of ports that can be lent at once, of all IP versions."""
-        return sum(self.board.pool.free(address.version) for address in self.settings.addresses)
+        """Pairs of ports that can be lent at once, of all addresses."""
+        return sum(self.board.pool.free(address) for address in self.settings.addresses)
 
     @property
     def ports_lent(self) -> int:

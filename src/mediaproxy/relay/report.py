@@ -142,6 +142,9 @@ def _warnings(call: Call, stream: Stream, side: Side, now: float) -> Iterator[st
             f"the {side}'s address is unknown: its SIP comes {why}, and its SDP is private; "
             f"policy latch_unknown = {call.board.settings.latch_unknown} decides"
         )
+    name = _party(call, stream, side).facing
+    if name and not any(address.name == name for address in call.board.settings.addresses):
+        yield f"the SIP server has asked for the relay address {name!r}, and none of relay.addresses has that name"
     if end.gate.name:
         yield f"what the {side} sends is {_GATES[end.gate.name]}, because the SIP server has asked for it"
     yield from _silence_warnings(call, stream, side, now)
@@ -173,6 +176,11 @@ def _silence_warnings(call: Call, stream: Stream, side: Side, now: float) -> Ite
     if expectation.sdp.address not in expectation.nearby and scope(expectation.sdp.address) is not Scope.PUBLIC:
         guess = f"; sending to {expectation.target} is a guess" if expectation.target else ""
         yield f"the {side}'s SDP says {expectation.sdp}, a private address, and no packet has come from it yet{guess}"
+
+
+def _party(call: Call, stream: Stream, side: Side) -> Party:
+    own = next((leg for leg in call.legs if leg.streams is not None and stream in leg.streams), None)
+    return call.caller if side is Side.CALLER else own.party if own is not None else call.callee
 
 
 def _why(end: End) -> str:

@@ -140,7 +140,7 @@ class Revival:
         call.streams = [self._stream(number) for number in value.present]
         call.retiring = {self._streams[new]: self._streams[old] for new, old in value.retiring}
         call.memory = _memory(value.memory)
-        call.assign_gates()
+        call.assign()
         call.offers._changes.extend(self._change(change) for change in value.offers)
         return call
 

@@ -14,16 +14,21 @@ from mediaproxy.endpoint import Scope, ip_address, scope
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1_000_000.0)]
 Port = Annotated[int, msgspec.Meta(ge=1024, le=65535)]
 Policy = Literal["never", "probation"]
+MOST_ADDRESSES = 8
+"As many as the kernel program knows."
 PlaneChoice = Literal["auto", "kernel", "native", "user"]
 
 
 class RelayAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One address of this host that media comes to; at most one per IP version."""
+    """One address of this host that media comes to."""
 
     bind: str
     "IPv4 or IPv6 address that ports are bound on."
     advertise: str = ""
     "Address of the same version that SDP shows; empty: the one bound. A cloud host behind 1:1 NAT sets its public one."
+    name: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """By which a SIP server asks for it (rtpengine's ``direction`` and ``interface``). An IPv4 and an IPv6 address may
+    have the same one."""
 
     @property
     def version(self) -> int:
@@ -48,8 +53,8 @@ class RelayAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One relay."""
 
-    addresses: Annotated[tuple[RelayAddress, ...], msgspec.Meta(min_length=1, max_length=2)]
-    "Where media comes to: one address per IP version."
+    addresses: Annotated[tuple[RelayAddress, ...], msgspec.Meta(min_length=1, max_length=MOST_ADDRESSES)]
+    "Where media comes to. The first one of an IP version serves those whose SIP server asks for none by its name."
     port_min: Port = 16384
     "First port lent, even (rounded up). The default range is below Linux' ephemeral ports (calls.md 17)."
     port_max: Port = 32766
@@ -123,8 +128,11 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     "IP TOS or traffic class of what is sent, 184 = expedited forwarding; None: what the operating system does."
 
     def __post_init__(self) -> None:
-        if len({address.version for address in self.addresses}) != len(self.addresses):
-            raise ValueError("addresses: at most one per IP version")
+        if len({(address.version, address.name) for address in self.addresses}) != len(self.addresses):
+            raise ValueError("addresses: several of one IP version need different names")
+        for kind in ("bind", "public"):
+            if len({getattr(address, kind) for address in self.addresses}) != len(self.addresses):
+                raise ValueError("addresses: each must be bound, and told to phones, only once")
         if not self.even_ports:
             raise ValueError(f"port_min {self.port_min} to port_max {self.port_max} holds no even port with an odd one")
         for prefix in self.routable:
@@ -138,6 +146,7 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """The RTP ports that can be lent."""
         return range(self.port_min + self.port_min % 2, min(self.port_max, 65534) + 1, 2)
 
-    def address(self, version: int) -> RelayAddress | None:
-        """The address of an IP version, if this relay has one."""
-        return next((address for address in self.addresses if address.version == version), None)
+    def address(self, version: int, name: str = "") -> RelayAddress | None:
+        """The address of an IP version that has the name, else the first one of it; None: this relay has none."""
+        found = [address for address in self.addresses if address.version == version]
+        return next((address for address in found if name and address.name == name), found[0] if found else None)

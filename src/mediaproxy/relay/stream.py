@@ -82,13 +82,15 @@ class Stream:
     leaves nothing to the garbage collector, whose work would delay packets.
     """
 
-    __slots__ = ("__weakref__", "_clocks", "caller", "changed", "call_id", "callee", "index", "one_way", "sdp")
+    __slots__ = ("__weakref__", "_clocks", "caller", "changed", "call_id", "callee", "index", "one_way", "sdp", "tos")
 
     def __init__(self, index: int, pairs: dict[Side, Pair], settings: RelaySettings, call_id: str, now: float) -> None:
         self.index = index
         self.call_id = call_id
         self.changed = now
         "When SDP last changed what is expected."
+        self.tos = settings.tos
+        "Of what is sent; None: as it came, or as the operating system does."
         self.sdp: dict[Side, Sdp] = {}
         "What each party's SDP said last."
         self.one_way: dict[Side, float] = {}
@@ -216,9 +218,9 @@ class Stream:
                 changed |= end.rtcp.latch.expect(ground.expect(voucher, sdp, other, rtcp=True), now)
         return changed
 
-    def sync(self, now: float, tos: int | None) -> list[Effect]:
+    def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news at the ports that are still ours."""
-        return [effect for port in self.ports if not port.closed for effect in port.sync(now, tos)]
+        return [effect for port in self.ports if not port.closed for effect in port.sync(now)]
 
 
 def disabled(stream: Stream) -> Sdp:

@@ -15,7 +15,7 @@ from mediaproxy.relay.flow import Flow, Packet, SlotCounters
 from mediaproxy.relay.latch import Action, Verdict
 from mediaproxy.relay.ports import Pair, PortPool
 from mediaproxy.relay.rtp import Kind, kind_of, rtp_header
-from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from mediaproxy.relay.silence import silenced
 from mediaproxy.relay.stream import End, Port, Stream
 from mediaproxy.relay.tally import Traffic
@@ -37,14 +37,14 @@ class Switchboard:
     # -- lending
 
     def lend(
-        self, index: int, versions: dict[Side, int], call_id: str, now: float
+        self, index: int, addresses: dict[Side, RelayAddress], call_id: str, now: float
     ) -> tuple[Stream | None, list[Effect]]:
-        """A new stream with ports of these IP versions; None: no ports are left, and nothing was taken."""
+        """A new stream with ports of these addresses of the relay; None: no ports are left, and nothing was taken."""
         pairs: dict[Side, Pair] = {}
         effects: list[Effect] = []
-        for side, version in versions.items():
-            effects += self._make_room(version, now)
-            pair = self.pool.lend(version)
+        for side, address in addresses.items():
+            effects += self._make_room(address, now)
+            pair = self.pool.lend(address)
             if pair is None:
                 for taken in pairs.values():
                     self.pool.unlend(taken)
@@ -69,11 +69,11 @@ class Switchboard:
                 port.tally.traffic = self.traffic
         return True
 
-    def _make_room(self, version: int, now: float) -> list[Effect]:
+    def _make_room(self, address: RelayAddress, now: float) -> list[Effect]:
         """If no port is free, take one that has cooled though strangers still send to it."""
-        if self.pool.free(version):
+        if self.pool.free(address):
             return []
-        pair = self.pool.force(version, now)
+        pair = self.pool.force(address, now)
         return removed(pair) if pair else []
 
     def unlend(self, stream: Stream) -> None:
@@ -185,7 +185,7 @@ class Switchboard:
             port.native = True  # from now on its party can be reached from its own port
         for changed in (port, port.peer):
             if changed is not None and not changed.closed:
-                effects += changed.sync(now, self.settings.tos)
+                effects += changed.sync(now)
         return effects
 
     def _forward(self, port: Port, packet: Packet, now: float) -> list[Effect]:
