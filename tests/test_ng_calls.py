@@ -271,3 +271,13 @@ def test_an_offer_without_to_tag_in_an_answered_call_is_a_further_one() -> None:
     assert bench.ports(offer(HOLD)) == [facing_bob.port]
     assert bench.ports(answer(theirs(PLAIN))) == [facing_alice.port]
     assert bench.stands() == [(CallState.HELD, True)]
+
+
+def test_an_ipv6_sdp_at_an_ipv4_relay_counts_for_the_address_that_the_phone_signals_by() -> None:
+    bench = NgBench()
+    told = bench.say(offer(PLAIN.replace("IP4 192.0.2.10", "IP6 fd00::2")))
+    assert told["result"] == b"ok" and b"c=IN IP4 192.0.2.1\r\n" in told["sdp"]
+    (facing_alice,) = bench.ports(answer(theirs(PLAIN)))
+    assert bench.packet(ALICE, at(f"{V4}:{facing_alice}"))
+    other = bench.say({**offer(PLAIN.replace("IP4 192.0.2.10", "IP6 fd00::2")), "call-id": "d", "received-from": ""})
+    assert other == {"result": b"error", "error-reason": b"this relay has no IPv6 address"}

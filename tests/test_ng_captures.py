@@ -14,6 +14,9 @@ CAPTURE = Path(__file__).with_name("captures") / "rtpengine-ng.cap"
 ENDS_SRTP = "c7-savpf"
 "The call that asks for RTP/AVP of SRTP by DTLS."
 
+ANSWERS_NOTHING = "c9-late-offer"
+"The script of the capture calls the SDP of a 200 an answer even if the INVITE had none."
+
 
 def requests() -> list[bytes]:
     """The datagrams, in order."""
@@ -57,6 +60,8 @@ def test_the_whole_capture() -> None:
                 assert answer.endswith(b" d6:result4:ponge")
             case b"offer" | b"answer" | b"query" if request["call-id"] == ENDS_SRTP.encode():
                 assert told["result"] == b"error"  # so there is no such call
+            case b"answer" | b"query" if request["call-id"] == ANSWERS_NOTHING.encode():
+                assert told == {"result": b"error", "error-reason": b"Unknown call-id"}
             case b"offer" | b"answer":
                 assert told["result"] == b"ok", (request, told)
                 before, after = Sdp.parse(request["sdp"]), Sdp.parse(told["sdp"])

@@ -19,7 +19,7 @@ from mediaproxy.dialects.ng.limits import SESSIONS
 from mediaproxy.dialects.ng.memo import NOTHING, Memo
 from mediaproxy.dialects.ng.rewriting import Rewriting, Written
 from mediaproxy.dialects.ng.settings import NgSettings
-from mediaproxy.dialects.ng.streams import Streams
+from mediaproxy.dialects.ng.streams import Streams, moved
 from mediaproxy.endpoint import Endpoint, Scope, scope
 from mediaproxy.sdp import Sdp, SdpError
 
@@ -28,6 +28,7 @@ NO_PORTS = "Ran out of ports"
 "SIP servers that get this try another relay."
 UNKNOWN_CALL = "Unknown call-id"
 _MOST_STREAMS = 256
+_NO_VERSION = "this relay has no IPv"
 
 
 def offer(command: Command, peer: Peer, settings: NgSettings) -> Asking:
@@ -47,7 +48,9 @@ def _negotiate(command: Command, peer: Peer, settings: NgSettings) -> Asking:
             return {"result": "ok"}
         return (yield from _Negotiation(command, peer, settings, sdp).run())
     except NgError as error:
-        return {"result": "error", "error-reason": str(error)}
+        return _error(str(error))
+    except _Refused as refused:
+        return refused.answer
 
 
 def _read(command: Command) -> Sdp | None:
@@ -76,6 +79,14 @@ def _read(command: Command) -> Sdp | None:
     return sdp
 
 
+class _Refused(Exception):
+    """The relay says no."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
 class _Negotiation:
     """One SDP, once it is known to be one."""
 
@@ -86,6 +97,7 @@ class _Negotiation:
         self._sdp = sdp
         self._offering = command.name != "answer"
         self._streams = Streams(sdp, command, offering=self._offering)
+        self._asked: MediaRequest
         self._agrees = not head.AGREEING.isdisjoint(command.replace)
 
     def run(self) -> Asking:
@@ -93,22 +105,13 @@ class _Negotiation:
         command = self._command
         if command.has("loop-protect") and self._settings.mark in self._sdp.session.values("rtpengine"):
             return {"sdp": command.sdp, "result": "ok"}
-        media = self._media()
-        question = self._question(media, "" if self._agrees else self._streams.memo().text())
-        reply = yield question
-        refused = self._refused(reply)
-        if refused:
-            return refused
-        assert reply is not None
+        question = self._question(self._media(), "" if self._agrees else self._streams.memo().text())
+        reply = yield from self._ask(question)
         known = Memo.read(reply.memo)
         wishes = self._wishes(known) if self._streams.differ(known) else question.wishes
         if wishes != question.wishes:
-            question = msgspec.structs.replace(question, wishes=wishes, sdp_hash=question.sdp_hash + "+")
-            again = yield question
-            refused = self._refused(again)
-            if refused:
-                return refused
-            assert again is not None
+            question = msgspec.structs.replace(self._asked, wishes=wishes, sdp_hash=question.sdp_hash + "+")
+            again = yield from self._ask(question)
             reply = msgspec.structs.replace(again, memo=reply.memo, before=reply.before)
         told = Memo.read(reply.before).told
         written = self._streams.written(known, reply.ports)
@@ -118,8 +121,24 @@ class _Negotiation:
         if self._agrees:
             body, told = head.numbered(body, command.replace, told)
             memo = msgspec.structs.replace(self._streams.memo(), told=told)
-            yield msgspec.structs.replace(question, memo=memo.text())
+            yield msgspec.structs.replace(self._asked, memo=memo.text())
         return {"sdp": body, "result": "ok"}
+
+    def _ask(self, question: MediaRequest) -> Generator[Question | Inquiry, MediaReply | None, MediaReply]:
+        """Put a question. Where no relay has an address of the SDP's IP version, but the phone signals by the other
+        one, its media is wanted there. _Refused."""
+        self._asked = question
+        reply = yield question
+        place = question.phone.endpoint
+        if reply is not None and reply.error.startswith(_NO_VERSION) and place is not None:
+            streams = tuple([moved(stream, place.address) for stream in question.streams])
+            self._asked = msgspec.structs.replace(question, streams=streams)
+            reply = yield self._asked
+        refused = self._refused(reply)
+        if refused:
+            raise _Refused(refused)
+        assert reply is not None
+        return reply
 
     def _nothing_changes(self, reply: MediaReply, written: Sequence[Written]) -> bool:
         """Whether the relay leaves all streams alone, as it does with an SDP that has been here before."""

@@ -62,7 +62,7 @@ class Streams:
         streams = self._sdp.streams_at(address) if address else self._sdp.streams
         told = [self._one(n, section, streams[n], address) for n, section in enumerate(self._sections)]
         if by_source:
-            told = [one if one.ice else _moved(one, address) for one in told]
+            told = [one if one.ice else moved(one, address) for one in told]
         return tuple(told)
 
     def _one(self, index: int, section: Section, stream: Media, host: str) -> Media:
@@ -210,7 +210,7 @@ class Streams:
         return stripped and self._command.has("allow-no-codec-media")
 
 
-def _moved(stream: Media, address: str) -> Media:
+def moved(stream: Media, address: str) -> Media:
     """The same stream at another address; one that is on hold keeps saying so."""
     text = address_text(address)
     if text is None or stream.endpoint is None or stream.endpoint.address in ("0.0.0.0", "::"):
