@@ -106,10 +106,10 @@ class Shared:
             call = talk(self.alice, self.bob, seconds, every_second)
         return call, self.site.wire(self.last_capture, "a", "b")
 
-    def talk_until_full(self, seconds: float) -> tuple[Call, Wire]:
+    def talk_until_full(self, seconds: float, every_second: Callable[[float], None] | None = None) -> tuple[Call, Wire]:
         """The same; again, if it was not heard in full, three times at most (see below)."""
         for _ in range(3):
-            call, wire = self.talk(seconds)
+            call, wire = self.talk(seconds, every_second)
             if full(call):
                 break
         return call, wire
