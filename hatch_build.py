@@ -78,7 +78,9 @@ class Product:
             made = Path(folder) / self.output.name
             command = [*command, f'-DSOURCES="{self.stamp(target)}"', str(self.source), "-o", str(made)]
             cache = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
-            subprocess.run(command, check=True, env=os.environ | cache, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            subprocess.run(
+                command, check=True, env=os.environ | cache, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
             beside = self.output.with_name(f"{os.getpid()}.{self.output.name}")
             beside.write_bytes(made.read_bytes())
             beside.replace(self.output)  # a relay that starts now reads the old file or the new one
@@ -160,9 +162,7 @@ class NativeHook(BuildHookInterface[Any]):
         except (OSError, subprocess.CalledProcessError) as error:
             product.output.unlink(missing_ok=True)  # that of other sources
             said = (getattr(error, "stdout", None) or b"").decode(errors="replace").strip()
-            self.app.display_warning(
-                f"{product.what} is not built, {product.instead}: {error}\n{said}".rstrip()
-            )
+            self.app.display_warning(f"{product.what} is not built, {product.instead}: {error}\n{said}".rstrip())
 
 
 if __name__ == "__main__":
