@@ -4,6 +4,7 @@ from typing import get_args
 
 from mediaproxy.control import Inquiry, MediaReply, Question
 from mediaproxy.dialects.dialect import Peer, Steps
+from mediaproxy.dialects.rtpproxy.addresses import Address, Addresses
 from mediaproxy.dialects.rtpproxy.dialect import RtpProxy
 from mediaproxy.relay.inquiries import inquire
 from tests.relaybench import Bench
@@ -29,7 +30,8 @@ class ProxyBench(Bench):
 
     def __init__(self, **changed: object) -> None:
         super().__init__(**changed)
-        self.dialect = RtpProxy()
+        own = (Address(one.name, one.bind, one.public) for one in self.settings.addresses)
+        self.dialect = RtpProxy(Addresses(own))
         self.asked: list[Question | Inquiry] = []
 
     def say(self, command: bytes | str, transport: str = "unix", address: str = "") -> str:

@@ -472,12 +472,55 @@ def test_answers_in_a_call(command: str, answer: str) -> None:
     assert bench.state() is CallState.TALKING
 
 
-@pytest.mark.parametrize(
-    ("command", "number"),
-    [("Uei c1 203.0.113.1 4000 a;1", 11), ("Uii c1 203.0.113.1 4000 a;1", 12), ("UL{lan} c1 203.0.113.1 4000 a;1", 31)],
+LAN, WAN, V6 = "10.0.0.9", "192.0.2.1", "2001:db8:ffff::1"
+BRIDGE = (
+    RelayAddress(bind=LAN, name="internal"),
+    RelayAddress(bind=WAN, name="external"),
+    RelayAddress(bind=V6, name="external"),
 )
-def test_addresses_that_this_relay_does_not_have(command: str, number: int) -> None:
-    assert ProxyBench().say(command) == f"E{number}"
+
+
+@pytest.mark.parametrize(
+    ("modifiers", "facing", "towards"),
+    [
+        ("", LAN, LAN),
+        ("i", LAN, LAN),
+        ("ie", LAN, WAN),
+        ("EI", WAN, LAN),
+        ("ee", WAN, WAN),
+        ("e", WAN, LAN),
+        ("ei6", WAN, LAN),
+        ("L{external}", WAN, WAN),
+        (f"L{WAN}", WAN, WAN),
+        (f"L{LAN}", LAN, LAN),
+        ("R192.0.2.77", LAN, LAN),
+    ],
+)
+def test_which_of_the_relays_addresses_face_whom(modifiers: str, facing: str, towards: str) -> None:
+    """The first letter is the side that the message comes from; Kamailio sends the same two with the answer."""
+    bench = ProxyBench(addresses=BRIDGE)
+    told = bench.say(f"U{modifiers}c0 c1 10.0.0.1 4000 a;1")
+    assert told.split(" ")[1] == towards
+    assert bench.say(f"L{modifiers}c0 c1 198.51.100.2 4000 a;1 b;1").split(" ")[1] == facing
+    assert bench.say(f"U{modifiers}c0 c1 10.0.0.1 4000 a;1") == told
+    assert bench.say(f"U{modifiers}c0 c1 10.0.0.1 4002 a;1 b;1") == told, "a session keeps its addresses"
+
+
+def test_external_is_ipv6_if_no_address_has_a_name() -> None:
+    bench = ProxyBench(addresses=bench_addresses(WAN, V6))
+    assert bench.say("Uiec0 c1 203.0.113.1 4000 a;1").split(" ")[1:] == [V6, "6"]
+    assert bench.say("Liec0 c1 2001:db8::7 4000 a;1 b;1").split(" ")[1:] == [WAN]
+    assert bench.say("Uei6c0 c2 2001:db8::7 4000 a;1").split(" ")[1:] == [WAN]
+
+
+@pytest.mark.parametrize(
+    ("modifiers", "number"), [("ei", 11), ("ii", 12), ("ie", 12), ("L{lan}", 31), ("L192.0.2.2", 31)]
+)
+def test_addresses_that_this_relay_does_not_have(modifiers: str, number: int) -> None:
+    bench = ProxyBench()
+    assert bench.say(f"U{modifiers} c1 203.0.113.1 4000 a;1") == f"E{number}"
+    assert bench.say(f"L{modifiers} c1 203.0.113.1 4000 a;1 b;1") == f"E{number}"
+    assert not bench.asked
 
 
 def test_no_ports_left() -> None:
@@ -512,6 +555,6 @@ def test_what_is_asked_of_the_relay() -> None:
 
 def test_questions_travel() -> None:
     bench = ProxyBench()
-    bench.say("UAwei6c0 c\xff1 203.0.113.1 4000 a\xe9;2 b tcp:h:1 t")
+    bench.say("UAw6c0 c\xff1 203.0.113.1 4000 a\xe9;2 b tcp:h:1 t")
     (question,) = bench.asked
     assert msgspec.json.decode(msgspec.json.encode(question), type=MediaRequest) == question

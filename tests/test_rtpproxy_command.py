@@ -131,6 +131,7 @@ def test_modifiers(text: bytes, expected: Modifiers) -> None:
         (b"c0c8", 14),
         (b"l", 15),
         (b"lx", 15),
+        (b"l{}", 15),
         (b"l[::1", 15),
         (b"r", 16),
         (b"l1.2.3", 31),

@@ -201,7 +201,8 @@ def _to_whom(question: MediaRequest, call: Call, side: Side) -> MediaRequest:
     """The question with the receiver's tag, if a door whose protocol has no CSeq leaves it out of an offer in a call
     that has been answered: it cannot mean another INVITE."""
     leg = call.locked
-    if question.cseq >= 0 or question.status or question.receiver.tag or side is not Side.CALLER:
+    told = question.cseq >= 0 or question.part is not None  # rtpproxy leaves it out for the next one of a serial fork
+    if told or question.status or question.receiver.tag or side is not Side.CALLER:
         return question
     if leg is None or leg.ended:
         return question

@@ -24,6 +24,7 @@ from mediaproxy.dialects.ng.dialect import Ng
 from mediaproxy.dialects.ng.limits import Busy
 from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.dialects.ng.tally import Tally
+from mediaproxy.dialects.rtpproxy.addresses import Address, Addresses
 from mediaproxy.dialects.rtpproxy.dialect import RtpProxy
 from mediaproxy.dialects.v1 import MediaProxy1
 from mediaproxy.dialects.v2 import MediaProxy2
@@ -58,7 +59,8 @@ class Doors:
         self._config = config
         self._link = link
         self._load = Load(config.ng, link, own_calls)
-        self._build = Dialects(ng_settings(config, relay, identity), self._load)
+        own = Addresses(Address(one.name, one.bind, one.public) for one in relay.addresses)
+        self._build = Dialects(ng_settings(config, relay, identity), self._load, own)
         self._others: list[Door] = []
         self.doors: list[Door] = []
 
@@ -96,8 +98,10 @@ class Doors:
 class Dialects:
     """Makes the dialects of doors."""
 
-    def __init__(self, ng: NgSettings, busy: Busy | None = None) -> None:
+    def __init__(self, ng: NgSettings, busy: Busy | None = None, addresses: Addresses | None = None) -> None:
+        """``addresses``: the relay's, which rtpproxy's commands choose from."""
         self._ng = ng
+        self._addresses = addresses
         self._busy = busy
         self._tally = Tally()
         self._remarks = Remarks()
@@ -114,7 +118,7 @@ class Dialects:
             case DoorProtocol.NG | DoorProtocol.NG_HTTP:
                 return self.ng()
             case DoorProtocol.RTPPROXY:
-                return RtpProxy()
+                return RtpProxy(self._addresses)
 
     def ng(self, *, plain: bool = False) -> Ng:
         """rtpengine's, with or without cookies."""

@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping
 from mediaproxy.control import ControlError
 from mediaproxy.dialects.dialect import ErrorAnswer, Peer, Steps
 from mediaproxy.dialects.rtpproxy import media, numbers, sessions
+from mediaproxy.dialects.rtpproxy.addresses import Addresses
 from mediaproxy.dialects.rtpproxy.command import Command, parse, split_cookie
 from mediaproxy.dialects.rtpproxy.errors import Code, Refusal
 
 _ANSWERS: Mapping[str, Callable[[Command, Peer], Steps]] = {
-    "U": media.update,
-    "L": media.lookup,
     "D": sessions.delete,
     "X": sessions.delete_all,
     "Q": sessions.query,
@@ -31,6 +30,10 @@ class RtpProxy:
 
     name = "rtpproxy"
 
+    def __init__(self, addresses: Addresses | None = None) -> None:
+        """``addresses``: the relay's, for the modifiers that choose among them; None: such are refused."""
+        self._addresses = addresses or Addresses()
+
     def framer(self, transport: str) -> "Framer":
         """Lines. Over a UNIX socket what comes without a line end is a command, too, and the only one of its
         connection: so do the modules, which wait for its end."""
@@ -46,7 +49,12 @@ class RtpProxy:
         head = cookie + b" " if cookie else b""
         try:
             parsed = parse(command)
-            words = yield from _ANSWERS[parsed.verb](parsed, peer)
+            if parsed.verb == "U":
+                words = yield from media.update(parsed, peer, self._addresses)
+            elif parsed.verb == "L":
+                words = yield from media.lookup(parsed, peer, self._addresses)
+            else:
+                words = yield from _ANSWERS[parsed.verb](parsed, peer)
         except Refusal as refusal:
             return ErrorAnswer(head + f"E{int(refusal.code)}\n".encode())
         except ControlError:  # a relay that reports what nobody can read

@@ -25,14 +25,13 @@ from mediaproxy.control import (
 )
 from mediaproxy.dialects.dialect import Peer, Steps
 from mediaproxy.dialects.rtpproxy import names
+from mediaproxy.dialects.rtpproxy.addresses import Addresses, Choice
 from mediaproxy.dialects.rtpproxy.command import Command
 from mediaproxy.dialects.rtpproxy.errors import Code, Refusal
 from mediaproxy.dialects.rtpproxy.modifiers import Modifiers, read
 from mediaproxy.endpoint import Endpoint, Scope, address_text, scope
 from mediaproxy.sdp.payloads import STATIC
 
-INTERNAL, EXTERNAL = "internal", "external"
-"Names of the relay's addresses (RelayAddress.name) that the modifiers ``i`` and ``e`` mean."
 _FIRST_VIDEO = 25
 "RFC 3551 §6: static payload types below are audio."
 
@@ -48,12 +47,16 @@ class _Asked:
     second: str
     part: int
     modifiers: Modifiers
+    facing: Choice
+    "The relay's address that faces who offers."
+    towards: Choice
+    "That which faces the other party."
     notify: str = names.SCHEME
 
 
-def update(command: Command, peer: Peer) -> Steps:
+def update(command: Command, peer: Peer, addresses: Addresses) -> Steps:
     """U."""
-    asked = _read(command, peer)
+    asked = _read(command, peer, addresses)
     party, other = Party(tag=asked.first), Party(tag=asked.second)
     reply = yield _question(asked, party, other, 0)
     port = _port(reply)
@@ -63,12 +66,12 @@ def update(command: Command, peer: Peer) -> Steps:
         raise Refusal(Code.OVERLOAD)
     if not reply.error and asked.place.port:
         return _words(asked.place)  # the relay's own port: it stays as it is
-    raise Refusal(_why(reply, asked.modifiers))
+    raise Refusal(Code.ADDRESS_FAMILY if "address" in reply.error else Code.NO_PORT)
 
 
-def lookup(command: Command, peer: Peer) -> Steps:
+def lookup(command: Command, peer: Peer, addresses: Addresses) -> Steps:
     """L. 0 is the answer if nobody has offered such a stream."""
-    asked = _read(command, peer)
+    asked = _read(command, peer, addresses)
     party, other = Party(tag=asked.second), Party(tag=asked.first)
     reply = yield _question(asked, party, other, 200)
     port = _port(reply)
@@ -82,12 +85,28 @@ def lookup(command: Command, peer: Peer) -> Steps:
 # -- in
 
 
-def _read(command: Command, peer: Peer) -> _Asked:
+def _read(command: Command, peer: Peer, addresses: Addresses) -> _Asked:
     call_id, address, port, first = command.arguments[:4]
     second, notify = _further(command.arguments[4:], peer)
     modifiers = read(command.modifiers)
+    facing, towards = _sides(modifiers, addresses)
     one, other, part = names.parties(first, second)
-    return _Asked(call_id, _place(address, port), one, other, part, modifiers, notify)
+    return _Asked(call_id, _place(address, port), one, other, part, modifiers, facing, towards, notify)
+
+
+def _sides(modifiers: Modifiers, addresses: Addresses) -> tuple[Choice, Choice]:
+    """Which addresses of the relay the two parties get."""
+    if modifiers.local:
+        local = addresses.local(modifiers.local)
+        if local is None:
+            raise Refusal(Code.LOCAL_ADDRESS)
+        return local, local
+    sides = [(letter, addresses.side(letter)) for letter in modifiers.sides]
+    missing = next((letter for letter, side in sides if side is None), None)
+    if missing is not None:
+        raise Refusal(Code.EXTERNAL if missing == "e" else Code.INTERNAL)
+    facing, towards = [*(side for _, side in sides if side is not None), Choice(), Choice()][:2]
+    return facing, towards
 
 
 def _further(words: tuple[str, ...], peer: Peer) -> tuple[str, str]:
@@ -150,10 +169,10 @@ def _question(asked: _Asked, sender: Party, receiver: Party, status: int) -> Med
         asymmetric=modifiers.asymmetric,
         streams=(_stream(place, modifiers),),
         part=asked.part,
-        receiver_version=_version(modifiers),
+        receiver_version=asked.towards.version or _version(modifiers),
         notify=asked.notify if status == 0 else "",
         weak=modifiers.weak,
-        wishes=_wishes(modifiers) if status == 0 else None,
+        wishes=_wishes(asked) if status == 0 else None,
     )
 
 
@@ -188,21 +207,18 @@ def _kind(types: tuple[PayloadType, ...]) -> str:
 
 def _version(modifiers: Modifiers) -> int:
     """IP version for the other party; 0: as this one's. The sides' addresses say it themselves."""
-    if modifiers.sides or modifiers.local:
+    if modifiers.sides:
         return 0
     if modifiers.remote:
         return 6 if ":" in modifiers.remote else 4
     return 6 if modifiers.ipv6 else 0
 
 
-def _wishes(modifiers: Modifiers) -> Wishes | None:
+def _wishes(asked: _Asked) -> Wishes | None:
     """Which addresses of the relay the two parties get. A session has them from its first U, whatever comes later."""
-    if modifiers.local:
-        return Wishes(facing=modifiers.local, towards=modifiers.local)
-    if not modifiers.sides:
+    if not asked.facing.name and not asked.towards.name:
         return None
-    facing, towards = (EXTERNAL if side == "e" else INTERNAL for side in modifiers.sides.ljust(2, "i"))
-    return Wishes(facing=facing, towards=towards)
+    return Wishes(facing=asked.facing.name, towards=asked.towards.name)
 
 
 # -- out
@@ -215,14 +231,3 @@ def _port(reply: MediaReply | None) -> MediaPort | None:
 def _words(place: Endpoint) -> bytes:
     """Port and address; a 6 says that it is an IPv6 address."""
     return f"{place.port} {place.address}{' 6' if place.version == 6 else ''}".encode("latin-1")
-
-
-def _why(reply: MediaReply, modifiers: Modifiers) -> Code:
-    """The number of a refusal: of an address that this relay does not have, else of ports."""
-    if "address" not in reply.error:
-        return Code.NO_PORT
-    if modifiers.local:
-        return Code.LOCAL_ADDRESS
-    if modifiers.sides:
-        return Code.EXTERNAL if "e" in modifiers.sides else Code.INTERNAL
-    return Code.ADDRESS_FAMILY

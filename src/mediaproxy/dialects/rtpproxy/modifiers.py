@@ -13,7 +13,7 @@ _NUMBER = re.compile(rb"[ \t]*([+-]?[0-9]+)")
 _CODECS = re.compile(rb"[0-9,]*")
 _IPV4 = re.compile(rb"[0-9.]+")
 _IPV6 = re.compile(rb"\[([^\]]*)\]")
-_LABEL = re.compile(rb"\{([^}]*)\}")
+_LABEL = re.compile(rb"\{([^}]+)\}")
 _TAIL = re.compile(rb"[cC]([0-9,]*)\Z")
 
 
