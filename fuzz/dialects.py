@@ -1,6 +1,7 @@
 """The control protocols: whatever a SIP server writes, it is answered or turned away, and nothing stays behind."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from fuzz.alarm import alarmed
 from fuzz.house import House
@@ -21,18 +22,17 @@ _QUESTIONS = 300
 def dialect(protocol: DoorProtocol, transports: tuple[str, ...]) -> Callable[[bytes], None]:
     """The target of one protocol. The first byte of an input chooses the transport, the second one the size of the
     pieces that a connection brings, and whether answers of the relay are missing; the rest is what comes."""
-    loop = JumpingLoop()
 
     def target(data: bytes) -> None:
         if len(data) < 2:
             return
         with alarmed():
-            _speak(loop, protocol, transports[data[0] % len(transports)], data[1], data[2:])
+            _speak(protocol, transports[data[0] % len(transports)], data[1], data[2:])
 
     return target
 
 
-def _speak(loop: JumpingLoop, protocol: DoorProtocol, transport: str, size: int, data: bytes) -> None:
+def _speak(protocol: DoorProtocol, transport: str, size: int, data: bytes) -> None:
     house = House()
     spoken = Dialects(NgSettings()).dialect(protocol)
     if transport == "udp":
@@ -40,7 +40,8 @@ def _speak(loop: JumpingLoop, protocol: DoorProtocol, transport: str, size: int,
     else:
         address = "unix:/x" if transport == "unix" else f"{transport}://127.0.0.1:1"
         door = StreamDoor(DoorSettings(protocol=protocol, address=address, max_request=2048), spoken, house)
-        loop.run_until_complete(converse(door, _pieces(data, size)))
+        with closing(JumpingLoop()) as loop:
+            loop.run_until_complete(converse(door, _pieces(data, size)))
         _same_however_cut(spoken, transport, data, size)
     house.settle()
 
