@@ -144,7 +144,7 @@ class Remarks:
 
 def ng_settings(config: Config, relay: RelaySettings, identity: str) -> NgSettings:
     """What NG doors go by."""
-    names = frozenset(filter(None, (getattr(one, "name", "") for one in relay.addresses)))
+    names = frozenset(one.name for one in relay.addresses if one.name)
     mark = hashlib.sha256(identity.encode()).hexdigest()[:12] if identity else ""
     return NgSettings(**msgspec.structs.asdict(config.ng), interfaces=names, mark=mark)
 
