@@ -13,6 +13,7 @@ from mediaproxy.dialects.ng.memo import Told
 
 # RFC 8866 §5.2: o=<username> <sess-id> <sess-version> <nettype> <addrtype> <unicast-address>
 _ORIGIN = re.compile(r"(\S+)([ \t]+)(\S+)([ \t]+)(\d{1,20})([ \t]+)(\S+[ \t]+)(\S+)([ \t]+)(\S+)(.*)", re.ASCII)
+_FIELDS = 6
 COUNTING = frozenset(("sdp-version", "force-increment-sdp-ver"))
 AGREEING = frozenset(("origin-full", "username", "session-name")) | COUNTING
 "Words of ``replace`` whose effect depends on what was told before."
@@ -20,6 +21,11 @@ AGREEING = frozenset(("origin-full", "username", "session-name")) | COUNTING
 
 def origin(text: str, address: str, words: frozenset[str], told: Told) -> str:
     """An o= line with the relay's address, and what else is to be replaced in it. ``address``: empty, none."""
+    parts = text.split(" ")
+    if words.isdisjoint(AGREEING) and len(parts) == _FIELDS and "" not in parts:
+        if address and "origin" in words:
+            parts[4:] = ("IP6" if ":" in address else "IP4"), address
+        return " ".join(parts)
     match = _ORIGIN.fullmatch(text)
     if match is None:
         return text

@@ -15,6 +15,8 @@ _IN_OFFERS = "transcoding"
 
 def check(command: Command) -> None:
     """Whatever the SDP says. NgError."""
+    if not (command.needs or command.ptime or command.delay_buffer or command.t38 or command.osrtp):
+        return
     offering = command.name != "answer"
     for word, what in command.needs:
         if offering or what != _IN_OFFERS or not word.startswith(("codec-", "transcode")):

@@ -22,7 +22,9 @@ from mediaproxy.sdp.section import MEDIA
 
 DIRECTIONS = frozenset(direction.value for direction in Direction)
 _ALWAYS_ANEW = frozenset(("rtcp", "rtcp-mux", "ptime", "mid", "end-of-candidates"))
+_ANEW = _ALWAYS_ANEW | DIRECTIONS
 _NOT_DISABLED = DIRECTIONS | _ALWAYS_ANEW | codecs.ABOUT
+_PASSING = (Ice.JOIN, Ice.RELAY)
 _NO_EDITS = Edits()
 
 
@@ -53,30 +55,27 @@ class Rewriting:
         self._mark = mark
         self._lines = bytes(sdp).splitlines(keepends=True)
         first = self._lines[0] if self._lines else b""
-        self._end = first[len(first.rstrip(b"\r\n")) :] or b"\r\n"
+        self._end = (first[len(first.rstrip(b"\r\n")) :] or b"\r\n").decode()
         if self._lines and not self._lines[-1].endswith((b"\n", b"\r")):
-            self._lines[-1] += self._end
+            self._lines[-1] += self._end.encode()
         self._media = address_text(command.media_address) if command.media_address else None
-        self._directions = not command.has("original-sendrecv")
+        self._directions = "original-sendrecv" not in command.flags
         "They are written anew."
-        self._gone = _ALWAYS_ANEW | (DIRECTIONS if self._directions else frozenset())
-        if command.has("strip-extmap"):
+        self._gone = _ANEW if self._directions else _ALWAYS_ANEW
+        if "strip-extmap" in command.flags:
             self._gone |= {"extmap"}
+        self._kinds: frozenset[Ice] = frozenset()
         self._out: list[bytes] = []
 
     def run(self, written: Sequence[Written], ports: Sequence[MediaPort | None], told: Told) -> bytes:
         """The SDP with these ports. ``told``: what an earlier one said in the sender's name."""
         session, sections = self._sdp.session, self._sdp.sections
-        relayed = [port for section, port in zip(sections, ports, strict=True) if port and section.port]
-        stays = any(one.ice in ice.RELAYED for one in written)
-        heirs = [
-            (section, port)
-            for section, port in zip(sections, ports, strict=True)
-            if port and section.port and not section.connections
-        ]
-        whole = heirs[0][1] if heirs else relayed[0] if relayed else None
+        relayed = [(section, port) for section, port in zip(sections, ports, strict=True) if port and section.port]
+        whole = next((port for section, port in relayed if not section.connections), relayed[0][1] if relayed else None)
+        self._kinds = frozenset([one.ice for one in written])
+        stays = not self._kinds.isdisjoint(ice.RELAYED)
         c_line = None if whole is None or stays else self._connection(session, None, session.connection, whole)
-        self._session(session, sections, whole, written, told, c_line)
+        self._session(session, whole, told, c_line)
         for section, port, one in zip(sections, ports, written, strict=True):
             self._section(section, port, one, c_line, whole)
         return b"".join(self._out)
@@ -84,7 +83,7 @@ class Rewriting:
     # -- pieces
 
     def _add(self, text: str) -> None:
-        self._out.append(text.encode("latin-1") + self._end)
+        self._out.append((text + self._end).encode("latin-1"))
 
     def _address(self, port: MediaPort) -> str:
         """What the SDP shows for a port of the relay."""
@@ -102,16 +101,8 @@ class Rewriting:
 
     # -- the session's part
 
-    def _session(
-        self,
-        session: Block,
-        sections: Sequence[Section],
-        whole: MediaPort | None,
-        written: Sequence[Written],
-        told: Told,
-        c_line: str | None,
-    ) -> None:
-        passing = any(one.ice in (Ice.JOIN, Ice.RELAY) for one in written)
+    def _session(self, session: Block, whole: MediaPort | None, told: Told, c_line: str | None) -> None:
+        passing = not self._kinds.isdisjoint(_PASSING)
         edits = self._edits("global", "none")
         first_c = session.connections[0].line if session.connections else -1
         gone = {one.line for one in session.attributes if self._drops_in_session(one.name, one.value, passing)}
@@ -133,7 +124,7 @@ class Rewriting:
                 self._line(number, edits)
         for value in edits.add:
             self._add(f"a={value}")
-        if any(one.ice in ice.LITE for one in written):
+        if not self._kinds.isdisjoint(ice.LITE):
             self._add("a=ice-lite")
         if self._mark and self._command.has("loop-protect") and not session.has("rtpengine"):
             self._add(f"a=rtpengine:{self._mark}")
@@ -215,8 +206,8 @@ class Rewriting:
         behind = [*self._behind(section, port, one, tuple(about)), *(f"a={value}" for value in edits.add)]
         if edits is not _NO_EDITS:
             behind = [text for text in map(lambda text: _edited(text, edits), behind) if text]
-        for text in behind:
-            self._add(text)
+        if behind:
+            self._add(self._end.join(behind))
 
     def _inherit(self, section: Section, port: MediaPort, c_line: str) -> None:
         """A c= line of its own, for a stream that had the session's and has another address now."""
@@ -231,7 +222,7 @@ class Rewriting:
         gone = self._gone
         if one.ice in ice.RELAYED:
             gone -= {"rtcp", "rtcp-mux"}
-        if one.ice not in (Ice.JOIN, Ice.RELAY):
+        if one.ice not in _PASSING:
             gone |= frozenset(filter(is_ice, section.names))
         return gone
 
