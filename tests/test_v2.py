@@ -249,6 +249,7 @@ WRONG = [
     b"\r\n",
     b"None\r\n",
     b"updates\r\ncall_id: c\r\n",
+    b"updates\r\n: reply\r\ncseq: 1\r\n",
     b"update\r\nno header\r\n",
     update().replace(b"cseq: 1", b"cseq:1"),
     update(call_id=""),

@@ -65,7 +65,8 @@ class MediaProxy2:
     def answer(self, request: bytes, peer: Peer) -> Steps:
         """Answer one block."""
         command, headers = read(request)
-        if headers is None or any(name not in headers for name in _NEEDED.get(command, ("",))):
+        needed = _NEEDED.get(command)
+        if headers is None or needed is None or any(name not in headers for name in needed):
             return _ERROR
         if command == "remove":
             return (yield from _remove(headers))
