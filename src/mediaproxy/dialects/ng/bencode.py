@@ -50,14 +50,22 @@ def _value(data: bytes, at: int, depth: int) -> tuple[Value, int]:
 def string_at(data: bytes, at: int) -> tuple[int, int]:
     """Where the string that begins at ``at`` has its first byte and its end. ValueError if none is there, or it is not
     whole."""
-    colon = data.index(_COLON, at, at + _LONGEST_NUMBER)
-    digits = data[at:colon]
-    if not digits.isdigit():
-        raise ValueError("no length")
-    end = colon + 1 + int(digits)
+    # Nearly all are shorter than 100 bytes: one digit or two.
+    first, second = data[at] - 0x30, data[at + 1]
+    if second == _COLON and 0 <= first <= 9:
+        start, end = at + 2, at + 2 + first
+    elif 0 <= first <= 9 and 0x30 <= second <= 0x39 and data[at + 2] == _COLON:
+        start = at + 3
+        end = start + 10 * first + second - 0x30
+    else:
+        start = data.index(_COLON, at, at + _LONGEST_NUMBER) + 1
+        digits = data[at : start - 1]
+        if not digits.isdigit():
+            raise ValueError("no length")
+        end = start + int(digits)
     if end > len(data):
         raise ValueError("not whole")
-    return colon + 1, end
+    return start, end
 
 
 def _dictionary(data: bytes, at: int, depth: int) -> tuple[Value, int]:
@@ -76,8 +84,12 @@ def _dictionary(data: bytes, at: int, depth: int) -> tuple[Value, int]:
 def _list(data: bytes, at: int, depth: int) -> tuple[Value, int]:
     found: list[Value] = []
     while data[at] != _END:
-        value, at = _value(data, at, depth)
-        found.append(value)
+        if 0x30 <= data[at] <= 0x39:
+            start, at = string_at(data, at)
+            found.append(data[start:at])
+        else:
+            value, at = _value(data, at, depth)
+            found.append(value)
     return found, at + 1
 
 
@@ -99,26 +111,27 @@ def encode(value: object) -> bytes:
 def _write(value: object, put: Callable[[str], None]) -> None:
     # An answer with the statistics of a call has two hundred values: the types it really has come first.
     kind = type(value)
-    if kind is str:
-        put(f"{len(value)}:{value}")  # type: ignore[arg-type]  # a str
-    elif kind is int:
-        put(f"i{value}e")
-    elif kind is dict:
+    if kind is dict:
         put("d")
         for key, one in value.items():  # type: ignore[attr-defined]  # a dict
-            put(f"{len(key)}:{key}" if type(key) is str else _odd(key))
             inner = type(one)
+            if isinstance(key, bytes):
+                key = key.decode("latin-1")
             if inner is str:
-                put(f"{len(one)}:{one}")
+                put(f"{len(key)}:{key}{len(one)}:{one}")
             elif inner is int:
-                put(f"i{one}e")
+                put(f"{len(key)}:{key}i{one}e")
             else:
+                put(f"{len(key)}:{key}")
                 _write(one, put)
         put("e")
-    elif kind is list or kind is tuple:
+    elif kind is list:
         put("l")
-        for one in value:  # type: ignore[attr-defined]  # a list or a tuple
-            _write(one, put)
+        for one in value:  # type: ignore[attr-defined]  # a list
+            if type(one) is str:
+                put(f"{len(one)}:{one}")
+            else:
+                _write(one, put)
         put("e")
     else:
         put(_odd(value))
@@ -128,9 +141,11 @@ def _odd(value: object) -> str:
     """What is seldom in an answer."""
     if isinstance(value, bytes):
         return f"{len(value)}:{value.decode('latin-1')}"
-    if isinstance(value, Mapping):
-        return encode(dict(value)).decode("latin-1")
     if isinstance(value, str):
         return f"{len(value)}:{value}"
+    if isinstance(value, Mapping):
+        return encode({**value}).decode("latin-1")
+    if isinstance(value, (list, tuple)):
+        return encode([*value]).decode("latin-1")
     assert isinstance(value, int), f"the NG protocol has no {type(value)}"
     return f"i{int(value)}e"
