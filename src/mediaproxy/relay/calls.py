@@ -37,11 +37,9 @@ class Calls(Register):
     ) -> tuple[MediaReply, list[Effect]]:
         """Answer a question of the SIP side.
 
-        ``counters``: the plane's, read only for an EndRequest, so that the totals of a call that ends are exact;
-        without them they are those of the last ``tick``.
+        ``counters``: those of ``ports_of``; without them a call is as it was when it was looked at last.
         """
-        if isinstance(question, EndRequest):
-            self.note(counters)
+        self.note(counters)
         match question:
             case MediaRequest():
                 reply, effects = self._media(question, now)
@@ -52,18 +50,20 @@ class Calls(Register):
         return msgspec.structs.replace(reply, relay=self.name), effects
 
     def packet(self, packet: Packet, now: float) -> list[Effect]:
-        """Decide on a packet that the plane did not forward itself."""
+        """Decide on a packet that the plane did not forward itself. The counters of the ports ``board.beside`` it must
+        have been noted."""
         effects = self.board.packet(packet, now)
         port = None if all(isinstance(effect, Send) for effect in effects) else self.board.find(packet.local)
         if port is not None:
             for call in self._calls[port.end.stream.call_id]:
                 # What RTP has learned says where RTCP may be sent, too; and ports of a call may share what they learn.
                 effects = [*self.changing(call, effects), *call.sync(now)]
+                self.census.note(call)
         return effects
 
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
-        """What time brings. Called once a second with a sweep of the plane's counters, and at ``deadline`` with those
-        of ``ports_due`` at least: without them, a call that the plane forwards looks silent since the last sweep."""
+        """What time brings. Called once a second and at ``deadline``, with the counters of ``ports_due`` at least:
+        without them, a call that the plane forwards looks silent since it was looked at last."""
         self.note(counters)
         effects = self.board.thaw(now)
         for call in self._ends.due(now):
@@ -72,8 +72,13 @@ class Calls(Register):
                 effects += self.finish(call, reason, now)
             else:
                 effects += self.changing(call, timers.desert(call, now))
+                self.census.note(call)
                 self._ends.plan(call, max(timers.due(call, now), now))
         for call in self._looks.due(now):
+            heard = timers.heard(call, now)
+            if heard is not None:
+                self._looks.plan(call, heard)
+                continue
             effects += self.changing(call, timers.look(call, now))
             self.look_again(call, now)
         self.forget_gone(now)

@@ -118,6 +118,11 @@ class Changes:
             self._rounds[call] = alive
             self._rounds.move_to_end(call)
 
+    def ports_next(self, most: int) -> list[Endpoint]:
+        """The bound ports whose counters ``count`` should know."""
+        calls = islice(self._rounds, most)
+        return [port.local for call in calls for stream in call.all_streams() for port in stream.ports]
+
     def all(self, calls: Iterable[Call]) -> None:
         """All is news, whatever is written already. Who has just ended is not among the calls, and still to be told."""
         self._calls = dict.fromkeys(calls)

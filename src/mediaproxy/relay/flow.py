@@ -5,6 +5,7 @@ to A from A.source leaves from B.local to B.target, where B is A's peer. A flow 
 forwards nothing (calls.md 12). What a plane does not forward itself it passes up as a Packet; ``calls`` decides.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -67,6 +68,46 @@ class SlotCounters(msgspec.Struct, kw_only=True, gc=False):
     "Packets from elsewhere that were not passed up, because more came than a decision can need (calls.md 13)."
 
 
+class Counted(Protocol):
+    """What has the counters that only grow."""
+
+    packets: int
+    bytes: int
+    undeliverable: int
+    dropped: int
+
+
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plane has carried of all flows together, since it started; never less than before."""
+
+    packets: int = 0
+    "As in SlotCounters."
+    bytes: int = 0
+    undeliverable: int = 0
+    dropped: int = 0
+
+    def __add__(self, other: "Carried") -> "Carried":
+        return Carried(
+            packets=self.packets + other.packets,
+            bytes=self.bytes + other.bytes,
+            undeliverable=self.undeliverable + other.undeliverable,
+            dropped=self.dropped + other.dropped,
+        )
+
+    def __sub__(self, other: "Carried") -> "Carried":
+        return Carried(
+            packets=self.packets - other.packets,
+            bytes=self.bytes - other.bytes,
+            undeliverable=self.undeliverable - other.undeliverable,
+            dropped=self.dropped - other.dropped,
+        )
+
+    @classmethod
+    def of(cls, slot: "Counted") -> "Carried":
+        """Of one flow."""
+        return cls(packets=slot.packets, bytes=slot.bytes, undeliverable=slot.undeliverable, dropped=slot.dropped)
+
+
 class Packet(msgspec.Struct, frozen=True, kw_only=True):
     """A datagram that the plane did not forward."""
 
@@ -85,6 +126,10 @@ class Plane(Protocol):
     "``kernel`` or ``user``: shown to operators."
     lasting: bool
     "Whether flows forward on, and counters count on, when the process has gone: ``adopt`` finds them."
+
+    measures: bool
+    """Whether ``rtp``, ``lost`` and ``jitter`` of its counters are filled. If not, the relay looks at the sequence
+    numbers of all flows each second; else at counters only when it needs them."""
 
     def start(self, receive: Callable[[Packet], None]) -> None:
         """Begin to pass packets up to ``receive``. Called once."""
@@ -107,6 +152,13 @@ class Plane(Protocol):
     def counters(self, only: Iterable[Endpoint] | None = None) -> Iterable[SlotCounters]:
         """A sweep over the lent flows; those of which nothing is news since the last one may be left out. With
         ``only``, over all of these local ports that are lent."""
+
+    @property
+    def send_errors(self) -> Counter[str]:
+        """Packets that the network did not take, by errno name, since start."""
+
+    def carried(self) -> Carried:
+        """The sums of what ``counters`` tells, those of ports that were taken back included; quick, for metrics."""
 
     def close(self, *, keep: bool = False) -> None:
         """Give back everything. ``keep``: but what can go on without this process, for the next one to adopt."""

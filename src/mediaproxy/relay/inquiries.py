@@ -8,15 +8,18 @@ from itertools import islice
 from typing import assert_never
 
 from mediaproxy.control import Inquiry, ListRequest, MediaReply, QueryRequest, SwitchRequest, TotalsRequest
-from mediaproxy.events import RelayTotals, raw
+from mediaproxy.events import CallState, RelayTotals, raw
 from mediaproxy.relay.calls import Calls
 from mediaproxy.relay.effects import Effect
+from mediaproxy.relay.flow import Carried
 from mediaproxy.relay.register import UNKNOWN
 from mediaproxy.relay.switching import switch
 
 
-def inquire(calls: Calls, inquiry: Inquiry, now: float) -> tuple[MediaReply, list[Effect]]:
-    """The answer. Counters are those that ``calls`` was told last."""
+def inquire(
+    calls: Calls, inquiry: Inquiry, now: float, carried: Carried | None = None
+) -> tuple[MediaReply, list[Effect]]:
+    """The answer. Counters are those that ``calls`` was told last; ``carried`` as of ``totals``."""
     match inquiry:
         case QueryRequest():
             return _query(calls, inquiry, now), []
@@ -24,7 +27,7 @@ def inquire(calls: Calls, inquiry: Inquiry, now: float) -> tuple[MediaReply, lis
             found = islice(dict.fromkeys(call.call_id for call in calls), max(0, inquiry.limit))
             return MediaReply(calls=tuple(found), relay=calls.name), []
         case TotalsRequest():
-            return MediaReply(totals=(raw(totals(calls)),), relay=calls.name), []
+            return MediaReply(totals=(raw(totals(calls, carried)),), relay=calls.name), []
         case SwitchRequest():
             return _switch(calls, inquiry, now)
         case _:
@@ -57,24 +60,23 @@ def _switch(calls: Calls, inquiry: SwitchRequest, now: float) -> tuple[MediaRepl
     return MediaReply(relay=calls.name), effects
 
 
-def totals(calls: Calls) -> RelayTotals:
-    """What the relay has done since it started, as far as its counters have been read."""
-    sums, traffic = calls.totals, calls.board.traffic
-    streams = [stream for call in calls for stream in call.present() if stream.enabled and not stream.closed]
-    carried = [stream for stream in streams if any(port.offloaded for port in stream.ports)]
+def totals(calls: Calls, carried: Carried | None = None) -> RelayTotals:
+    """What the relay has done since it started. ``carried``: by its plane; None: as far as counters have been read."""
+    sums, census = calls.totals, calls.census
+    packets, octets, refused = calls.board.traffic.totals(carried)
     return RelayTotals(
         relay=calls.name,
         started=sums.started,
         plane=calls.plane_name,
         calls=len(calls),
-        talking=sum(call.answered is not None and call.lingering is None for call in calls),
-        streams=len(streams),
-        offloaded=0 if calls.plane_name == "user" else len(carried),
+        talking=census.states[CallState.TALKING] + census.states[CallState.HELD],
+        streams=census.streams,
+        offloaded=0 if calls.plane_name == "user" else census.carried,
         ports=2 * calls.board.pool.most,
         ports_lent=2 * calls.board.pool.lent,
-        packets=traffic.packets,
-        bytes=traffic.bytes,
-        refused_packets=traffic.refused,
+        packets=packets,
+        bytes=octets,
+        refused_packets=refused,
         started_calls=sums.started_calls,
         ended_calls=dict(sums.ended_calls),
         seconds=sums.seconds,

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from mediaproxy.control import MediaReply
+from mediaproxy.endpoint import Endpoint
 from mediaproxy.link import Pending
 from mediaproxy.relay.calls import Calls
 from mediaproxy.relay.journal import Journal
@@ -65,6 +66,12 @@ class Keeper:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+    @property
+    def ports_next(self) -> list[Endpoint]:
+        """The bound ports whose counters ``sweep`` should know."""
+        changes = self._calls.changes
+        return changes.ports_next(_COUNTED) if self._counters and changes is not None else []
 
     def sweep(self) -> None:
         """Once a second."""

@@ -5,7 +5,7 @@ the learned source and the target to send to. It must never accept a source that
 vouch for, and never let go of a speaking one for a stranger.
 """
 
-from enum import Enum
+from enum import Enum, StrEnum
 
 import msgspec
 from msgspec.structs import replace
@@ -62,6 +62,23 @@ class Action(Enum):
     REFUSE = "refuse"
 
 
+class Reason(StrEnum):
+    """Why a packet is refused, for counting."""
+
+    STRANGER = "stranger"
+    "Neither SDP, signalling nor policy vouch for its source."
+    NO_SDP = "no_sdp"
+    "No SDP of the party has come yet: its answer may be on the way."
+    NOT_MEDIA = "not_media"
+    "A kind or a payload type that the stream does not have."
+    SECOND = "second_source"
+    "It could be the party, but another source is, and still speaks."
+    DISABLED = "disabled"
+    "SDP has disabled the stream."
+    LOOP = "loop"
+    "From a port of this relay."
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """What a latch says of one packet."""
 
@@ -74,6 +91,8 @@ class Verdict(msgspec.Struct, frozen=True):
     "The source it replaces."
     early: bool = False
     "Refused because no SDP of that party has been seen: its answer may be on the way, so no reason for alarm."
+    reason: Reason = Reason.STRANGER
+    "For a refusal."
 
 
 _FORWARD = Verdict(Action.FORWARD)
@@ -265,7 +284,7 @@ class Latch:
         """What to do with a packet that the plane has passed up, and learn from it."""
         expectation = self.expectation
         if expectation is None:
-            return Verdict(Action.REFUSE, "no SDP of this party yet", early=True)
+            return Verdict(Action.REFUSE, "no SDP of this party yet", early=True, reason=Reason.NO_SDP)
         if self.state is State.LEARNED and now - self.learned_at > self._settings.upgrade:
             self._step(Input.SECOND)
         kind = kind_of(data)
@@ -298,7 +317,8 @@ class Latch:
             return Verdict(Action.REFUSE, self._stranger())
         if not self.expectation.passes(kind):
             what = f"RTP of payload type {data[1] & 0x7F}" if kind is Kind.RTP else kind.value
-            return Verdict(Action.REFUSE, f"sends {what}, which the SDP of this stream does not have")
+            why = f"sends {what}, which the SDP of this stream does not have"
+            return Verdict(Action.REFUSE, why, reason=Reason.NOT_MEDIA)
         quiet = now - self._provisional_at >= self._settings.equal_rank_silence
         if self._provisional in (None, source) or rank < self._provisional_rank or quiet:
             self._provisional, self._provisional_rank, self._provisional_at = source, rank, now
@@ -316,7 +336,8 @@ class Latch:
             return self._latch(source, PROBATION_RANK, seen, now)
         if not rank:
             return Verdict(Action.REFUSE, self._stranger())
-        return Verdict(Action.REFUSE, f"{self.learned} is this party's source and still speaks")
+        why = f"{self.learned} is this party's source and still speaks"
+        return Verdict(Action.REFUSE, why, reason=Reason.SECOND)
 
     def _near_learned(self, source: Endpoint) -> bool:
         """Whether a source has the learned one's ip (of IPv6 the same /64)."""

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import threading
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from operator import ne
@@ -22,7 +23,7 @@ from types import ModuleType
 from mediaproxy import clock
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.bpf import FastPathUnavailable
-from mediaproxy.relay.flow import Flow, Packet, SlotCounters
+from mediaproxy.relay.flow import Carried, Flow, Packet, SlotCounters
 from mediaproxy.relay.kernel.translation import counters_of
 from mediaproxy.relay.lending import Lending, most_sockets
 from mediaproxy.relay.portmap import Rate
@@ -81,6 +82,7 @@ class NativePlane:
 
     name = "native"
     lasting = False
+    measures = True
 
     def __init__(self, *, max_sockets: int = 0, receive_buffer: int = 131072, threads: int = 0) -> None:
         """``max_sockets`` and ``receive_buffer`` as of UserPlane; ``threads``: 0 = one for each core of this process.
@@ -93,6 +95,10 @@ class NativePlane:
         self._errors: Counter[str] = Counter()
         self._sockets = Lending(self._bind, self._close, max_sockets)
         self._by_index: list[NativeSocket | None] = []
+        self._lending = array("I")
+        "By index: that of a lent socket; 0: it is not lent."
+        self._before = Carried()
+        "By flows that have gone."
         self._free: list[int] = []
         "Indexes of sockets that were closed."
         self._lendings = 0
@@ -139,6 +145,7 @@ class NativePlane:
             slot.drain()  # the filter stands, so what is heard from now on comes to this lending
             slot.flow = Flow(local=flow.local, generation=flow.generation)
             slot.lending = self._lendings = self._lendings % _LENDINGS + 1
+            self._lending[slot.index] = slot.lending
             self._store(slot)
             slot.open()
         assert slot.flow is not None, "it is lent"
@@ -157,6 +164,8 @@ class NativePlane:
             return
         self._path.free(slot.index)
         slot.shut()
+        self._before += Carried.of(self._read(slot, self._counters.brief(slot.index), 0.0))
+        self._lending[slot.index] = 0
         sockets.rename(local, slot.flow.peer, None)
         sockets.take_back(local)
         slot.flow = None
@@ -182,6 +191,10 @@ class NativePlane:
         changed = self._changed() if only is None else (lent[local] for local in only if local in lent)
         for slot in changed:
             yield self._read(slot, self._counters.brief(slot.index), offset)
+
+    def carried(self) -> Carried:
+        """The sums over all flows since this process started."""
+        return self._before if self._loop is None else self._before + Carried(**self._counters.sums(self._lending))
 
     def close(self, *, keep: bool = False) -> None:
         """Stop the threads and close every socket. A second call does nothing, and ``keep`` changes nothing."""
@@ -226,6 +239,7 @@ class NativePlane:
             self._by_index[index] = slot
         else:
             self._by_index.append(slot)
+            self._lending.append(0)
         return slot
 
     def _close(self, slot: NativeSocket) -> None:

@@ -202,5 +202,5 @@ class Port:
                 self.tally.gauge.judge(self.end.stream.codec(self.end.side))
             self.latch.noted(slot)
             if slot.dropped > self.refusals.dropped:
-                self.tally.traffic.refused += slot.dropped - self.refusals.dropped
+                self.tally.traffic.noted[2] += slot.dropped - self.refusals.dropped
                 self.refusals.dropped = slot.dropped

@@ -132,15 +132,20 @@ class Gauge(msgspec.Struct, array_like=True, gc=False):
         """The interval is over; ``codec``: what was heard in it."""
         sent, loss = self._sent()
         self.since = self.at
-        self.judged_packets, self.judged_lost = self.packets + self.plane_packets, self.all_lost
+        self.judged_packets, self.judged_lost = self.packets + self.plane_packets, self.lost + self.plane_lost
         self.intervals += 1
-        if self.jitter is not None:
-            self.jitters, self.timed = self.jitters + self.jitter, self.timed + 1
-            self.jitter_peak = max(self.jitter_peak or 0.0, self.jitter)
-        self.latest = score = estimate(codec, loss, self.jitter)
+        jitter = self.jitter
+        if jitter is not None:
+            self.jitters += jitter
+            self.timed += 1
+            if self.jitter_peak is None or jitter > self.jitter_peak:
+                self.jitter_peak = jitter
+        self.latest = score = estimate(codec, loss, jitter)
         if score is not None:
-            self.scores, self.scored = self.scores + score * sent, self.scored + sent
-            self.lowest = score if self.lowest is None else min(self.lowest, score)
+            self.scores += score * sent
+            self.scored += sent
+            if self.lowest is None or score < self.lowest:
+                self.lowest = score
 
     def renew(self) -> None:
         """The plane counts from 0 again; what it had counted stays."""

@@ -16,6 +16,7 @@ from mediaproxy.events import CallEnded, CallReport, EndReason, Side, raw
 from mediaproxy.relay import timers
 from mediaproxy.relay.agenda import Agenda
 from mediaproxy.relay.call import Call
+from mediaproxy.relay.census import Census
 from mediaproxy.relay.changes import Changes, Gone
 from mediaproxy.relay.effects import Effect, Report
 from mediaproxy.relay.flow import SlotCounters
@@ -56,6 +57,7 @@ class Register:
         self._departed: dict[str, _Departed] = {}
         "By Call-ID: what those that a door ended were at their end."
         self.totals = Totals()
+        self.census = Census()
         self._ends: Agenda[Call] = Agenda()
         self._looks: Agenda[Call] = Agenda()
         self.changes: Changes | None = None
@@ -85,9 +87,11 @@ class Register:
         return [port.local for call in calls for stream in call.all_streams() for port in stream.ports]
 
     def ports_due(self, now: float) -> list[Endpoint]:
-        """The bound ports of the calls whose ``deadline`` has come: whose counters ``tick`` must know then."""
-        calls = self._ends.upcoming(now)
-        return [port.local for call in calls for stream in call.all_streams() for port in stream.ports]
+        """The bound ports whose counters ``tick`` must know now: all of the calls that may end, those for RTP of the
+        calls that are looked at for one-way audio."""
+        ends, looks = self._ends.upcoming(now), self._looks.upcoming(now)
+        ports = [port.local for call in ends for stream in call.all_streams() for port in stream.ports]
+        return ports + [end.rtp.local for call in looks for stream in call.all_streams() for end in stream.ends]
 
     @property
     def ports_free(self) -> int:
@@ -113,6 +117,7 @@ class Register:
         """One more call."""
         self._calls[call.call_id].append(call)
         self._count += 1
+        self.census.note(call)
         if self.changes is not None:
             self.changes.began(call)
 
@@ -204,6 +209,7 @@ class Register:
         if call.reason is not None:
             return
         call.note_hold(now)
+        self.census.note(call)
         if self.changes is not None:
             self.changes.changed(call)
         self._ends.plan(call, max(timers.due(call, now), now))
@@ -225,6 +231,7 @@ class Register:
         if not siblings:
             del self._calls[call.call_id]
         self._count -= 1
+        self.census.forget(call)
         self._ends.cancel(call)
         self._looks.cancel(call)
         gone = Gone(call.call_id, call.caller.tag, now + self.settings.linger, call.memory.newest(Side.CALLER))

@@ -10,15 +10,27 @@ import errno
 import logging
 import random
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import assert_never
 
 from mediaproxy import clock
-from mediaproxy.control import EndRequest, Inquiry, MediaReply, QueryRequest, Question, SwitchRequest
+from mediaproxy.control import (
+    ConfirmRequest,
+    EndRequest,
+    Inquiry,
+    MediaReply,
+    MediaRequest,
+    QueryRequest,
+    Question,
+    SwitchRequest,
+    TotalsRequest,
+)
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded, CallReport, CallStarted, Event
 from mediaproxy.link import Pending
+from mediaproxy.relay.call import Call
 from mediaproxy.relay.calls import Calls, Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Packet, Plane
 from mediaproxy.relay.inquiries import inquire
@@ -36,6 +48,7 @@ _TRIES = 16
 _SOONEST = 0.001
 "Seconds to the next timer at least: clocks are not exact, and a timer that is due again at once must not spin."
 
+_KINDS = {MediaRequest: "media", ConfirmRequest: "confirm", EndRequest: "end"}
 _Failure = tuple[Endpoint, OSError]
 
 
@@ -68,6 +81,10 @@ class RelayService:
         self._go_on = True
         self._saved = Saved()
         self._recorded: Collection[Recorded] = ()
+        self.questions = Counter(dict.fromkeys(_KINDS.values(), 0))
+        "That were asked, by kind."
+        self.question_errors = Counter(self.questions)
+        "Of these, those answered by an error."
 
     # -- life
 
@@ -142,7 +159,7 @@ class RelayService:
         if self._sweep is None:
             return MediaReply(error="the relay is not running", status=503)
         now = self._now()
-        counters = self._plane.counters(self.calls.ports_of(question.call_id)) if _ends(question) else ()
+        counters = self._plane.counters(self.calls.ports_of(question.call_id))
         events: list[Event] = []
         for _ in range(_TRIES):
             reply, effects = self.calls.ask(question, now, counters)
@@ -157,6 +174,9 @@ class RelayService:
             events.clear()  # the call that would have begun with this question has never been
         self._tell(events)
         self._set_alarm(now)
+        kind = _KINDS[type(question)]
+        self.questions[kind] += 1
+        self.question_errors[kind] += bool(reply.error)
         return reply if self._keeper is None else self._keeper.kept(reply)
 
     async def inquire(self, inquiry: Inquiry) -> MediaReply:
@@ -166,9 +186,10 @@ class RelayService:
         now = self._now()
         if isinstance(inquiry, QueryRequest | SwitchRequest) and inquiry.call_id:
             self.calls.note(self._plane.counters(self.calls.ports_of(inquiry.call_id)))
-        else:
+        elif isinstance(inquiry, QueryRequest):
             self._do(self.calls.tick(now, self._plane.counters()))
-        reply, effects = inquire(self.calls, inquiry, now)
+        carried = self._plane.carried() if isinstance(inquiry, TotalsRequest) else None
+        reply, effects = inquire(self.calls, inquiry, now, carried)
         self._do(effects)
         self._set_alarm(now)
         kept = reply if self._keeper is None or not effects else self._keeper.kept(reply)
@@ -179,6 +200,14 @@ class RelayService:
         if self._sweep is not None:
             self._do(self.calls.tick(self._now(), self._plane.counters()))
         return self.calls.reports(self._now())
+
+    def reports_of(self, calls: Sequence[Call]) -> list[CallReport]:
+        """Some calls as they stand now; without those that have ended."""
+        there = [call for call in calls if call.reason is None]
+        ports = [port.local for call in there for stream in call.all_streams() for port in stream.ports]
+        if self._sweep is not None:
+            self.calls.note(self._plane.counters(ports))
+        return [self.calls.report(call, self._now()) for call in there]
 
     def _withdraw(self, local: Endpoint, error: OSError, events: list[Event], now: float) -> None:
         """The operating system has refused a port that a question was to get."""
@@ -232,15 +261,22 @@ class RelayService:
 
     def _packet(self, packet: Packet) -> None:
         now = self._now()
+        beside = self.calls.board.beside(packet.local)
+        if beside:
+            self.calls.note(self._plane.counters(beside))
         self._do(self.calls.packet(packet, now))
         self._set_alarm(now)
 
     def _sweep_now(self) -> None:
         self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._sweep_now)
         now = self._now()
-        self._do(self.calls.tick(now, self._plane.counters()))
+        # Who measures loss tells it whenever he is asked; else it is what sequence numbers say from second to second.
+        due = self.calls.ports_due(now) if self._plane.measures else None
+        self._do(self.calls.tick(now, self._plane.counters(due)))
         self._set_alarm(now)
         if self._keeper is not None:
+            if due is not None:
+                self.calls.note(self._plane.counters(self._keeper.ports_next))
             self._keeper.sweep()
 
     def _deadline_now(self) -> None:
@@ -265,10 +301,6 @@ class RelayService:
         self._alarm, self._alarm_due = None, 0.0
         if due is not None:
             self._alarm, self._alarm_due = loop.call_at(due, self._deadline_now), due
-
-
-def _ends(question: Question) -> bool:
-    return isinstance(question, EndRequest)
 
 
 # -- what the host allows

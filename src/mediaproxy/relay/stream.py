@@ -31,12 +31,14 @@ _LISTENS = (Direction.SENDRECV, Direction.RECVONLY)
 class End:
     """Mutable: the ports of one stream that face one party."""
 
-    __slots__ = ("__weakref__", "_stream", "gate", "limit", "pair", "rtcp", "rtp", "side")
+    __slots__ = ("__weakref__", "_stream", "codec", "gate", "limit", "pair", "rtcp", "rtp", "side")
 
     def __init__(self, stream: "Stream", side: Side, pair: Pair, settings: RelaySettings) -> None:
         self._stream = ref(stream)
         self.side = side
         self.pair = pair
+        self.codec: tuple[tuple[int, ...], Sdp | None, Sdp | None, str] | None = None
+        "Name of the codec that the party sent last, after what it follows from (Stream.codec)."
         self.gate = Gate()
         "What a SIP server keeps from the other party: that of whoever is heard here."
         self.limit = Limit(settings.unlearned_rate)
@@ -176,8 +178,13 @@ class Stream:
     def codec(self, side: Side) -> str:
         """The name of the codec that a party sent last; empty: not known. Digits, comfort noise and repair of losses
         come beside a codec, so they count only if nothing else has come."""
-        names = [self.format(side, number) for number in self.end(side).rtp.tally.recent]
-        return next((name for name in names if name.lower() not in _BESIDE), names[0] if names else "")
+        end, own, other = self.end(side), self.sdp.get(side), self.sdp.get(side.other)
+        recent, known = end.rtp.tally.recent, end.codec
+        if known is None or known[0] is not recent or known[1] is not own or known[2] is not other:
+            names = [self.format(side, number) for number in recent]
+            name = next((name for name in names if name.lower() not in _BESIDE), names[0] if names else "")
+            known = end.codec = recent, own, other, name
+        return known[3]
 
     def format(self, side: Side, number: int) -> str:
         """Encoding name of a payload type that a party sends; empty: not told."""

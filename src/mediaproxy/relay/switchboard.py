@@ -12,7 +12,7 @@ from mediaproxy.events import PeerLearned, Side, SourceRefused
 from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
 from mediaproxy.relay.expectation import Ground
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
-from mediaproxy.relay.latch import Action, Verdict
+from mediaproxy.relay.latch import Action, Reason, Verdict
 from mediaproxy.relay.ports import Pair, PortPool
 from mediaproxy.relay.rtp import Kind, kind_of, rtp_header
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
@@ -20,8 +20,8 @@ from mediaproxy.relay.silence import silenced
 from mediaproxy.relay.stream import End, Port, Stream
 from mediaproxy.relay.tally import Traffic
 
-_DISABLED = Verdict(Action.REFUSE, "SDP has disabled the stream", early=True)
-_LOOP = Verdict(Action.REFUSE, "a port of this relay: a loop")
+_DISABLED = Verdict(Action.REFUSE, "SDP has disabled the stream", early=True, reason=Reason.DISABLED)
+_LOOP = Verdict(Action.REFUSE, "a port of this relay: a loop", reason=Reason.LOOP)
 
 
 class Switchboard:
@@ -131,6 +131,14 @@ class Switchboard:
         if port is not None:
             port.noted(slot)
 
+    def beside(self, local: Endpoint) -> list[Endpoint]:
+        """Other ports whose counters matter for a packet at this one: that of its RTP, those of who was told this."""
+        port = self._ports.get(local)
+        if port is None:
+            return []
+        guests = [guest.local for guest in port.guests]
+        return [port.end.rtp.local, *guests] if port.rtcp else guests
+
     def packet(self, packet: Packet, now: float) -> list[Effect]:
         """Decide on one packet that the plane passed up."""
         port = self._ports.get(packet.local)
@@ -153,7 +161,7 @@ class Switchboard:
 
     def _refuse(self, port: Port, source: Endpoint, verdict: Verdict, now: float) -> list[Effect]:
         """Count; tell only the first of each source."""
-        self.traffic.refused += 1
+        self.traffic.reasons[verdict.reason] += 1
         if not port.refusals.add(source, verdict.why, quiet=verdict.early):
             return []
         stream, side = port.end.stream, port.end.side

@@ -4,7 +4,9 @@ Packets that user space forwarded come in one by one, those of the plane as cumu
 no packet counts twice.
 """
 
-from mediaproxy.relay.flow import SlotCounters
+from collections import Counter
+
+from mediaproxy.relay.flow import Carried, SlotCounters
 from mediaproxy.relay.quality import Gauge
 from mediaproxy.relay.rtp import Kind, RtpHeader, kind_of, rtp_header
 
@@ -12,14 +14,22 @@ from mediaproxy.relay.rtp import Kind, RtpHeader, kind_of, rtp_header
 class Traffic:
     """Mutable: packets of all ports that ever were lent."""
 
-    __slots__ = ("bytes", "packets", "refused")
+    __slots__ = ("bytes", "noted", "packets", "reasons")
 
     def __init__(self) -> None:
         self.packets = 0
-        "Received from parties and sent on, of any kind."
+        "Received from parties and sent on by user space, of any kind."
         self.bytes = 0
         "UDP payload bytes of these."
-        self.refused = 0
+        self.reasons: Counter[str] = Counter()
+        "Packets that it refused, by why (latch.Verdict)."
+        self.noted = [0, 0, 0]
+        "Packets, bytes and refused packets of the plane, as far as its counters have been read."
+
+    def totals(self, carried: Carried | None = None) -> tuple[int, int, int]:
+        """Packets, bytes and refused packets. ``carried``: all that the plane has carried; None: what is noted."""
+        plane = self.noted if carried is None else (carried.packets, carried.bytes, carried.dropped)
+        return self.packets + plane[0], self.bytes + plane[1], self.reasons.total() + plane[2]
 
 
 class Tally:
@@ -114,8 +124,9 @@ class Tally:
         received = slot.packets + slot.undeliverable
         if received <= self._plane_received:
             return False
-        self.traffic.packets += slot.packets - self._plane_forwarded
-        self.traffic.bytes += slot.bytes - self._plane_bytes
+        noted = self.traffic.noted
+        noted[0] += slot.packets - self._plane_forwarded
+        noted[1] += slot.bytes - self._plane_bytes
         self._plane_received, self._plane_forwarded, self._plane_bytes = received, slot.packets, slot.bytes
         if slot.last:
             self._seen(slot.last)

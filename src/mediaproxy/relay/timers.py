@@ -55,6 +55,24 @@ def next_look(call: Call, now: float) -> float | None:
     return first if first > now else now + _AGAIN
 
 
+def heard(call: Call, now: float) -> float | None:
+    """The same for a call of which nothing is to be told, because all its sides are heard; None: that must be looked
+    into. Nearly every call is of this kind, so it is quick."""
+    one_way = call.board.settings.one_way
+    if call.answered is None or call.lingering is not None:
+        return None
+    first = None
+    for stream in call.present():
+        if stream.one_way:
+            return None
+        for end in stream.ends:
+            last = end.rtp.tally.last
+            if last is None or now - last >= one_way:
+                return None
+            first = last if first is None or last < first else first
+    return None if first is None else first + one_way
+
+
 def look(call: Call, now: float) -> list[Effect]:
     """Tell of sides that have fallen silent while the other one is heard."""
     if call.answered is None or call.lingering is not None or _quiet(call, now):

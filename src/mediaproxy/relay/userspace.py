@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from mediaproxy import clock
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.relay.flow import Flow, Packet, SlotCounters
+from mediaproxy.relay.flow import Carried, Flow, Packet, SlotCounters
 from mediaproxy.relay.lending import Lending, most_sockets
 from mediaproxy.relay.sockets import LentSocket, SocketAddress, TokenBucket, socket_address
 
@@ -35,6 +35,7 @@ class UserPlane:
 
     name = "user"
     lasting = False
+    measures = False
 
     def __init__(
         self, *, max_sockets: int = 0, receive_buffer: int = 131072, now: Callable[[], float] = clock.now
@@ -48,6 +49,8 @@ class UserPlane:
         self._now = now
         self._sockets = Lending(self._bind, self._close, max_sockets)
         self._by_fd: dict[int, LentSocket] = {}
+        self._before = Carried()
+        "By flows that have gone."
         self._strangers = TokenBucket(_STRANGERS_RATE, _STRANGERS_BURST)
         self._epoll: select.epoll | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,6 +95,7 @@ class UserPlane:
             return
         sockets.rename(local, slot.flow.peer, None)
         sockets.take_back(local)
+        self._before += Carried.of(slot)
         slot.take_back()
         for name in sockets.namers(local):
             self._link(sockets.lent[name])
@@ -114,6 +118,10 @@ class UserPlane:
             counters = slot.counters()
             if counters is not None:
                 yield counters
+
+    def carried(self) -> Carried:
+        """The sums over all flows since this process started."""
+        return sum(map(Carried.of, self._sockets.lent.values()), self._before)
 
     def close(self, *, keep: bool = False) -> None:
         """Close every socket. A second call does nothing, and ``keep`` changes nothing."""

@@ -78,7 +78,7 @@ async def _serve(station: Station) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, ended.set)
     async with station as server:
-        _collect_seldom()
+        collect_seldom()
         for line in server.introduction():
             log.info("%s", line)
         await ended.wait()
@@ -87,7 +87,7 @@ async def _serve(station: Station) -> int:
     return 0
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Calls and transactions are freed when nobody refers to them any more. Looking for cycles among all that live
     would hold up packets, for a quarter of a second after 3 000 calls (docs/benchmarks.md), and there are next to none.
     """

@@ -5,20 +5,19 @@ have one bank. One whose ports were other ones before has the old bank besides, 
 """
 
 import time
+from array import array
 from collections.abc import Iterator
 from itertools import compress
 from operator import ne
 
 from mediaproxy.relay.bpf import KernelPath
-from mediaproxy.relay.flow import Flow, SlotCounters
+from mediaproxy.relay.flow import Carried, Flow, SlotCounters
 from mediaproxy.relay.kernel.hooks import Hooks
 from mediaproxy.relay.kernel.netlink import Way
 from mediaproxy.relay.kernel.pins import Facts, PinSet, boot_id, namespace_id, own_layout
 from mediaproxy.relay.kernel.translation import config_of, counters_of, state_of
 from mediaproxy.relay.portmap import Control
-
-SUMMED = ("packets", "bytes", "undeliverable", "dropped")
-"Counters that only grow."
+from mediaproxy.relay.slots import SUMMED
 
 
 class Lent:
@@ -52,12 +51,28 @@ class Bank:
         "An earlier process has made it, or what it was made of."
         self.lent: dict[int, Lent] = {}
         "By slot."
+        self._whose = array("I", bytes(4 * len(kernel.counters)))
+        "The generation of each slot that is lent; 0: it is not."
+        self._before = Carried()
+        "By flows that have gone, less what adopted ones had carried before."
         self.missed: dict[int, tuple[int, dict[str, int]]] = {}
         "Slot -> generation, and what the maps before these have counted after they were copied."
         self._seen: tuple[list[int], list[int]] = ([], [])
         "The columns that show that something has come, at the last sweep."
 
     # -- slots
+
+    def lend(self, index: int, flow: Flow) -> Lent:
+        """A slot is a flow's from now on."""
+        lent = self.lent[index] = Lent(self, index, flow)
+        self._whose[index] = flow.generation & 0xFFFFFFFF
+        return lent
+
+    def adopt(self, lent: Lent, offset: float) -> SlotCounters:
+        """An earlier process has lent it: its counters, as of ``read``. What they say is not carried by us."""
+        counters = self.read(lent, offset)
+        self._before -= Carried.of(counters)
+        return counters
 
     def store(self, lent: Lent) -> None:
         """Tell the program what a lent port's flow is now."""
@@ -68,6 +83,8 @@ class Bank:
     def free(self, lent: Lent) -> None:
         """Take a port back."""
         self.kernel.slots.free(lent.index)
+        self._before += Carried.of(self.read(lent, 0.0))
+        self._whose[lent.index] = 0
         del self.lent[lent.index]
         self.missed.pop(lent.index, None)
 
@@ -105,6 +122,14 @@ class Bank:
                 yield self.read(lent, offset)
             else:
                 yield counters_of(flow.local, flow.generation, brief(index), offset)
+
+    def carried(self) -> Carried:
+        """What ``read`` says of all ports that are or were lent, together."""
+        total = self._before + Carried(**self.kernel.counters.sums(self._whose))
+        for index, (generation, missed) in self.missed.items():
+            if self._whose[index] == generation:
+                total += Carried(**missed)
+        return total
 
     # -- life
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mediaproxy.relay.bpf import FastPathUnavailable
+from mediaproxy.relay.flow import Carried
 from mediaproxy.relay.kernel.bank import Bank
 from mediaproxy.relay.kernel.claims import clear
 from mediaproxy.relay.kernel.founding import Founder
@@ -35,6 +36,8 @@ class Estate:
         """``sockets``: who gets what is passed up, by IP version. FastPathUnavailable says what this host lacks; what
         an earlier process has left goes on then. OSError if another relay has these ports."""
         self.banks: list[Bank] = []
+        self.carried = Carried()
+        "By banks that are there no more."
         "That of the relay's ports first, then those that an earlier process had besides."
         self.why_not_lasting = ""
         "Why streams end with this process although they should not."
@@ -147,6 +150,7 @@ class Estate:
         """Let go of banks that are of no use any more."""
         for bank in self.banks[1:]:
             if not bank.lent:
+                self.carried += bank.carried()
                 bank.release()
                 self.banks.remove(bank)
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from mediaproxy.relay.bpf import FastPathUnavailable, KernelPath, syscalls
 from mediaproxy.relay.bpf.objects import unavailable
 from mediaproxy.relay.flow import Flow
-from mediaproxy.relay.kernel.bank import SUMMED, Bank, Lent
+from mediaproxy.relay.kernel.bank import Bank, Lent
 from mediaproxy.relay.kernel.hooks import Hooks
 from mediaproxy.relay.kernel.legacy import Legacy
 from mediaproxy.relay.kernel.pins import Facts, Instance, PinSet, boot_id, namespace_id
@@ -22,7 +22,7 @@ from mediaproxy.relay.kernel.selftest import try_out
 from mediaproxy.relay.kernel.translation import routed
 from mediaproxy.relay.kernel.ways import Ways
 from mediaproxy.relay.portmap import Control, PortMap
-from mediaproxy.relay.slots import COUNTERS
+from mediaproxy.relay.slots import COUNTERS, SUMMED
 
 
 class Founder:
@@ -124,7 +124,7 @@ class Founder:
         return bank
 
     def _lend(self, bank: Bank, index: int, flow: Flow) -> Lent:
-        lent = bank.lent[index] = Lent(bank, index, flow)
+        lent = bank.lend(index, flow)
         lent.settled = flow.settled_at is not None
         lent.way = self._ways.find(flow.local, routed(flow, bank.ports))
         return lent

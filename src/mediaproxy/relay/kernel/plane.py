@@ -18,7 +18,7 @@ from pathlib import Path
 from mediaproxy import clock
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.bpf.objects import unavailable
-from mediaproxy.relay.flow import Flow, Packet, SlotCounters
+from mediaproxy.relay.flow import Carried, Flow, Packet, SlotCounters
 from mediaproxy.relay.kernel.bank import Bank, Lent
 from mediaproxy.relay.kernel.estate import Estate
 from mediaproxy.relay.kernel.netlink import Changes
@@ -43,6 +43,7 @@ class KernelPlane:
     """A Plane (relay/flow.py) in the kernel. Needs a running event loop from ``start`` to ``close``."""
 
     name = "kernel"
+    measures = True
 
     def __init__(self, settings: RelaySettings, bpffs: Path | None, name: str) -> None:
         """Load everything and take over what an earlier process of this ``name`` has left. ``bpffs``: None if nothing
@@ -96,7 +97,7 @@ class KernelPlane:
         for bank in self._banks:
             for lent in bank.lent.values():
                 self._lent[lent.flow.local] = lent
-                found.append((lent.flow, bank.read(lent, clock.offset())))
+                found.append((lent.flow, bank.adopt(lent, clock.offset())))
         return found
 
     def install(self, flow: Flow) -> None:
@@ -108,7 +109,7 @@ class KernelPlane:
             if lent is not None:
                 self._take_back(lent)
             self._sender.claim(flow.local)
-            lent = bank.lent[index] = self._lent[flow.local] = Lent(bank, index, flow)
+            lent = self._lent[flow.local] = bank.lend(index, flow)
         lent.flow = flow
         lent.way = self._ways.find(flow.local, routed(flow, lent.bank.ports))
         lent.settled = self._settles(flow)
@@ -140,6 +141,10 @@ class KernelPlane:
             lent = self._lent.get(local)
             if lent is not None:
                 yield lent.bank.read(lent, offset)
+
+    def carried(self) -> Carried:
+        """The sums over all flows since this process started."""
+        return sum((bank.carried() for bank in self._banks), self._estate.carried)
 
     def close(self, *, keep: bool = False) -> None:
         """Take everything out of the kernel. ``keep``: but what is pinned. A second call does nothing."""
