@@ -21,6 +21,7 @@ from mediaproxy.config.schema import Config
 from mediaproxy.dialects.doorsettings import DoorSettings
 from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings, Tls
+from mediaproxy.endpoint import Endpoint
 from mediaproxy.link.address import Kind
 from mediaproxy.sip.digest import Account
 from mediaproxy.sip.grammar import SipError
@@ -171,6 +172,7 @@ def _judge(config: Config) -> list[Problem]:
         *_pings(config),
         *judge_relays(config),
         *judge_doors(config),
+        *_web(config),
     ]
 
 
@@ -208,6 +210,19 @@ def _prefixes(config: Config) -> Iterable[Problem]:
     for at, prefix in enumerate(config.edge.trusted_proxies):
         if (text := check_prefix(prefix)) is not None:
             yield Problem(path=("edge", "trusted_proxies", at), text=text)
+
+
+def _web(config: Config) -> Iterable[Problem]:
+    try:
+        good = not config.web.address or bool(Endpoint.parse(config.web.address))
+    except ValueError:
+        good = False
+    if not good:
+        text = f'expected an address and a port such as "127.0.0.1:9107", got {config.web.address[:60]!r}'
+        yield Problem(path=("web", "address"), text=text)
+    for at, prefix in enumerate(config.web.allow):
+        if (problem := check_prefix(prefix)) is not None:
+            yield Problem(path=("web", "allow", at), text=problem)
 
 
 def _expiry(config: Config) -> Iterable[Problem]:

@@ -13,6 +13,7 @@ from mediaproxy.dialects.ng.settings import NgOptions
 from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.relay.settings import MOST_ADDRESSES, RelayAddress, RelaySettings
+from mediaproxy.web.settings import WebSettings
 
 
 class LogFormat(StrEnum):
@@ -86,6 +87,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log: Log = Log()
     records: Records = Records()
     admin: Admin = Admin()
+    web: WebSettings = WebSettings()
     edge: EdgeSettings = EdgeSettings()
     relay: Relay = Relay()
     dispatcher: DispatcherSettings = DispatcherSettings()

@@ -33,6 +33,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     "The file of call records."
     calls: int
     registrations: int
+    web: str = ""
+    "Where it listens for HTTP; empty: nowhere."
 
 
 class Calls(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from mediaproxy.edge.service import Edge, EdgeError, secret_of
 from mediaproxy.edge.settings import Listener
 from mediaproxy.events import CallEnded
 from mediaproxy.link import LineServer, Link
-from mediaproxy.server.answers import DoorsShown, Registrations, Relays
+from mediaproxy.server.answers import DoorsShown, Registrations, Relays, RelayShown
 from mediaproxy.server.dispatching import dispatcher_of, entries, listen_to_module, local_entry, module_servers, shown
 from mediaproxy.server.doors import Doors
 from mediaproxy.server.places import relay_settings
@@ -137,11 +137,19 @@ class Server(Station):
     def relays(self, _: Command) -> Relays:
         """The relays that calls may go to."""
         self._check()
-        return Relays(relays=shown(self.config, self._dispatcher))
+        return Relays(relays=self.relays_shown())
+
+    def relays_shown(self) -> tuple[RelayShown, ...]:
+        """The relays that calls may go to."""
+        return shown(self.config, self._dispatcher)
 
     def doors(self, _: Command) -> DoorsShown:
         """The doors for other protocols."""
         self._check()
+        return self.doors_shown()
+
+    def doors_shown(self) -> DoorsShown:
+        """The same at any time."""
         notices = self._notices
         failed = notices.failed + notices.dropped
         return DoorsShown(doors=self._doors.reports(), notices_told=notices.told, notices_failed=failed)

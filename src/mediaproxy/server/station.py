@@ -29,12 +29,15 @@ from mediaproxy.records import RecordWriter, line_of
 from mediaproxy.relay.journal import Journal
 from mediaproxy.relay.service import RelayService
 from mediaproxy.relay.settings import RelaySettings
-from mediaproxy.server.answers import Calls, DoorsShown, Ended, Registrations, Relays, Status
+from mediaproxy.server.answers import Calls, DoorsShown, Ended, Registrations, Relays, RelayShown, Status
 from mediaproxy.server.keeping import open_journal
+from mediaproxy.server.monitoring import start_web
 from mediaproxy.server.notifying import notices_of
 from mediaproxy.server.places import Places, relay_of_host
 from mediaproxy.server.planes import Chosen, choose_plane
 from mediaproxy.server.starting import StartError, told
+from mediaproxy.web.figures import Chronicle
+from mediaproxy.web.server import WebServer
 
 
 class Station(ABC):
@@ -55,6 +58,8 @@ class Station(ABC):
         self._notices: Notices = notices_of(config)
         self._chosen: Chosen | None = None
         "What forwards the media of our relay."
+        self._chronicle = Chronicle()
+        self._web: WebServer | None = None
         self._keeps = True
         "Calls are kept there from now on; else it is only read."
         self.keep_calls = False
@@ -81,6 +86,7 @@ class Station(ABC):
                 await self._records.start()
             stack.push_async_callback(self._records.stop)
             await self._start(stack)
+            self._web = await start_web(stack, self, self._chronicle)
             self._stack = stack.pop_all()
         self._started = clock.now()
         self._running = True
@@ -153,6 +159,7 @@ class Station(ABC):
     def _happened(self, event: Event) -> None:
         """Each event of a call: a log line, and at its end a record."""
         log_event(event)
+        self._chronicle.fold(event)
         record = self._ledger.fold(event)
         if record is not None:
             self._write(record)
@@ -223,9 +230,40 @@ class Station(ABC):
             packets={} if self._chosen is None else self._chosen.packets(),
             questions=self._sockets(),
             records=str(self.places.records.absolute()),
-            calls=len(self._reports()),
+            calls=0 if self.relay is None else len(self.relay.calls),
             registrations=self._registered(),
+            web="" if self._web is None else str(self._web.address),
         )
+
+    # -- for web
+
+    @property
+    def running(self) -> bool:
+        """It has started and is not ending."""
+        return self._running
+
+    @property
+    def started(self) -> float:
+        """When it was, seconds since the epoch; 0.0: it is not yet."""
+        return self._started
+
+    @property
+    def chosen(self) -> Chosen | None:
+        """What forwards the media of our relay."""
+        return self._chosen
+
+    @property
+    def registered(self) -> int:
+        """Contacts of all users."""
+        return self._registered()
+
+    def doors_shown(self) -> DoorsShown | None:
+        """The doors for other protocols; None: this server cannot have any."""
+        return None
+
+    def relays_shown(self) -> tuple[RelayShown, ...]:
+        """The relays that calls may go to; none: this server chooses none."""
+        return ()
 
     def _sip(self) -> tuple[str, ...]:
         """Where it takes SIP."""

@@ -1,0 +1,1 @@
+"""HTTP for monitoring: /health, /metrics for Prometheus, /status and /calls as JSON."""
