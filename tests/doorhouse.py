@@ -12,7 +12,7 @@ from mediaproxy.dialects.doordatagrams import DatagramDoor
 from mediaproxy.dialects.doorsettings import DoorKind, DoorProtocol, DoorSettings
 from mediaproxy.dialects.doorstream import StreamDoor
 from mediaproxy.dialects.framing import LineFramer
-from mediaproxy.link import Link
+from mediaproxy.link import Link, Pending
 
 PATIENCE = 10.0
 "Seconds that a test waits for what must come."
@@ -82,6 +82,19 @@ class PromptArm(Arm):
             return None
         self.asked.append(question.call_id)
         return MediaReply(relay=f"{question.call_id} {len(self.asked)}")
+
+
+class KeepingArm(Arm):
+    """One that knows the answer at once, and gives it when it is on disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[Pending] = []
+
+    def answer(self, question: Question) -> Pending:
+        self.asked.append(question.call_id)
+        self.pending.append(Pending(MediaReply(relay=f"{question.call_id} {len(self.asked)}")))
+        return self.pending[-1]
 
 
 def settings(address: str, **others: object) -> DoorSettings:

@@ -7,7 +7,7 @@ import pytest
 
 from mediaproxy.dialects.door import LINES
 from mediaproxy.dialects.doordatagrams import MOST_OF_ONE, DatagramDoor
-from tests.doorhouse import Arm, PromptArm, Words, client, hear, opened, say, settings, until, words_door
+from tests.doorhouse import Arm, KeepingArm, PromptArm, Words, client, hear, opened, say, settings, until, words_door
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.both_loops]
 
@@ -91,6 +91,21 @@ async def test_a_repetition_waits_for_the_first_one() -> None:
             arm.gate.set()
             assert {await hear(sock) for _ in range(3)} == {b"c1 later 1\n"}
     assert arm.asked == ["later"]
+
+
+async def test_answers_wait_for_the_journal() -> None:
+    arm = KeepingArm()
+    door = words_door(settings(LOCAL), arm)
+    async with opened(door):
+        with client(door) as sock:
+            await say(sock, b"c1 one", b"c2 two", b"c1 one")
+            await until(lambda: door.report().repeated == 1)
+            assert door.report().working == 2
+            arm.pending[1].give()
+            assert await hear(sock) == b"c2 two 2\n"
+            arm.pending[0].give()
+            assert [await hear(sock) for _ in range(2)] == [b"c1 one 1\n"] * 2
+    assert door.report().working == 0
 
 
 async def test_who_waits_holds_up_nobody() -> None:

@@ -13,7 +13,7 @@ import trustme
 from mediaproxy.dialects import doorstream
 from mediaproxy.dialects.door import Door
 from mediaproxy.dialects.doorsettings import DoorSettings
-from tests.doorhouse import PATIENCE, Arm, PromptArm, Words, opened, settings, until, words_door
+from tests.doorhouse import PATIENCE, Arm, KeepingArm, PromptArm, Words, opened, settings, until, words_door
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.both_loops]
 
@@ -114,6 +114,23 @@ async def test_who_waits_holds_up_nobody_else() -> None:
         arm.gate.set()
         assert await one.hear() == b"c1 later 1\n"
         assert await one.hear() == b"c2 hello 3\n"
+
+
+async def test_answers_wait_for_the_journal() -> None:
+    arm = KeepingArm()
+    door = words_door(settings(LOCAL), arm)
+    async with opened(door), client(door) as one, client(door) as other:
+        one.say(b"c1 one\nc2 two\n")
+        await until(lambda: len(arm.pending) == 1)
+        other.say(b"c1 three\n")
+        await until(lambda: len(arm.pending) == 2)
+        arm.pending[1].give()
+        assert await other.hear() == b"c1 three 2\n"
+        arm.pending[0].give()
+        assert await one.hear() == b"c1 one 1\n"
+        await until(lambda: len(arm.pending) == 3)
+        arm.pending[2].give()
+        assert await one.hear() == b"c2 two 3\n"
 
 
 async def test_a_repetition_on_the_same_connection() -> None:

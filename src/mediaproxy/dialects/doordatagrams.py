@@ -26,8 +26,8 @@ MOST_OF_ONE = 1024
 "Of these, of one address."
 BUFFER = 4_194_304
 "Bytes that may wait in the kernel; it gives less if net.core.rmem_max is less."
-_TURN = 64
-"Datagrams that are read before others have their turn."
+_TURN = 8
+"Datagrams that are read before others have their turn: media in user space must not wait for many calls to be set up."
 _WHOLE = 65_536
 _IP_PKTINFO = 8
 _IN_PKTINFO = struct.Struct("@i4s4s")

@@ -23,7 +23,7 @@ DEAF = 5.0
 "Seconds that a client may take to read its answers."
 QUEUE = 64
 "Requests of one connection that wait; then it is not read until there are fewer."
-_TURN = 16
+_TURN = 8
 "Requests of one connection that are answered before others have their turn."
 
 

@@ -3,6 +3,7 @@
 A configuration comes in; a relay, its records, its control socket and a listener for questions go out.
 """
 
+import logging
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +17,8 @@ from mediaproxy.server.places import Places
 from mediaproxy.server.starting import StartError, told
 from mediaproxy.server.station import Station
 
+log = logging.getLogger("mediaproxy")
+
 
 class RelayServer(Station):
     """Everything that ``mediaproxy relay`` runs. ``async with RelayServer(config, places) as server``."""
@@ -24,6 +27,8 @@ class RelayServer(Station):
 
     async def _start(self, stack: AsyncExitStack) -> None:
         name = self.config.relay.name or socket.gethostname()
+        if self.config.listen:
+            log.warning("[[listen]] is of no use here: a relay has no doors, they belong to mediaproxy run")
         await self._start_relay(stack, self._relay_on_host(), name, "set relay.addresses to addresses of this host")
         assert self.relay is not None
         self._listener = listener_of(self.config, self.places, self.relay)
