@@ -109,9 +109,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sdes: bool = False
     "The stream has a=crypto (RFC 4568): SRTP whose keys stand in the SDP. To the relay it is like any RTP."
     told: bool = True
-    """False: the door's protocol (rtpproxy) says where, perhaps which payload types, and no more. The address may be that
-    of the SDP or that of the signalling, so who has another one may pass probation. ICE checks and DTLS pass; without
-    payload types any other datagram latches. A silence that follows a new offer may be a hold."""
+    """False: the door's protocol (rtpproxy) says where, perhaps which payload types, and no more. The address may be
+    that of the SDP or that of the signalling, so who has another one may pass probation. ICE checks and DTLS pass;
+    without payload types any other datagram latches. A silence that follows a new offer may be a hold."""
 
     @property
     def rtp(self) -> bool:
@@ -225,8 +225,8 @@ class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     ice: tuple[tuple[str, str], ...] = ()
     "Per stream ufrag and password of the sender's ICE, where ``wishes.lite`` was promised to it; empty texts: none."
     part: int | None = None
-    """The door's protocol (rtpproxy) tells an SDP stream by stream: ``streams`` is the one of this index, counted from 0,
-    the others stay as they are. Without endpoint it is told a port all the same, which it has or nobody uses."""
+    """The door's protocol (rtpproxy) tells an SDP stream by stream: ``streams`` is the one of this index, counted from
+    0, the others stay as they are. Without endpoint it is told a port all the same, which it has or nobody uses."""
     weak: bool = False
     """The call lives for this party's sake until it lets go (EndRequest.weak), and for nobody else's unless a request
     that is not weak comes (rtpproxy)."""
