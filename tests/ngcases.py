@@ -325,3 +325,37 @@ _case(
         **BOTH,
     ),
 )
+# found by comparing random SDPs with random words
+_OWN = PLAIN + "c=IN IP4 192.0.2.11\n"
+_case("c= of the stream only is replaced", offer(_OWN))
+_case("c= of both is replaced if asked for", offer(_OWN, replace=["session-connection"]))
+_case("c= of the session if one stream inherits it", offer(_OWN + VIDEO[len(PLAIN) :]))
+_case("hold by 0.0.0.0, ICE forced", offer(_hold(), ICE="force"))
+_case("hold by 0.0.0.0, ICE", offer(_hold(WITH_ICE)))
+_case("hold by 0.0.0.0 of the stream", offer(PLAIN + "c=IN IP4 0.0.0.0\n"))
+_case("hold by 0.0.0.0 of the stream, ICE forced", offer(PLAIN + "c=IN IP4 0.0.0.0\n", ICE="force"))
+_case("port 0, AVPF", offer(VIDEO.replace("4002", "0"), transport_protocol="RTP/AVPF"))
+_case("port 0, codec", offer(VIDEO.replace("4002 RTP/AVP 97", "0 RTP/AVP 97 31"), codec={"strip": ["H264"]}))
+_case("port 0, feedback", offer(VIDEO.replace("4002", "0") + "a=rtcp-fb:* nack\na=rtcp-fb:97 nack\na=sendonly\n"))
+_case("port 0, generate mid", offer(VIDEO.replace("4002", "0"), flags=["generate-mid"]))
+_case("generate mid in an answer", offer(), answer(flags=["generate-mid"]))
+_case("ICE optional, answered without word", offer(WITH_ICE, ICE="optional"), answer(theirs(WITH_ICE)))
+_case("ICE relay, answered without word", offer(WITH_ICE, ICE="force-relay"), answer(theirs(WITH_ICE)))
+_case("ICE relay leaves more alone", offer(CODECS, ICE="force-relay", **BOTH))
+_case("ICE relay, AVPF", offer(ICE="force-relay", transport_protocol="RTP/AVPF"))
+_case("ICE optional of the session", offer(HEAD + "a=ice-options:ice2\n" + PLAIN[len(HEAD) :], ICE="optional"))
+_case("ICE optional beside none", offer(WITH_ICE + VIDEO[len(PLAIN) :], ICE="optional"))
+for _number, _asked in enumerate(
+    (
+        {"strip": ["PCMU"], "except": ["PCMU"]},
+        {"mask": ["all"], "except": ["PCMA"]},
+        {"mask": ["PCMA"], "offer": ["PCMA"]},
+        {"strip": ["all"], "mask": ["PCMU"], "except": ["PCMA", "PCMU"]},
+        {"strip": ["all", "PCMA"], "except": ["PCMA"]},
+        {"mask": ["PCMU"], "strip": ["PCMA"]},
+        {"mask": ["all"], "strip": ["PCMA"]},
+    )
+):
+    _case(f"codecs against each other {_number}", offer(CODECS, codec=_asked))
+_case("codecs kept in an answer", offer(CODECS), answer(theirs(CODECS), codec={"strip": ["all"], "except": ["PCMA"]}))
+_case("version asked for late", offer(replace=["session-name"]), answer(), reoffer(replace=["sdp-version", "origin"]))

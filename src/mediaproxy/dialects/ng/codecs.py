@@ -23,12 +23,13 @@ def kept(section: Section, codecs: Codecs) -> tuple[str, ...]:
         return section.formats
     everything = not _ALL.isdisjoint(name.lower() for name in strip)
     names = _names(section)
-    return tuple(
-        number
-        for number in section.formats
-        if _listed(names.get(number, ""), (*codecs.offer, *codecs.excepted))
-        or not (everything or _listed(names.get(number, ""), strip))
-    )
+
+    def stays(name: str) -> bool:
+        if _listed(name, codecs.offer):
+            return True
+        return not _listed(name, strip) and (not everything or _listed(name, codecs.excepted))
+
+    return tuple(number for number in section.formats if stays(names.get(number, "")))
 
 
 def first_only(section: Section, formats: Sequence[str]) -> tuple[str, ...]:

@@ -57,21 +57,18 @@ def numbered(body: bytes, words: frozenset[str], told: Told) -> tuple[bytes, Tol
     session = _value(lines, b"s=")
     if at is None or match is None:
         return body, msgspec.structs.replace(told, session=told.session or session)
+    first = msgspec.structs.replace(told, origin=told.origin or written, session=told.session or session)
+    if words.isdisjoint(COUNTING):
+        return body, first
     digest = hashlib.blake2b(digest_size=8)
     digest.update(b"".join(lines[:at] + lines[at + 1 :]))
     digest.update("".join((*match.groups()[:4], *match.groups()[5:])).encode("latin-1"))
     version = int(match[5])
-    if not words.isdisjoint(COUNTING):
-        changed = told.digest != digest.hexdigest() or "force-increment-sdp-ver" in words
-        version = version if told.version < 0 else told.version + changed
-        line = f"o={written[: match.start(5)]}{version}{written[match.end(5) :]}".encode("latin-1")
-        lines[at] = line + lines[at][len(lines[at].rstrip(b"\r\n")) :]
-    return b"".join(lines), Told(
-        origin=told.origin or written,
-        session=told.session or session,
-        version=version,
-        digest=digest.hexdigest(),
-    )
+    changed = told.digest != digest.hexdigest() or "force-increment-sdp-ver" in words
+    version = version if told.version < 0 else told.version + changed
+    line = f"o={written[: match.start(5)]}{version}{written[match.end(5) :]}".encode("latin-1")
+    lines[at] = line + lines[at][len(lines[at].rstrip(b"\r\n")) :]
+    return b"".join(lines), msgspec.structs.replace(first, version=version, digest=digest.hexdigest())
 
 
 def _value(lines: Sequence[bytes], start: bytes) -> str:

@@ -60,6 +60,21 @@ def takes_ours(memo: StreamMemo | None) -> bool:
     return memo is not None and memo.ice
 
 
+def passing(words: frozenset[str]) -> str:
+    """The word by which the phones' ICE passes; empty: it does not."""
+    choice = word(words)
+    return choice if choice in ("optional", "force-relay") else ""
+
+
+def in_answer(words: frozenset[str], memo: StreamMemo) -> frozenset[str]:
+    """The words that count in an answer to who is known by that memo: without one as in the offer; and nobody who has
+    no ICE is shown candidates, unless that is forced."""
+    choice = word(words)
+    if choice in _DEFAULT and memo.joined:
+        return frozenset(("optional",))
+    return frozenset(("remove",)) if passing(words) and not memo.ice else words
+
+
 _HOST = (126 << 24) + (65535 << 8)
 _RELAY = (0 << 24) + (65535 << 8)
 _JOINED_HOST = 125 << 24
@@ -76,9 +91,13 @@ def own(port: MediaPort, address: str, *, combined: bool, relay: bool, trickle: 
     yield from _candidates(port, address, _RELAY if relay else _HOST, combined=combined, relay=relay)
 
 
-def joined(port: MediaPort, address: str, *, combined: bool, relay: bool) -> Iterator[str]:
-    """The relay as a further candidate of the phone: the last choice of its type."""
-    priority = _JOINED_RELAY if relay else _JOINED_HOST
+def joined(port: MediaPort, address: str, candidates: Iterable[str], *, combined: bool, relay: bool) -> Iterator[str]:
+    """The relay as a further candidate of the phone, after the phone's own of its type. ``candidates``: values of the
+    phone's a=candidate lines."""
+    kind = "relay" if relay else "host"
+    priority = _RELAY if relay else _HOST
+    if any(_type_of(candidate) == kind for candidate in candidates):
+        priority = _JOINED_RELAY if relay else _JOINED_HOST
     yield from _candidates(port, address, priority, combined=combined, relay=relay)
 
 
@@ -93,8 +112,13 @@ def _candidates(port: MediaPort, address: str, priority: int, *, combined: bool,
 
 def is_relayed(candidate: str) -> bool:
     """Whether the value of an a=candidate line is a relayed candidate."""
+    return _type_of(candidate) == "relay"
+
+
+def _type_of(candidate: str) -> str:
     words = candidate.split()
-    return "relay" in words[words.index("typ") + 1 : words.index("typ") + 2] if "typ" in words else False
+    at = words.index("typ") + 1 if "typ" in words else len(words)
+    return words[at] if at < len(words) else ""
 
 
 def trickles(options: Iterable[str]) -> bool:

@@ -19,6 +19,8 @@ class StreamMemo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     "It has trickle ICE (RFC 8840)."
     transport: str = ""
     "As it wrote it."
+    joined: bool = False
+    "Its ICE was passed on with the relay as one more candidate, and so will be the answer's."
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

@@ -58,6 +58,8 @@ def transport(command: Command, section: Section, wanted: str) -> str:
     own = section.transport
     if not wanted or wanted.upper() == own.upper() or not section.rtp:
         return TRANSPORTS.get(own.lower(), own)
+    if not section.port and _protection(own) != _protection(wanted):
+        return own
     if "RTP/" not in wanted.upper():
         raise _refused(f"transport-protocol={wanted}", "transcoding")
     if _protection(own) != _protection(wanted):

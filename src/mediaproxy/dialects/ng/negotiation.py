@@ -142,8 +142,9 @@ class _Negotiation:
 
     def _nothing_changes(self, reply: MediaReply, written: Sequence[Written]) -> bool:
         """Whether the relay leaves all streams alone, as it does with an SDP that has been here before."""
+        open_ = any(section.port for section in self._sdp.sections)
         shut = any(one.disabled and section.port for section, one in zip(self._sdp.sections, written, strict=True))
-        return not shut and all(port is None for port in reply.ports)
+        return open_ and not shut and all(port is None for port in reply.ports)
 
     # -- the question
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mediaproxy.control import DISCARD_PORT, Direction, MediaPort
+from mediaproxy.control import Direction, MediaPort
 from mediaproxy.dialects.ng import codecs, head, ice, needs
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.ice import Ice
@@ -23,7 +23,6 @@ from mediaproxy.sdp.section import MEDIA
 DIRECTIONS = frozenset(direction.value for direction in Direction)
 _ALWAYS_ANEW = frozenset(("rtcp", "rtcp-mux", "ptime", "mid", "end-of-candidates"))
 _ANEW = _ALWAYS_ANEW | DIRECTIONS
-_NOT_DISABLED = DIRECTIONS | _ALWAYS_ANEW | codecs.ABOUT
 _PASSING = (Ice.JOIN, Ice.RELAY)
 _NO_EDITS = Edits()
 
@@ -43,6 +42,8 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     "Who reads it is told that trickle ICE is understood."
     disabled: bool = False
     "It goes on with port 0."
+    zero: bool = True
+    "A c= of 0.0.0.0 stays: it means hold, not that candidates are to come."
 
 
 class Rewriting:
@@ -74,7 +75,11 @@ class Rewriting:
         whole = next((port for section, port in relayed if not section.connections), relayed[0][1] if relayed else None)
         self._kinds = frozenset([one.ice for one in written])
         stays = not self._kinds.isdisjoint(ice.RELAYED)
-        c_line = None if whole is None or stays else self._connection(session, None, session.connection, whole)
+        inherits = any(not section.connections for section in sections)
+        c_line = None
+        if whole is not None and not stays and (inherits or "session-connection" in self._command.replace):
+            first = next((one for one in written if not one.disabled), written[0])
+            c_line = self._connection(session.connection, whole, first)
         self._session(session, whole, told, c_line)
         for section, port, one in zip(sections, ports, written, strict=True):
             self._section(section, port, one, c_line, whole)
@@ -89,20 +94,17 @@ class Rewriting:
         """What the SDP shows for a port of the relay."""
         return self._media or port.rtp.address
 
-    def _connection(self, session: Block, section: Section | None, connection: Connection | None, at: MediaPort) -> str:
+    def _connection(self, connection: Connection | None, at: MediaPort, one: Written) -> str:
         """A c= line that says where the relay is, or, of the old kind of hold, that no media is wanted."""
         address = self._address(at)
-        if connection is not None and connection.held and "zero-address" not in self._command.replace:
-            sections = self._sdp.sections if section is None else (section,)
-            trickling = any(s.port == DISCARD_PORT and ice_in(s, session) for s in sections)
-            if not trickling:
-                address = "::" if ":" in address else "0.0.0.0"
+        if connection is not None and connection.held and one.zero and "zero-address" not in self._command.replace:
+            address = "::" if ":" in address else "0.0.0.0"
         return f"c=IN IP{6 if ':' in address else 4} {address}"
 
     # -- the session's part
 
     def _session(self, session: Block, whole: MediaPort | None, told: Told, c_line: str | None) -> None:
-        passing = not self._kinds.isdisjoint(_PASSING)
+        passing = bool(ice.passing(self._command.ice)) or not self._kinds.isdisjoint(_PASSING)
         edits = self._edits("global", "none")
         first_c = session.connections[0].line if session.connections else -1
         gone = {one.line for one in session.attributes if self._drops_in_session(one.name, one.value, passing)}
@@ -113,7 +115,8 @@ class Rewriting:
                 continue
             if start == b"o=" and whole is not None:
                 text = line[2:].rstrip(b"\r\n").decode("latin-1")
-                self._add("o=" + head.origin(text, self._address(whole), self._command.replace, told))
+                address = self._address(whole) if self._kinds.isdisjoint(ice.RELAYED) else ""
+                self._add("o=" + head.origin(text, address, self._command.replace, told))
             elif start == b"s=" and told.session:
                 text = line[2:].rstrip(b"\r\n").decode("latin-1")
                 self._add("s=" + head.session_name(text, self._command.replace, told))
@@ -146,7 +149,7 @@ class Rewriting:
         if port is None and section.port and not one.disabled:
             self._left(section, c_line)
         elif not section.port or one.disabled:
-            self._disabled(section, whole)
+            self._disabled(section, one, whole)
         else:
             assert port is not None
             self._relayed(section, port, one, c_line)
@@ -165,57 +168,68 @@ class Rewriting:
         titled = following < section.end and self._lines[following][:2] == b"i="
         return following if titled else section.first
 
-    def _disabled(self, section: Section, whole: MediaPort | None) -> None:
+    def _disabled(self, section: Section, one: Written, whole: MediaPort | None) -> None:
         """A stream with port 0: what says nothing of media that will not be."""
         edits = self._edits(section.kind)
         names = {attribute.line: attribute.name for attribute in section.attributes}
-        self._media_line(section, 0, Written(formats=section.formats))
+        gone = self._gone | {"rtpmap", "fmtp"}
+        self._media_line(section, 0, one)
         for number in range(section.first + 1, section.end):
             name = names.get(number)
-            if name is None and self._lines[number][:2] == b"c=":
-                if whole is not None:
-                    self._add(self._connection(self._sdp.session, section, None, whole))
-            elif name is None or not (name in _NOT_DISABLED or is_ice(name)):
+            if name is None and self._lines[number][:2] == b"c=" and whole is not None:
+                self._add(self._connection(None, whole, one))
+            elif name is None or not (name in gone or is_ice(name) or self._about(name, number)):
                 self._line(number, edits)
-        for value in section.values("mid"):
-            self._add(f"a=mid:{value}")
+        for text in self._mid(section):
+            self._add(text)
 
     def _relayed(self, section: Section, port: MediaPort, one: Written, c_line: str | None) -> None:
         edits = self._edits(section.kind)
-        stays = one.ice in ice.RELAYED
         names = {attribute.line: attribute.name for attribute in section.attributes}
         gone = self._gone_of(section, one)
         title = self._title(section)
         first_c = section.connection.line if section.connection is not None else -1
         about: list[str] = []
-        self._media_line(section, section.port if stays else port.rtp.port, one)
+        stays = self._first_line(section, port, one)
         for number in range(section.first, section.end):
             name = names.get(number)
             if name is None and number != section.first:
                 if self._lines[number][:2] == b"c=" and not stays:
                     if number == first_c:
-                        self._add(self._connection(self._sdp.session, section, section.connection, port))
+                        self._add(self._connection(section.connection, port, one))
                 else:
                     self._line(number, edits)
-            elif name in codecs.ABOUT and section.rtp and not self._lines[number].startswith(b"a=rtcp-fb:*"):
+            elif name is not None and section.rtp and self._about(name, number):
                 about.append(self._lines[number].rstrip(b"\r\n").decode("latin-1"))
             elif name is not None and name not in gone and not self._unwanted(name, number, one):
                 self._line(number, edits)
             if number == title and c_line is not None:
-                self._inherit(section, port, c_line)
+                self._inherit(section, port, one, c_line)
         behind = [*self._behind(section, port, one, tuple(about)), *(f"a={value}" for value in edits.add)]
         if edits is not _NO_EDITS:
             behind = [text for text in map(lambda text: _edited(text, edits), behind) if text]
         if behind:
             self._add(self._end.join(behind))
 
-    def _inherit(self, section: Section, port: MediaPort, c_line: str) -> None:
+    def _first_line(self, section: Section, port: MediaPort, one: Written) -> bool:
+        """Write m=. True: c= and m= stay the phone's."""
+        if one.ice in ice.RELAYED:
+            self._out.append(self._lines[section.first])
+            return True
+        self._media_line(section, port.rtp.port, one)
+        return False
+
+    def _inherit(self, section: Section, port: MediaPort, one: Written, c_line: str) -> None:
         """A c= line of its own, for a stream that had the session's and has another address now."""
         inherited = self._sdp.session.connection
         if not section.connections and inherited is not None:
-            wanted = self._connection(self._sdp.session, section, inherited, port)
+            wanted = self._connection(inherited, port, one)
             if wanted != c_line:
                 self._add(wanted)
+
+    def _about(self, name: str, number: int) -> bool:
+        """Whether an attribute is about one payload type; a=rtcp-fb:* is about all."""
+        return name in codecs.ABOUT and not self._lines[number].startswith(b"a=rtcp-fb:*")
 
     def _gone_of(self, section: Section, one: Written) -> frozenset[str]:
         """The names of attributes that go, or are written again behind the others."""
@@ -237,10 +251,7 @@ class Rewriting:
 
     def _behind(self, section: Section, port: MediaPort, one: Written, about: tuple[str, ...]) -> Iterator[str]:
         """What is written behind the other lines of a section, in rtpengine's order."""
-        if section.has("mid"):
-            yield f"a=mid:{next(section.values('mid'))}"
-        elif self._command.has("generate-mid"):
-            yield f"a=mid:{self._sdp.sections.index(section) + 1}"
+        yield from self._mid(section)
         if section.rtp:
             yield from codecs.lines(one.formats, about)
         if self._directions:
@@ -251,6 +262,12 @@ class Rewriting:
             yield f"a=ptime:{next(section.values('ptime'))}"
         if one.ice is not Ice.REMOVE:
             yield from self._ice(section, port, one)
+
+    def _mid(self, section: Section) -> Iterator[str]:
+        if section.has("mid"):
+            yield f"a=mid:{next(section.values('mid'))}"
+        elif self._command.has("generate-mid") and self._command.name != "answer":
+            yield f"a=mid:{self._sdp.sections.index(section) + 1}"
 
     def _rtcp(self, port: MediaPort, one: Written) -> Iterator[str]:
         place = port.rtp if one.combined else port.rtcp
@@ -267,7 +284,8 @@ class Rewriting:
             relay = one.ice is Ice.OWN_RELAY
             yield from ice.own(port, address, combined=one.combined, relay=relay, trickle=one.trickle)
         else:
-            yield from ice.joined(port, address, combined=one.combined, relay=one.ice is Ice.RELAY)
+            candidates = list(section.values("candidate"))
+            yield from ice.joined(port, address, candidates, combined=one.combined, relay=one.ice is Ice.RELAY)
         if section.has("end-of-candidates") or (one.trickle and one.ice in ice.LITE):
             yield "a=end-of-candidates"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mediaproxy.control import Direction, MediaPort
+from mediaproxy.control import DISCARD_PORT, Direction, MediaPort
 from mediaproxy.control import Stream as Media
 from mediaproxy.dialects.ng import codecs, ice, mux, needs
 from mediaproxy.dialects.ng.flags import Command
@@ -114,7 +114,13 @@ class Streams:
         if not self._had[index] or self._command.has("reject-ice"):
             return StreamMemo(mux=wanted, transport=section.transport)
         options = [*section.values("ice-options"), *self._sdp.session.values("ice-options")]
-        return StreamMemo(mux=wanted, ice=True, trickle=ice.trickles(options), transport=section.transport)
+        return StreamMemo(
+            mux=wanted,
+            ice=True,
+            trickle=ice.trickles(options),
+            transport=section.transport,
+            joined=self._offering and bool(ice.passing(self._command.ice)),
+        )
 
     # -- what is decided
 
@@ -144,7 +150,10 @@ class Streams:
             return Ice.REMOVE
         freely = self._offering or receiver is None
         wanted = (had and freely) or ice.takes_ours(receiver)
-        return ice.chosen(self._command.ice, had, wanted=wanted)
+        words = self._command.ice
+        if not self._offering and receiver is not None:
+            words = ice.in_answer(words, receiver)
+        return ice.chosen(words, had, wanted=wanted)
 
     def written(self, known: Memo, ports: Sequence[MediaPort | None]) -> tuple[Written, ...]:
         """What goes on, stream by stream. ``known``: what was noted about who will read it. NgError."""
@@ -160,7 +169,8 @@ class Streams:
         self, index: int, section: Section, receiver: StreamMemo | None, decision: Decision, port: MediaPort | None
     ) -> Written:
         if not section.port or self._disabled(index, section):
-            return Written(disabled=True, formats=section.formats)
+            transport = needs.transport(self._command, section, self._transport(receiver))
+            return Written(disabled=True, transport=transport, formats=self._formats[index] or section.formats)
         kind = decision.ice
         if kind in ice.LITE and (port is None or not port.ufrag):
             kind = Ice.REMOVE  # the relay does not take part
@@ -168,12 +178,13 @@ class Streams:
         trickle |= self._offering and self._command.has("trickle-ice")
         return Written(
             transport=needs.transport(self._command, section, self._transport(receiver)),
-            formats=self._formats[index] or section.formats,
+            formats=(kind not in ice.RELAYED and self._formats[index]) or section.formats,
             direction=self._direction(index, section),
             mux=decision.mux,
             combined=decision.combined,
             ice=kind,
             trickle=trickle,
+            zero=kind is Ice.REMOVE and not (self._had[index] and section.port == DISCARD_PORT),
         )
 
     def _transport(self, receiver: StreamMemo | None) -> str:

@@ -8,9 +8,9 @@ class Codecs(msgspec.Struct, frozen=True, kw_only=True):
 
     strip: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
-    "``codec-except``: with something in it, all others are stripped, too."
+    "Stay where ``all`` are stripped; who is stripped by name goes."
     offer: tuple[str, ...] = ()
-    "Come first, in this order, even if they are stripped."
+    "Stay, whatever is stripped."
     mask: tuple[str, ...] = ()
     "As strip, in offers; without a transcoder there is no other way to hide a codec."
 
