@@ -2,60 +2,38 @@
 
 import ctypes
 import errno
-import json
 import os
 import selectors
-import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
-from lab.netns import Namespace, Namespaces, wait_until
+from lab.netns import Namespaces
 from mediaproxy.endpoint import Endpoint
-from tests.asking import Phone, ack, answer, offer, ports
-from tests.test_cli import cli
-from tests.test_relay_processes import BlockingWorker
+from tests.asking import Phone
+from tests.e2e.relayprocess import RelayProcess, seat
 
 RELAY = "192.0.2.1"
-CONFIG = """
-runtime_dir = "run"
-state_dir = "state"
-[relay]
-name = "one"
-plane = "kernel"
-port_min = 20000
-port_max = 20998
-addresses = [{ bind = "192.0.2.1" }]
-# However busy the machine is: no pause of it shall let an attacker with a phone's own address in (calls.md 4, 6).
-rebind_silence = 3600.0
-equal_rank_silence = 3600.0
-"""
 _BACKLOG = Path("/proc/sys/net/core/netdev_max_backlog")
-_SO_RCVBUFFORCE = 33
-_BUFFER = 4 << 20
-"Bytes of a phone's socket: nothing is lost there, however late it is read."
 
 
-class Site:
+class Site(RelayProcess):
     """Hosts ``a`` and ``b``, each on a veth of the relay's host, and the relay's process."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._stack = ExitStack()
+        self.stack = ExitStack()
         spaces = Namespaces()
-        self._stack.callback(spaces.close)
-        self._stack.enter_context(deep_backlog())
-        self.a, self.b, self._relay = spaces.add("a"), spaces.add("b"), spaces.add("relay")
-        self._relay.ip(f"address add {RELAY}/32 dev lo")
+        self.stack.callback(spaces.close)
+        self.stack.enter_context(deep_backlog())
+        self.a, self.b = spaces.add("a"), spaces.add("b")
+        super().__init__(spaces.add("relay"), folder, f'{{ bind = "{RELAY}" }}')
+        self.space.ip(f"address add {RELAY}/32 dev lo")
         for number, space in ((1, self.a), (2, self.b)):
-            self._relay.ip(
+            self.space.ip(
                 f"link add to-{number} type veth peer name eth0 netns {space.name}",
                 f"link set to-{number} up",
                 f"address add 10.0.{number}.254/24 dev to-{number}",
@@ -66,51 +44,10 @@ class Site:
                 f"address add 10.0.{number}.66/24 dev eth0",
                 f"route add default via 10.0.{number}.254",
             )
-        (folder / "c.toml").write_text(CONFIG)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """The relay, when it answers."""
-        ready = self.folder / "run" / "relay.sock"
-        ready.unlink(missing_ok=True)
-        argv = [sys.executable, "-m", "mediaproxy", "relay", "--config", "c.toml"]
-        process = self._process = self._relay.start(argv, self.folder / "log", self.folder)
-        wait_until("the relay", lambda: ready.exists() or process.poll() is not None, 60)
-        assert process.poll() is None, self.log
-
-    def end(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-        self._process.wait(60)
 
     def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.end(signal.SIGINT)
-        self._stack.close()
-
-    def ask(self, *questions: Any) -> list[Any]:
-        worker = BlockingWorker(self.folder / "run" / "relay.sock")
-        try:
-            return [worker.ask(question) for question in questions]
-        finally:
-            worker.close()
-
-    def shown(self, command: str) -> Any:
-        done = cli(command, "--json", "--config", "c.toml", home=self.folder)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def socket(self, space: Namespace, address: str) -> socket.socket:
-        sock = space.socket(socket.SOCK_DGRAM)
-        self._stack.callback(sock.close)
-        sock.bind((address, 0))
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        sock.setblocking(False)
-        return sock
+        self.end()
+        self.stack.close()
 
 
 @contextmanager
@@ -132,17 +69,9 @@ class Talk:
 
     def __init__(self, site: Site, number: int) -> None:
         self.call_id = f"call-{number}"
-        self.alice, self.bob = Phone("alice", "10.0.1.1"), Phone("bob", "10.0.2.1")
-        for phone, space in ((self.alice, site.a), (self.bob, site.b)):
-            sock = site.socket(space, phone.address)
-            phone.sockets.append(sock)
-            phone.ports.append(sock.getsockname()[1])
-        offered, answered, _ = site.ask(
-            offer(self.alice, self.bob, self.call_id),
-            answer(self.alice, self.bob, self.call_id),
-            ack(self.alice, self.bob, self.call_id),
-        )
-        (self.at_bob,), (self.at_alice,) = ports(offered), ports(answered)
+        self.alice = seat(site.stack, Phone("alice", "10.0.1.1"), site.a)
+        self.bob = seat(site.stack, Phone("bob", "10.0.2.1"), site.b)
+        self.at_alice, self.at_bob = site.call(self.alice, self.bob, self.call_id)
         self.sent = 0
         self.heard = {self.alice: 0, self.bob: 0}
         self.unheard = {self.alice: 0, self.bob: 0}
@@ -291,7 +220,7 @@ class Volley:
         sent = _libc.sendmmsg(self._sock.fileno(), self._messages, len(self._messages), socket.MSG_DONTWAIT)
         if sent < 0 and ctypes.get_errno() not in (errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return max(sent, 0)
+        return max(int(sent), 0)
 
 
 def _address(target: Endpoint) -> "ctypes.Array[ctypes.c_char]":
@@ -311,7 +240,7 @@ class Attack:
         targets = [target for talk in talks for target in (talk.at_alice, talk.at_bob)]
         targets += [Endpoint(RELAY, port) for port in range(20000, 21000, 5)]
         homes = [(site.a, "10.0.1.66"), (site.a, "10.0.1.1"), (site.b, "10.0.2.66"), (site.b, "10.0.2.1")]
-        self._sockets = [site.socket(space, address) for space, address in homes]
+        self._sockets = [seat(site.stack, Phone("eve", address), space).sockets[0] for space, address in homes]
         self._volleys = [
             Volley(sock, targets[at : at + 100], data)
             for at in range(0, len(targets), 100)
