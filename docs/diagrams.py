@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from mediaproxy.relay import latch
+from mediaproxy.relay import latchstate
 from mediaproxy.sip.transaction import TABLES
 
 FILE = Path(__file__).with_name("diagrams.md")
@@ -23,7 +23,7 @@ def machines() -> Iterator[tuple[str, str, Mapping[Any, Mapping[Any, Any]]]]:
     """Title, where the table stands, and the table."""
     for title, table in TABLES.items():
         yield title, "src/mediaproxy/sip/transaction.py", table
-    yield "Latch of one relay port", "src/mediaproxy/relay/latch.py", latch.TRANSITIONS
+    yield "Latch of one relay port", "src/mediaproxy/relay/latchstate.py", latchstate.TRANSITIONS
 
 
 def draw(table: Mapping[Any, Mapping[Any, Any]]) -> str:

@@ -24,6 +24,7 @@ from mediaproxy.endpoint import Endpoint, Scope, scope
 from mediaproxy.events import CallEnded, CallReport, CallState, Event, Side, SideReport
 from mediaproxy.relay.calls import Calls, Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
+from mediaproxy.relay.rtp import Kind, kind_of
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 
 V4 = "192.0.2.1"
@@ -201,7 +202,7 @@ class Bench:
         if flow is None:
             return []
         slot = self.slots[local]
-        if flow.source == at(source):
+        if flow.source == at(source) and not (flow.rtp_only and kind_of(data) is not Kind.RTP):
             self._forward(flow, slot, data)
         else:
             packet = Packet(local=local, generation=flow.generation, source=at(source), data=data, slot=slot)

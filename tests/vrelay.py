@@ -17,6 +17,7 @@ from mediaproxy.events import CallEnded, CallEvent, CallReport, CallState, EndRe
 from mediaproxy.relay.calls import Calls
 from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
+from mediaproxy.relay.rtp import Kind, kind_of
 from mediaproxy.relay.settings import RelaySettings
 from tests.vnet import Datagram, Host, Timer
 
@@ -82,7 +83,7 @@ class ReferencePlane:
             self.dropped["not lent"] += 1
             return
         flow, counters = found
-        if datagram.source == flow.source:
+        if datagram.source == flow.source and not (flow.rtp_only and kind_of(datagram.data) is not Kind.RTP):
             self._forward(flow, counters, datagram.data)
         elif self.strict and flow.allowed and not inside(datagram.source.address, flow.allowed):
             self.dropped["not allowed"] += 1

@@ -13,12 +13,14 @@ from mediaproxy.control import MediaRequest
 from mediaproxy.control import Party as Named
 from mediaproxy.events import CallAnswered, CallRevived, CallState, EndReason, Side
 from mediaproxy.relay.effects import Effect, Report
+from mediaproxy.relay.ice import Credentials
 from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.leg import Leg, Party
 from mediaproxy.relay.memory import Memory
 from mediaproxy.relay.offers import Offers
 from mediaproxy.relay.stream import Stream, disabled
 from mediaproxy.relay.switchboard import Switchboard
+from mediaproxy.relay.terms import NONE
 
 _ICE_SETTLES = 10.0
 "Seconds after an answer or a change in which ICE may still move media from the relay to a better way."
@@ -60,6 +62,8 @@ class Call:
         self.offers = Offers()
         self.dialog_id = question.dialog_id
         self.notify = question.notify
+        self.credentials: dict[Side, Credentials] = {}
+        "The relay's, as an ICE lite agent, towards each party that makes its checks with it."
         self.tos: int | None = None
         "Of what is sent in it; None: as the relay is set."
         self.asked = now
@@ -158,15 +162,24 @@ class Call:
         return chain(self.present(), self.retiring.values())
 
     def assign(self) -> None:
-        """What the call's streams have of it: its TOS, and at each end the gate of the party that is heard there."""
+        """What the call's streams have of it: TOS, the relay's ICE credentials, and at each end the gate of the party
+        that is heard there."""
         heard = self.active.party if self.active is not None else self.invited
         for stream in self.all_streams():
+            for end in stream.ends:
+                lite = stream.terms.get(end.side, NONE).lite
+                end.credentials = self._credentials(end.side) if lite else None
             stream.tos = self.board.settings.tos if self.tos is None else self.tos
             stream.caller.gate, stream.callee.gate = self.caller.gate, heard.gate
         for leg in self.legs:
             for own in leg.streams or ():
                 if own is not None:
                     own.callee.gate = leg.party.gate
+
+    def _credentials(self, side: Side) -> Credentials:
+        if side not in self.credentials:
+            self.credentials[side] = Credentials.make(self.board.rng)
+        return self.credentials[side]
 
     @property
     def alive(self) -> float:

@@ -13,12 +13,14 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import EndReason, Side
 from mediaproxy.relay.expectation import Anchor, Expectation, Voucher
 from mediaproxy.relay.gate import Gate
-from mediaproxy.relay.latch import State
+from mediaproxy.relay.ice import Credentials
+from mediaproxy.relay.latchstate import State
 from mediaproxy.relay.memory import Counter, Key, Ports
 from mediaproxy.relay.offers import Said, Transaction
 from mediaproxy.relay.ports import Pair
 from mediaproxy.relay.quality import Gauge
 from mediaproxy.relay.rtp import RtpHeader
+from mediaproxy.relay.terms import Terms
 from mediaproxy.relay.trace import Trace
 
 LAYOUT = 3
@@ -75,6 +77,7 @@ class LatchValue(msgspec.Struct, array_like=True):
     _provisional_at: float
     _home: Anchor | None
     _moved_target: Endpoint | None
+    _nominated: tuple[Endpoint, str] | None
     rtp: int
     "Of an RTCP port's latch: that of its RTP port."
     probation: dict[Endpoint, tuple[int, RtpHeader]]
@@ -112,6 +115,7 @@ class StreamValue(msgspec.Struct, array_like=True):
     index: int
     changed: float
     sdp: dict[Side, Sdp]
+    terms: dict[Side, Terms]
     one_way: dict[Side, float]
     caller: EndValue
     callee: EndValue
@@ -181,6 +185,7 @@ class CallValue(msgspec.Struct, array_like=True):
     adopted: bool
     dialog_id: str
     notify: str
+    credentials: dict[Side, Credentials]
     tos: int | None
     asked: float
     offered: float

@@ -58,6 +58,8 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     mux: bool
     stun: bool
     dtls: bool
+    ufrag: str
+    "The party's own ICE user name, if it makes its checks with the relay; empty: not told."
     v4_bits: int
     v6_bits: int
     others: Policy
@@ -160,8 +162,18 @@ class Ground:
         target = Endpoint(signalling, sdp.port)
         return target if self._may_send(target, signalling) else None
 
-    def expect(self, party: "Voucher", stream: Stream, other: Stream | None, *, rtcp: bool) -> Expectation:
-        """What one party's SDP lets us expect; ``other`` is the same stream in the other party's SDP, if known."""
+    def expect(
+        self,
+        party: "Voucher",
+        stream: Stream,
+        other: Stream | None,
+        *,
+        rtcp: bool,
+        index: int = 0,
+        mux: bool | None = None,
+    ) -> Expectation:
+        """What one party's SDP lets us expect; ``other`` is the same stream in the other party's SDP, if known.
+        ``index``: of the stream. ``mux``: whether its RTCP comes to its RTP port; None: as both SDPs say."""
         settings = self._settings
         place = rtcp_place(stream) if rtcp else stream.endpoint
         usable = place if place is not None and self._is_host(place) else None
@@ -188,7 +200,8 @@ class Ground:
             rtcp=rtcp,
             media=stream.rtp,
             payload_types=frozenset(types),
-            mux=stream.rtcp_mux and (other is None or other.rtcp_mux),
+            mux=(stream.rtcp_mux and (other is None or other.rtcp_mux)) if mux is None else mux,
+            ufrag=party.ufrags[index] if index < len(party.ufrags) else "",
             stun=stream.ice or not stream.told,
             dtls=stream.dtls or not stream.told,
             v4_bits=settings.v4_bits,
@@ -207,8 +220,17 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     learn: bool = True
     strict: bool = False
     handover: bool = False
+    ufrags: tuple[str, ...] = ()
+    "Its ICE user names, by index of the stream; empty ones: not told."
 
-    def updated(self, phone: PhoneAddress, contact: str, asymmetric: bool, wishes: Wishes | None = None) -> "Voucher":
+    def updated(
+        self,
+        phone: PhoneAddress,
+        contact: str,
+        asymmetric: bool,
+        wishes: Wishes | None = None,
+        ice: tuple[tuple[str, str], ...] = (),
+    ) -> "Voucher":
         """After a further message. What a message does not say (an ACK has no Contact) stays as it was."""
         address = ip_address(phone.endpoint.address) if phone.endpoint is not None else None
         known = address is not None and phone.known_by is not KnownBy.UNKNOWN
@@ -219,6 +241,7 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             learn=self.learn if wishes is None else wishes.learn,
             strict=self.strict if wishes is None else wishes.strict_source,
             handover=self.handover if wishes is None else wishes.media_handover,
+            ufrags=tuple([ufrag for ufrag, _ in ice]) if ice else self.ufrags,
         )
 
 

@@ -184,8 +184,9 @@ static void stand(Path *h, struct slot *s, const struct packet *p, struct standi
         k = active(s, is->word);
         is->learned = state_of(is->word) == STATE_LEARNED && k->source_port == p->source_port &&
                       same(k->source, p->source) && !p->scoped;
+        is->ranked = is->learned || (state_of(is->word) >= STATE_LEARNING && allowed(k, p->source));
+        is->learned = is->learned && !aside(k, p);
         is->way = is->learned && find_way(h, k, w);
-        is->ranked = state_of(is->word) >= STATE_LEARNING && allowed(k, p->source);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
     } while (load(s->word) != is->word);
 }

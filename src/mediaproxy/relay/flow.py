@@ -35,6 +35,9 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: float | None = None
     """From then on only a new port of the same address can replace the source (calls.md 6): a plane may treat allowed
     packets that cannot as it treats those of others. None: whoever is allowed may change a decision."""
+    rtp_only: bool = False
+    """Only RTP from the source is forwarded; what else comes from it is passed up: RTCP that leaves elsewhere (RFC
+    5761), ICE checks that the relay answers."""
     clocks: tuple[tuple[int, int], ...] = ()
     "RTP payload type and clock rate in Hz of what comes here, the likeliest first: a plane may measure jitter by them."
 

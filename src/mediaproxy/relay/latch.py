@@ -5,94 +5,19 @@ the learned source and the target to send to. It must never accept a source that
 vouch for, and never let go of a speaking one for a stranger.
 """
 
-from enum import Enum, StrEnum
-
-import msgspec
 from msgspec.structs import replace
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.expectation import PROBATION_RANK, Anchor, Expectation
 from mediaproxy.relay.flow import SlotCounters
+from mediaproxy.relay.latchstate import TRANSITIONS, Input, State
 from mediaproxy.relay.probation import Probation
 from mediaproxy.relay.rtp import Kind, kind_of, report_sender, rtp_header
 from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.trace import Seen, Trace
+from mediaproxy.relay.verdict import Action, Reason, Verdict
 
-
-class State(Enum):
-    """Where a latch stands."""
-
-    WAITING = "waiting"
-    "No SDP has told whom to expect: nobody may speak."
-    EXPECTING = "expecting"
-    "SDP is there, no qualifying packet yet."
-    LEARNED = "learned"
-    "The first packet is less than a second old: a better source may still replace it (calls.md 4)."
-    SETTLED = "settled"
-    "Only a new port of the same address may replace the source (calls.md 6)."
-    MOVING = "moving"
-    "SIP has announced a change: the source flows until the first packet of a new one (calls.md 7)."
-
-
-class Input(Enum):
-    """What moves a latch."""
-
-    SDP = "SDP"
-    "An expectation that is the first, or changes c=, port, Contact or signalling address."
-    BACK = "SDP as before"
-    "SIP is back at what the source was learned by: a hold is over, or an offer was refused."
-    PACKET = "qualifying packet"
-    "A packet that latches: first, better, moved."
-    SECOND = "a second has passed"
-
-
-TRANSITIONS: dict[State, dict[Input, State]] = {
-    State.WAITING: {Input.SDP: State.EXPECTING},
-    State.EXPECTING: {Input.SDP: State.EXPECTING, Input.PACKET: State.LEARNED},
-    State.LEARNED: {Input.PACKET: State.LEARNED, Input.SECOND: State.SETTLED, Input.SDP: State.MOVING},
-    State.SETTLED: {Input.PACKET: State.SETTLED, Input.SDP: State.MOVING},
-    State.MOVING: {Input.PACKET: State.LEARNED, Input.SDP: State.MOVING, Input.BACK: State.SETTLED},
-}
-
-
-class Action(Enum):
-    """What becomes of a packet."""
-
-    FORWARD = "forward"
-    REFUSE = "refuse"
-
-
-class Reason(StrEnum):
-    """Why a packet is refused, for counting."""
-
-    STRANGER = "stranger"
-    "Neither SDP, signalling nor policy vouch for its source."
-    NO_SDP = "no_sdp"
-    "No SDP of the party has come yet: its answer may be on the way."
-    NOT_MEDIA = "not_media"
-    "A kind or a payload type that the stream does not have."
-    SECOND = "second_source"
-    "It could be the party, but another source is, and still speaks."
-    DISABLED = "disabled"
-    "SDP has disabled the stream."
-    LOOP = "loop"
-    "From a port of this relay."
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What a latch says of one packet."""
-
-    action: Action
-    why: str = ""
-    "For a refusal, in words for an operator."
-    latched: bool = False
-    "The packet's source is the learned one from now on."
-    before: Endpoint | None = None
-    "The source it replaces."
-    early: bool = False
-    "Refused because no SDP of that party has been seen: its answer may be on the way, so no reason for alarm."
-    reason: Reason = Reason.STRANGER
-    "For a refusal."
+__all__ = ["TRANSITIONS", "Action", "Input", "Latch", "Reason", "State", "Verdict"]
 
 
 _FORWARD = Verdict(Action.FORWARD)
@@ -105,6 +30,7 @@ class Latch:
         "_home",
         "_last",
         "_moved_target",
+        "_nominated",
         "_probation",
         "_provisional",
         "_provisional_at",
@@ -144,6 +70,8 @@ class Latch:
         self._moved_target: Endpoint | None = None
         "In MOVING: where the new SDP wants media, if that is another address than the source's."
         self._probation = Probation(settings.probation_packets)
+        self._nominated: tuple[Endpoint, str] | None = None
+        "Source and ufrag of a check that came before the SDP of who made it."
 
     # -- what SIP says
 
@@ -159,7 +87,34 @@ class Latch:
         if old is not None and self.learned is not None:
             self._moved_target = None if back else self._new_target(old, new)
         self._step(Input.BACK if back else Input.SDP)
+        if self._nominated is not None:
+            self.nominate(*self._nominated, now)
         return True
+
+    def nominate(self, source: Endpoint, ufrag: str, now: float) -> Verdict:
+        """A source that has proved to be this party's, and says that its media comes by this way (RFC 8445 §7.3.1.5).
+        ``ufrag``: the party's own, for a fork has several who all know our password."""
+        expectation = self.expectation
+        if expectation is None or expectation.ufrag not in ("", ufrag):
+            self._nominated = (source, ufrag)
+            return _FORWARD
+        self._nominated = None
+        if source == self.learned and self.state is State.SETTLED:
+            return _FORWARD
+        before, self.learned, self.rank, self.learned_at = self.learned, source, 1, now
+        self._step(Input.NOMINATED)
+        self._home, self._moved_target = expectation.anchor, None
+        self._last = Trace(now) if source != before else self._last
+        return Verdict(Action.FORWARD, latched=source != before, before=before)
+
+    def knows(self, ufrag: str) -> bool:
+        """Whether the ICE user name is this party's."""
+        return self.expectation is not None and self.expectation.ufrag == ufrag
+
+    def succeed(self, former: "Latch") -> None:
+        """Take the place of a latch that stood for whoever answers: who made a check there may be this party."""
+        if former.expectation is None and self._nominated is None and self.expectation is None:
+            self._nominated = former._nominated
 
     def _new_target(self, old: Expectation, new: Expectation) -> Endpoint | None:
         """Where to turn when the old source has fallen silent after a change; None: it remains the best guess."""

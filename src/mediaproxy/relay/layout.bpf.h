@@ -24,6 +24,7 @@ enum flag {
     FLAG_ANY = 8,     /* every source is allowed */
     FLAG_SETTLED = 16, /* LEARNED, and only calls.md 6 may move it: most allowed packets cannot */
     FLAG_OWN = 32,    /* target is an address and port of this relay */
+    FLAG_RTP_ONLY = 64, /* what is no RTP of the source is passed up */
 };
 
 /* One copy of a slot's configuration; the first 56 bytes are all that forwarding reads. */

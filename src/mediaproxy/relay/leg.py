@@ -40,7 +40,7 @@ class Party:
         names_agent = bool(question.user_agent) or question.asymmetric
         self.user_agent = question.user_agent or self.user_agent
         asymmetric = question.asymmetric if names_agent else self.voucher.asymmetric
-        self.voucher = self.voucher.updated(question.phone, question.contact, asymmetric, question.wishes)
+        self.voucher = self.voucher.updated(question.phone, question.contact, asymmetric, question.wishes, question.ice)
         if question.phone.known_by is not KnownBy.UNKNOWN or self.phone.known_by is KnownBy.UNKNOWN:
             self.phone = question.phone
 

@@ -260,6 +260,7 @@ class NativePlane:
             peer=peer.index if peer is not None else 0,
             peer_generation=peer.lending if peer is not None else 0,
             allowed=flow.allowed or None,
+            rtp_only=flow.rtp_only,
             clocks=flow.clocks,
         )
         self._path.set(slot.index, slot.lending, _state(flow), encode(config))

@@ -23,6 +23,7 @@ from mediaproxy.relay.offers import Change, Transaction
 from mediaproxy.relay.retraction import said
 from mediaproxy.relay.settings import RelayAddress
 from mediaproxy.relay.stream import Stream, disabled
+from mediaproxy.relay.terms import Terms
 
 
 class Refusal(Exception):
@@ -305,7 +306,7 @@ class Negotiation:
             receiver = self._party(leg, side.other)
             receiver.facing = question.wishes.towards or receiver.facing
             call.tos = question.wishes.tos
-            call.assign()
+            self._heed(question.wishes, call.streams_of(leg))
         before = described(call)
         if side is Side.CALLEE and leg is not None and leg.streams is None:
             self._apply_callee(leg)
@@ -317,6 +318,13 @@ class Negotiation:
             call.changed = self._now
         call.memory.note(question, side, change.by if change is not None else None)
         self._effects += call.sync(self._now)
+
+    def _heed(self, wishes: Wishes, streams: list[Stream | None]) -> None:
+        """What the receiver is told of the streams."""
+        for index, stream in enumerate(streams[: len(self._question.streams)]):
+            if stream is not None and index not in self._left_alone:
+                stream.terms[self._sender.other] = Terms.of(wishes, index)
+        self._call.assign()
 
     def _apply_callee(self, leg: Leg) -> None:
         """The answer, or offer, of a leg on the call's own streams."""

@@ -16,6 +16,7 @@ from mediaproxy.events import Side
 from mediaproxy.relay.expectation import Voucher
 from mediaproxy.relay.leg import Leg
 from mediaproxy.relay.stream import Stream
+from mediaproxy.relay.terms import Terms
 
 _REMEMBERED = 16
 "SDP bodies that can be taken back at a time, per call. More than one per side is rare."
@@ -40,6 +41,8 @@ class Said:
     "A callee's last SDP on the call's own streams."
     voucher: Voucher
     phone: PhoneAddress
+    terms: dict[int, Terms]
+    "What the other party was told, by the index of the stream."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,6 +110,8 @@ def path(world: World, frame: bytes, now: int, *, at: int = 14, tag: int | None 
     if p.version == 6 and p.checksum == 0:  # RFC 8200 §8.1
         return Outcome(Verdict.DROP, Reason.NO_CHECKSUM)
     if slot.state is State.LEARNED and _from(slot.config, p.source, p.source_port):
+        if slot.config.rtp_only and not p.is_rtp:
+            return _pass_up(world, slot.heard, Reason.UP, now, ranked=True)
         return _forward(world, frame, at, p, slot, now)
     config = slot.config
     ranked = slot.state >= State.LEARNING and _allowed(config, p.source)

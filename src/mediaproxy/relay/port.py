@@ -134,13 +134,29 @@ class Port:
         ways = [port.local for port in (self.via, self) if port is not None]
         return next(((local, target) for local in ways if local.version == target.version), None)
 
+    @property
+    def outlet(self) -> "Port | None":
+        """The port by which the plane lets out what comes here: of RTCP, the RTP port of a party that has but one."""
+        peer = self.peer
+        if peer is None or not self.rtcp or not self.end.stream.splits(peer.end.side):
+            return peer
+        return peer.end.rtp
+
+    @property
+    def rtp_only(self) -> bool:
+        """Flow.rtp_only."""
+        end = self.end
+        if self.rtcp or not end.stream.described.rtp:
+            return end.credentials is not None
+        return end.credentials is not None or end.stream.splits(end.side)
+
     def limited(self, target: Endpoint) -> bool:
         """Whether the rate to that target is still limited (calls.md 5)."""
         return not self.latch.proven(target)
 
     def _carried(self, now: float) -> Endpoint | None:
         """The learned source, if the plane may forward what comes from it, or drop that, without asking."""
-        peer, learned, stream = self.peer, self.latch.learned, self.end.stream
+        peer, learned, stream = self.outlet, self.latch.learned, self.end.stream
         if peer is None or learned is None or self.via is not None or peer.via is not None:
             return None
         if learned.version != self.local.version:  # heard at another leg's port, which has gone
@@ -154,18 +170,22 @@ class Port:
 
     def flow(self, now: float) -> Flow:
         """What the plane should do at this port."""
-        if self.closed or self.end.idle or self.peer is None:
+        peer, anybody = self.outlet, bool(self.guests) or self.end.credentials is not None
+        if self.closed or self.end.idle or peer is None:
             return Flow(local=self.local, generation=self.generation)
+        if self.end.gate.blocked:
+            peer = None
         return Flow(
             local=self.local,
             generation=self.generation,
-            peer=None if self.end.gate.blocked else self.peer.local,
-            peer_generation=0 if self.end.gate.blocked else self.peer.generation,
+            peer=None if peer is None else peer.local,
+            peer_generation=0 if peer is None else peer.generation,
             source=self._carried(now),
             target=self.target(now),
-            allowed=() if self.guests else self.latch.allowed(self.local.version),
+            allowed=() if anybody else self.latch.allowed(self.local.version),
             tos=self.end.stream.tos,
-            settled_at=None if self.guests else self.latch.settled_at,
+            settled_at=None if anybody else self.latch.settled_at,
+            rtp_only=self.rtp_only,
             clocks=() if self.rtcp else self.end.stream.clocks(self.end.side),
         )
 

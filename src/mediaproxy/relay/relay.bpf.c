@@ -87,8 +87,12 @@ INLINE int relay(struct __sk_buff *skb, u32 at)
         return drop(REASON_NO_CHECKSUM);
     now = ktime_get_ns();
     k = active(s, word);
-    if (state_of(word) == STATE_LEARNED && same(k->source, p->source) && k->source_port == p->source_port)
-        return forward(skb, at, c, room, index, s, word, n, now);
+    if (state_of(word) == STATE_LEARNED && same(k->source, p->source) && k->source_port == p->source_port) {
+        if (!aside(k, p))
+            return forward(skb, at, c, room, index, s, word, n, now);
+        begin(n, (u32)word);
+        return pass_up(c, n, 1, REASON_UP, now);
+    }
     return judge(c, p, s, word, n, now);
 }
 

@@ -10,6 +10,7 @@ from mediaproxy.relay.comparison import compare, described
 from mediaproxy.relay.effects import Effect
 from mediaproxy.relay.leg import Leg
 from mediaproxy.relay.offers import Change, Said, Transaction
+from mediaproxy.relay.terms import NONE
 
 
 def said(call: Call, leg: Leg, side: Side) -> Said:
@@ -20,7 +21,9 @@ def said(call: Call, leg: Leg, side: Side) -> Said:
     else:
         streams = enumerate(call.streams_of(leg))
         sdp = {index: stream.sdp[side] for index, stream in streams if stream is not None and side in stream.sdp}
-    return Said(sdp=sdp, whole=leg.sdp, voucher=party.voucher, phone=party.phone)
+    told = enumerate(call.streams_of(leg))
+    terms = {index: stream.terms.get(side.other, NONE) for index, stream in told if stream is not None}
+    return Said(sdp=sdp, whole=leg.sdp, voucher=party.voucher, phone=party.phone, terms=terms)
 
 
 def take_back(call: Call, by: Transaction, now: float) -> list[Effect]:
@@ -33,6 +36,7 @@ def take_back(call: Call, by: Transaction, now: float) -> list[Effect]:
     before = described(call)
     for change in changes:
         _restore(call, change)
+    call.assign()
     moved = [call.expect(leg, now) for leg in dict.fromkeys(change.leg for change in changes)]
     if any(moved):
         call.changed = now
@@ -51,6 +55,10 @@ def _restore(call: Call, change: Change) -> None:
     if change.own:
         return
     streams = call.streams_of(leg)
+    for index, terms in said.terms.items():
+        told = streams[index] if index < len(streams) else None
+        if told is not None:
+            told.terms[side.other] = terms
     if side is Side.CALLEE and leg.streams is None:
         leg.sdp = said.whole
         streams = streams if call.active is leg else []

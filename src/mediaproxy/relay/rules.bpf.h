@@ -43,6 +43,13 @@ INLINE int allowed(const struct config *k, const u32 *ip)
     return 0;
 }
 
+/* Whether a packet of the source must be seen by user space: RTCP that leaves elsewhere, ICE checks (RFC 7983). Of several
+ * that the kernel carries as one only the first has been looked at. */
+INLINE int aside(const struct config *k, const struct packet *p)
+{
+    return k->flags & FLAG_RTP_ONLY && (!p->is_rtp || p->segments != 1);
+}
+
 /* calls.md 6: whether a packet of another port can replace a settled source. */
 INLINE int may_move(struct control *c, struct counters *n, const struct packet *p, u64 now)
 {

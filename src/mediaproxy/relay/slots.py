@@ -54,6 +54,8 @@ class Flag(IntFlag):
     "Only calls.md 6 may move the source."
     OWN = 32
     "The target is an address and port of this relay."
+    RTP_ONLY = 64
+    "What is no RTP of the source is passed up."
 
 
 class Reason(IntEnum):
@@ -167,6 +169,8 @@ class SlotConfig(msgspec.Struct, frozen=True, kw_only=True):
     "Only calls.md 6 may move the source: allowed packets that cannot are treated like a stranger's."
     own: bool = False
     "The target is a port of this relay."
+    rtp_only: bool = False
+    "Of the source only RTP is forwarded; the rest of it is passed up."
     clocks: tuple[tuple[int, int], ...] = ()
     "RTP payload type and clock rate in Hz, the likeliest first; at most 12 count, and rates from 954 Hz."
 
@@ -206,6 +210,7 @@ def encode(config: SlotConfig) -> bytes:
         (Flag.ANY, unlimited),
         (Flag.SETTLED, config.settled),
         (Flag.OWN, config.own),
+        (Flag.RTP_ONLY, config.rtp_only),
     ):
         flags |= flag if on else Flag(0)
     return CONFIG.struct.pack(

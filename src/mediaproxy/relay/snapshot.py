@@ -152,7 +152,7 @@ def counters_value(call: Call) -> CountersValue:
 
 def _stream_value(stream: Stream, numbers: _Numbers, now: float) -> StreamValue:
     caller, callee = _end_value(stream.caller, numbers, now), _end_value(stream.callee, numbers, now)
-    return StreamValue(stream.index, stream.changed, stream.sdp, stream.one_way, caller, callee)
+    return StreamValue(stream.index, stream.changed, stream.sdp, stream.terms, stream.one_way, caller, callee)
 
 
 def _end_value(end: End, numbers: _Numbers, now: float) -> EndValue:

@@ -116,6 +116,7 @@ class LentSocket(BoundSocket):
         "packets",
         "receive",
         "rtp",
+        "rtp_only",
         "send",
         "source",
         "strangers",
@@ -137,6 +138,7 @@ class LentSocket(BoundSocket):
         self.packets = self.bytes = self.undeliverable = self.dropped = 0
         self.last = 0.0
         self.rtp = b""
+        self.rtp_only = False
         self.ranked = TokenBucket(_ALLOWED_RATE, _ALLOWED_BURST)
         self.strangers = TokenBucket(_STRANGER_RATE, _STRANGER_BURST)
         self._verdict: tuple[str, bool] = ("", False)
@@ -157,6 +159,7 @@ class LentSocket(BoundSocket):
         if self.flow is None or self.flow.source != flow.source:
             self.source = None if flow.source is None else socket_address(flow.source)
         self._verdict = ("", False)
+        self.rtp_only = flow.rtp_only
         self.flow = flow
         self.set_tos(flow.tos)
 

@@ -13,11 +13,13 @@ from mediaproxy.events import Side
 from mediaproxy.relay.effects import Effect
 from mediaproxy.relay.expectation import Ground, Voucher
 from mediaproxy.relay.gate import Gate
+from mediaproxy.relay.ice import Credentials
 from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.port import Clocks, Limit, Port
 from mediaproxy.relay.ports import Pair
 from mediaproxy.relay.rtp import STATIC
 from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.terms import NONE, Terms
 
 __all__ = ["End", "Limit", "Port", "Stream", "disabled"]
 
@@ -31,7 +33,7 @@ _LISTENS = (Direction.SENDRECV, Direction.RECVONLY)
 class End:
     """Mutable: the ports of one stream that face one party."""
 
-    __slots__ = ("__weakref__", "_stream", "codec", "gate", "limit", "pair", "rtcp", "rtp", "side")
+    __slots__ = ("__weakref__", "_stream", "codec", "credentials", "gate", "limit", "pair", "rtcp", "rtp", "side")
 
     def __init__(self, stream: "Stream", side: Side, pair: Pair, settings: RelaySettings) -> None:
         self._stream = ref(stream)
@@ -41,6 +43,8 @@ class End:
         "Name of the codec that the party sent last, after what it follows from (Stream.codec)."
         self.gate = Gate()
         "What a SIP server keeps from the other party: that of whoever is heard here."
+        self.credentials: Credentials | None = None
+        "By which its party makes ICE checks with the relay; None: it makes none."
         self.limit = Limit(settings.unlearned_rate)
         latch = Latch(settings)
         self.rtp = Port(self, pair.rtp, latch, rtcp=False)
@@ -70,10 +74,14 @@ class End:
 
     def media_port(self, sdp: Sdp) -> MediaPort:
         """What the SDP should say for this end."""
-        return MediaPort(rtp=self.pair.advertised, rtcp=self.pair.advertised_rtcp if sdp.rtp else None)
+        own = self.credentials or Credentials("", "")
+        rtcp = self.pair.advertised_rtcp if sdp.rtp else None
+        return MediaPort(rtp=self.pair.advertised, rtcp=rtcp, ufrag=own.ufrag, password=own.password)
 
     def attach(self, rtp: Latch, rtcp: Latch, gate: Gate) -> None:
         """Listen to another leg: with its latches."""
+        for latch, former in ((rtp, self.rtp.latch), (rtcp, self.rtcp.latch)):
+            latch.succeed(former)
         self.rtp.latch, self.rtcp.latch, self.gate = rtp, rtcp, gate
 
 
@@ -84,7 +92,19 @@ class Stream:
     leaves nothing to the garbage collector, whose work would delay packets.
     """
 
-    __slots__ = ("__weakref__", "_clocks", "caller", "changed", "call_id", "callee", "index", "one_way", "sdp", "tos")
+    __slots__ = (
+        "__weakref__",
+        "_clocks",
+        "caller",
+        "changed",
+        "call_id",
+        "callee",
+        "index",
+        "one_way",
+        "sdp",
+        "terms",
+        "tos",
+    )
 
     def __init__(self, index: int, pairs: dict[Side, Pair], settings: RelaySettings, call_id: str, now: float) -> None:
         self.index = index
@@ -95,6 +115,8 @@ class Stream:
         "Of what is sent; None: as it came, or as the operating system does."
         self.sdp: dict[Side, Sdp] = {}
         "What each party's SDP said last."
+        self.terms: dict[Side, Terms] = {}
+        "What each party was told by the SDP that it was shown."
         self.one_way: dict[Side, float] = {}
         "Sides that an event has called silent, with its time."
         self._clocks: dict[Side, tuple[tuple[Sdp | None, ...], Clocks]] = {}
@@ -106,6 +128,7 @@ class Stream:
     def inherit(self, old: "Stream") -> None:
         """Take the place of another stream: its SDP, and what its latches have learned."""
         self.sdp, self.changed, self.one_way = dict(old.sdp), old.changed, dict(old.one_way)
+        self.terms = dict(old.terms)
         for end, former in zip(self.ends, old.ends, strict=True):
             end.attach(former.rtp.latch, former.rtcp.latch, former.gate)
 
@@ -147,6 +170,18 @@ class Stream:
     def kind(self) -> str:
         """Media type: audio, video, image…"""
         return self.described.kind
+
+    def muxed(self, side: Side) -> bool:
+        """Whether a party's RTCP comes to its RTP port (RFC 5761 §5.1.1): its own SDP says so, and that which it was
+        shown. An offerer takes it that its wish will be granted."""
+        own, other, told = self.sdp.get(side), self.sdp.get(side.other), self.terms.get(side, NONE).mux
+        if own is None or not own.rtp or not own.rtcp_mux:
+            return False
+        return (other is None or other.rtcp_mux) if told is None else told
+
+    def splits(self, side: Side) -> bool:
+        """Whether a party's RTCP comes to its RTP port, and leaves for the other party's port for RTCP."""
+        return len(self.sdp) == 2 and self.muxed(side) and not self.muxed(side.other)
 
     @property
     def audio(self) -> bool:
@@ -219,10 +254,14 @@ class Stream:
             voucher = vouchers.get(end.side)
             if sdp is None or voucher is None or sdp.endpoint is None or end.closed:
                 continue
-            other = self.sdp.get(end.side.other)
-            changed |= end.rtp.latch.expect(ground.expect(voucher, sdp, other, rtcp=False), now)
+            other, mux = self.sdp.get(end.side.other), self.muxed(end.side)
+            changed |= end.rtp.latch.expect(
+                ground.expect(voucher, sdp, other, rtcp=False, index=self.index, mux=mux), now
+            )
             if sdp.rtp or sdp.rtcp is not None:
-                changed |= end.rtcp.latch.expect(ground.expect(voucher, sdp, other, rtcp=True), now)
+                changed |= end.rtcp.latch.expect(
+                    ground.expect(voucher, sdp, other, rtcp=True, index=self.index, mux=mux), now
+                )
         return changed
 
     def sync(self, now: float) -> list[Effect]:

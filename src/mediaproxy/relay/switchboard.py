@@ -12,6 +12,7 @@ from mediaproxy.events import PeerLearned, Side, SourceRefused
 from mediaproxy.relay.effects import Effect, Install, Remove, Report, Send
 from mediaproxy.relay.expectation import Ground
 from mediaproxy.relay.flow import Flow, Packet, SlotCounters
+from mediaproxy.relay.ice import Credentials, check
 from mediaproxy.relay.latch import Action, Reason, Verdict
 from mediaproxy.relay.ports import Pair, PortPool
 from mediaproxy.relay.rtp import Kind, kind_of, rtp_header
@@ -31,6 +32,7 @@ class Switchboard:
         self.settings = settings
         self.pool = PortPool(settings, rng)
         self.ground = Ground(settings, self.pool)
+        self.rng = rng
         self.traffic = Traffic()
         self._ports: dict[Endpoint, Port] = {}
 
@@ -150,6 +152,8 @@ class Switchboard:
             return self._refuse(port, packet.source, _DISABLED, now)
         if self.pool.ours(packet.source):
             return self._refuse(port, packet.source, _LOOP, now)
+        if port.end.credentials is not None and kind_of(packet.data) is Kind.STUN:
+            return self._check(port, packet, port.end.credentials, now)
         verdict = Verdict(Action.REFUSE)
         refusal: Verdict | None = None
         for candidate in _candidates(port, packet.source):
@@ -173,9 +177,29 @@ class Switchboard:
             )
         ]
 
+    def _check(self, port: Port, packet: Packet, own: Credentials, now: float) -> list[Effect]:
+        """An ICE check of the port's party with the relay (RFC 8445 §7.3), or of somebody who does not know the
+        password. He is told so, but not without end: he need not be who he says."""
+        checked = check(packet.data, packet.source, own)
+        effects: list[Effect] = []
+        if checked.answer and (checked.valid or port.end.limit.allows(now)):
+            effects.append(Send(port.local, packet.source, checked.answer))
+        if checked.why:
+            return [*effects, *self._refuse(port, packet.source, Verdict(Action.REFUSE, checked.why), now)]
+        if checked.valid:
+            port.passed = now
+        if not checked.nominated:
+            return effects
+        whose = next((one for one in (port, *port.guests) if one.latch.knows(checked.ufrag)), port)
+        verdict = whose.latch.nominate(packet.source, checked.ufrag, now)
+        return [*effects, *self._learned(whose, port, packet.source, verdict, now)]
+
     def _accept(self, port: Port, came_to: Port, packet: Packet, verdict: Verdict, now: float) -> list[Effect]:
         """Forward a packet, and hand the stream to the plane if that packet has settled something."""
-        effects = self._forward(port, packet, now)
+        return [*self._forward(port, packet, now), *self._learned(port, came_to, packet.source, verdict, now)]
+
+    def _learned(self, port: Port, came_to: Port, source: Endpoint, verdict: Verdict, now: float) -> list[Effect]:
+        effects: list[Effect] = []
         if verdict.latched and port.tells(now):
             stream = port.end.stream
             learned = PeerLearned(
@@ -183,7 +207,7 @@ class Switchboard:
                 call_id=stream.call_id,
                 stream=stream.index,
                 side=port.end.side,
-                source=packet.source,
+                source=source,
                 rank=port.latch.rank,
                 rtcp=port.rtcp,
                 before=verdict.before,
@@ -197,22 +221,34 @@ class Switchboard:
         return effects
 
     def _forward(self, port: Port, packet: Packet, now: float) -> list[Effect]:
-        peer, kind = port.peer, kind_of(packet.data)
+        kind = kind_of(packet.data)
+        peer = _exit(port, kind)
         described = port.end.stream.sdp.get(port.end.side)
         handshake = described is not None and described.rtp and kind in (Kind.STUN, Kind.DTLS)
         data = packet.data if handshake else _let_through(port, packet.data, kind)
         route = peer.route(now) if peer is not None and data is not None else None
+        if kind is Kind.STUN and peer is not None and peer.end.credentials is not None:
+            route = None  # the other party makes its checks with the relay
         if peer is not None and route is not None and peer.limited(route[1]) and not peer.end.limit.allows(now):
             route = None
         if handshake:
             port.passed = now
         else:
-            port.tally.accept(packet.data, now, forwarded=route is not None)
+            tally = port.end.rtcp.tally if kind is Kind.RTCP and port.rtp_only else port.tally
+            tally.accept(packet.data, now, forwarded=route is not None)
         if route is None or data is None:
             return []
         self.traffic.packets += 1
         self.traffic.bytes += len(data)
         return [Send(*route, data)]
+
+
+def _exit(port: Port, kind: Kind) -> Port | None:
+    """The port by which a packet leaves: RTCP by that which the other party has for RTCP."""
+    stream, peer = port.end.stream, port.outlet
+    if peer is not None and kind is Kind.RTCP and not port.rtcp and stream.splits(port.end.side):
+        return peer.end.rtcp if not peer.end.closed else None
+    return peer
 
 
 def _let_through(port: Port, data: bytes, kind: Kind) -> bytes | None:

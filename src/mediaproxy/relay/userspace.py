@@ -175,13 +175,14 @@ class UserPlane:
                 data, source = slot.receive(_LARGEST)
             except OSError:
                 continue
-            if source != slot.source:
+            size = len(data)
+            rtp = size >= 12 and data[0] & 0xC0 == 0x80 and not 192 <= data[1] <= 223  # RFC 5761 §4
+            if source != slot.source or slot.rtp_only > rtp:
                 self._pass_up(slot, data, source, now)
                 continue
-            slot.last = now
-            size = len(data)
-            if size >= 12 and data[0] & 0xC0 == 0x80 and not 192 <= data[1] <= 223:  # RTP, RFC 5761 §4
+            if rtp:
                 slot.rtp = data
+            slot.last = now
             forward = slot.forward
             if forward is None:
                 slot.undeliverable += 1

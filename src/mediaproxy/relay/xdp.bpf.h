@@ -144,6 +144,8 @@ INLINE int relay_frame(struct xdp_md *ctx)
     k = active(s, word);
     if (state_of(word) != STATE_LEARNED || !same(k->source, p->source) || k->source_port != p->source_port)
         return XDP_PASS;
+    if (aside(k, p))
+        return XDP_PASS;
     if (find_route(c, s, word, r) || r->flags & FLAG_OWN || p->ttl < 2 || (r->mtu && p->ip_length > r->mtu))
         return XDP_PASS;
     if (!(r->flags & FLAG_V6) != (p->version == 4) || !next_hop(ctx, p, r, &f))

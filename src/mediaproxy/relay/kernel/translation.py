@@ -52,6 +52,7 @@ def config_of(flow: Flow, ports: PortMap, way: Way | None, *, settled: bool) -> 
         allowed=None if prefixes is not None and len(prefixes) > PREFIXES else prefixes,
         settled=settled and flow.source is not None,
         own=target is not None and ports.own(target) is not None,
+        rtp_only=flow.rtp_only,
         clocks=flow.clocks,
     )
 
@@ -74,6 +75,7 @@ def flow_of(local: Endpoint, word: Word, config: Mapping[str, bytes], ports: Por
         allowed=() if flags & Flag.ANY else _prefixes(config["allowed"], config["bits"]),
         tos=_int(config["tos"]) if flags & Flag.TOS else None,
         settled_at=0.0 if flags & Flag.SETTLED else None,
+        rtp_only=bool(flags & Flag.RTP_ONLY),
         clocks=_clocks(config["clocks"]),
     )
 
