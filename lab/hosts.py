@@ -9,6 +9,7 @@ from pathlib import Path
 from lab.kamailio import EXAMPLE, Kamailio
 from lab.netns import Namespace
 from lab.server import Server, Settings, merge
+from lab.stock import BesideStock, Stock
 
 _MODULE_SETTINGS = {
     "natping_interval": "natping_interval",
@@ -33,6 +34,13 @@ class Host(StrEnum):
     KAMAILIO = "kamailio"
     NATIVE = "native"
     "Kamailio with a native config that calls our functions (examples/kamailio/native.cfg)."
+    MEDIAPROXY_USE = "mediaproxy-use"
+    "Kamailio with its own module mediaproxy and nothing of ours (lab/stock): ``use_media_proxy()``."
+    MEDIAPROXY_ENGAGE = "mediaproxy-engage"
+    "The same with ``engage_media_proxy()``."
+
+
+_STOCK = {Host.MEDIAPROXY_USE: Stock.USE, Host.MEDIAPROXY_ENGAGE: Stock.ENGAGE}
 
 
 class BesideKamailio(Server):
@@ -95,4 +103,6 @@ def start(host: Host, namespace: Namespace, folder: Path, settings: Settings, si
     """Start the server with this host. LabError if it does not come up."""
     if host is Host.EDGE:
         return Server(namespace, folder, settings, sip)
+    if host in _STOCK:
+        return BesideStock(_STOCK[host], namespace, folder, settings, sip)
     return BesideKamailio(namespace, folder, settings, sip, native=host is Host.NATIVE)
