@@ -20,9 +20,9 @@ FUZZ_SECONDS ?= 300
 FUZZ_TARGETS := sip sdp v1 v2 rtpproxy ng
 
 # What an editable install compiles (hatch_build.py).
-NATIVE := hatch_build.py $(wildcard src/mediaproxy/relay/*.bpf.[ch])
+NATIVE := hatch_build.py $(wildcard src/mediaproxy/relay/*.[ch])
 
-.PHONY: help install dev demo test lint types layers docs unit e2e kernel bench format clean kamailio kamailio-venv fuzz
+.PHONY: help install dev demo test lint types layers docs unit e2e kernel soak bench format clean kamailio kamailio-venv fuzz
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo 'make test     install, then run all checks: lint, layers, types, tests, real phones behind real NATs'
 	@echo 'make install  install into $(VENV); the program is $(BIN)/mediaproxy'
 	@echo 'make kamailio install, then start Kamailio with our module and the relay server beside it (docs/kamailio.md)'
+	@echo 'make soak     25 minutes of long runs: kills under attack, calls on hold for minutes'
 	@echo 'make bench    measure ourselves beside Kamailio, rtpengine and sipmessage (docs/benchmarks.md)'
 	@echo 'make fuzz     $(FUZZ_SECONDS) s of coverage-guided fuzzing for each of: $(FUZZ_TARGETS)'
 	@echo 'make lint types layers docs unit e2e kernel   one part of make test each;  make format  write the format'
@@ -84,12 +85,17 @@ unit: dev
 
 e2e: dev kamailio-venv
 	tools/debian-packages $(TEST_PACKAGES)
-	$(BIN)/pytest -q -m e2e --durations=15
+	$(BIN)/pytest -q -m 'e2e and not soak' --durations=15
 
 # A shortcut: the part of e2e that is about the kernel plane and restarts.
 kernel: dev
 	tools/debian-packages $(TEST_PACKAGES)
-	$(BIN)/pytest -q -m e2e -k 'kernel or bpf or restore_processes or restart'
+	$(BIN)/pytest -q -m 'e2e and not soak' -k 'kernel or bpf or restore_processes or restart or planes'
+
+# Long runs in real time, 25 minutes in all; SOAK_SECONDS=60 makes them shorter.
+soak: dev kamailio-venv
+	tools/debian-packages $(TEST_PACKAGES)
+	$(BIN)/pytest -q -m soak
 
 bench: dev kamailio-venv
 	tools/debian-packages $(BENCH_PACKAGES)
@@ -116,5 +122,5 @@ format: dev
 
 clean:
 	rm -rf $(VENV) $(KAMAILIO_VENV) $(FUZZ_VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -f src/mediaproxy/relay/*.bpf.o
+	rm -f src/mediaproxy/relay/*.bpf.o src/mediaproxy/relay/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
