@@ -145,10 +145,11 @@ class Call:
         return port
 
     def check(
-        self, source: str, *, nominate: bool = True, ufrag: str = "alice1", rtcp: bool = False, **more: str
+        self, source: str, *, nominate: bool = True, rtcp: bool = False, username: str = "", password: str = ""
     ) -> list[Send]:
         """What leaves the relay because of a check."""
-        more = {"username": f"{self.own.ufrag}:{ufrag}", "password": self.own.password, **more}
+        username, password = username or f"{self.own.ufrag}:alice1", password or self.own.password
+        data = request(*[NOMINATES] * nominate, username=username, password=password)
         local = self.facing_alice.rtcp if rtcp else self.facing_alice.rtp
         assert local is not None
         return self.bench.packet(source, local, data)
