@@ -66,6 +66,8 @@ class Rewriting:
         if "strip-extmap" in command.flags:
             self._gone |= {"extmap"}
         self._kinds: frozenset[Ice] = frozenset()
+        self._zero = True
+        "A hold by c=0.0.0.0 stays one; not beside ICE, where a direction says it."
         self._out: list[bytes] = []
 
     def run(self, written: Sequence[Written], ports: Sequence[MediaPort | None], told: Told) -> bytes:
@@ -75,10 +77,11 @@ class Rewriting:
         whole = next((port for section, port in relayed if not section.connections), relayed[0][1] if relayed else None)
         self._kinds = frozenset([one.ice for one in written])
         stays = not self._kinds.isdisjoint(ice.RELAYED)
+        first = next((one for one in written if not one.disabled), written[0])
+        self._zero = first.ice is Ice.REMOVE and "zero-address" not in self._command.replace
         inherits = any(not section.connections for section in sections)
         c_line = None
         if whole is not None and not stays and (inherits or "session-connection" in self._command.replace):
-            first = next((one for one in written if not one.disabled), written[0])
             c_line = self._connection(session.connection, whole, first)
         self._session(session, whole, told, c_line)
         for section, port, one in zip(sections, ports, written, strict=True):
@@ -97,7 +100,7 @@ class Rewriting:
     def _connection(self, connection: Connection | None, at: MediaPort, one: Written) -> str:
         """A c= line that says where the relay is, or, of the old kind of hold, that no media is wanted."""
         address = self._address(at)
-        if connection is not None and connection.held and one.zero and "zero-address" not in self._command.replace:
+        if connection is not None and connection.held and one.zero and self._zero:
             address = "::" if ":" in address else "0.0.0.0"
         return f"c=IN IP{6 if ':' in address else 4} {address}"
 
