@@ -79,8 +79,8 @@ def test_a_request() -> None:
         phone=PhoneAddress(endpoint=Endpoint("198.51.100.7", 0), known_by=KnownBy.EXPLICIT),
         user_agent="Cisco ATA 186",
         streams=(
-            Stream(kind="audio", transport="RTP/AVP", endpoint=at("192.168.1.10:5004"), dtls=True),
-            Stream(kind="video", transport="RTP/AVP", endpoint=at("192.168.1.10:5006"), dtls=True),
+            Stream(kind="audio", transport="RTP/AVP", endpoint=at("192.168.1.10:5004"), dtls=True, directed=False),
+            Stream(kind="video", transport="RTP/AVP", endpoint=at("192.168.1.10:5006"), dtls=True, directed=False),
         ),
         receiver_version=4,
     )
@@ -307,6 +307,21 @@ def test_hold_and_resume_again_and_again() -> None:
             assert desk.ports(line(media=media, info=tags("bob"))) == ports
             desk.ports(line("lookup", info=tags("bob")))
             assert desk.call.state is state
+
+
+@pytest.mark.parametrize(("offers", "lives"), [(False, False), (True, True)])
+def test_a_hold_that_the_protocol_does_not_tell(offers: bool, lives: bool) -> None:
+    """It has no directions: who falls silent after a new offer, a=sendonly for all we know, is taken to be on hold."""
+    desk = Desk(MediaProxy1())
+    desk.ports(line())
+    (facing_alice,) = desk.ports(line("lookup", info=tags("bob")))
+    desk.bench.packet("203.0.113.1:31", at(f"{V4}:{facing_alice}"), rtp())
+    desk.bench.run(5)
+    if offers:
+        desk.ports(line(info=tags("bob")))
+        desk.ports(line("lookup", info=tags("bob")))
+    desk.bench.run(300)
+    assert bool(len(desk.bench.calls)) == lives
 
 
 def test_the_callee_holds() -> None:

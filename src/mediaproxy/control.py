@@ -108,6 +108,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     "The stream has a=fingerprint (media or session level): DTLS passes."
     sdes: bool = False
     "The stream has a=crypto (RFC 4568): SRTP whose keys stand in the SDP. To the relay it is like any RTP."
+    directed: bool = True
+    """False: the door's protocol (MediaProxy 1.x) does not tell ``direction``, so that a silence that follows a new
+    offer may be a hold."""
     told: bool = True
     """False: the door's protocol (rtpproxy) says where, perhaps which payload types, and no more. The address may be
     that of the SDP or that of the signalling, so who has another one may pass probation. ICE checks and DTLS pass;

@@ -136,7 +136,8 @@ def _item(text: str) -> tuple[str, str, str]:
 def _stream(item: tuple[str, str, str], phone: PhoneAddress) -> Stream:
     """A stream that cannot be read is dead: the module leaves it alone if it is answered 0."""
     address, port, kind = item
-    return stream(kind, address, port, phone) or Stream(kind=kind, transport="RTP/AVP")
+    read = stream(kind, address, port, phone)
+    return Stream(kind=kind, transport="RTP/AVP") if read is None else msgspec.structs.replace(read, directed=False)
 
 
 def _info(fields: list[str]) -> dict[str, str]:

@@ -116,10 +116,10 @@ class Call:
 
     @property
     def perhaps_held(self) -> bool:
-        """Its door cannot tell of a hold (Stream.told), and it fell silent when a party offered something."""
+        """Its door cannot tell of a hold (Stream.told, directed), and it fell silent when a party offered something."""
         if not self.offered or not self.alive or self.alive > self.offered + _HOLD_SETTLES:
             return False
-        return any([not sdp.told for stream in self.present() for sdp in stream.sdp.values()])
+        return any([not (sdp.told and sdp.directed) for stream in self.present() for sdp in stream.sdp.values()])
 
     @property
     def bypassed(self) -> bool:
