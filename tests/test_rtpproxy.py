@@ -125,6 +125,21 @@ def test_more_streams_than_a_call_may_have() -> None:
     assert bench.say("U c1 203.0.113.1 4000 a;999999999") == "E72"
 
 
+def test_new_ports() -> None:
+    bench = ProxyBench()
+    facing_alice, facing_bob = talking(bench)
+    bench.packet(BOB, at(f"{V4}:{facing_bob}"))
+    new = bench.port("Unc0,101 c1 203.0.113.1 4000 a;1 b;1")
+    assert new != facing_bob and bench.port("Unc0,101 c1 203.0.113.1 4000 a;1 b;1") == new, "asked again"
+    told = bench.port("Lnc0,101 c1 198.51.100.2 4000 a;1 b;1")
+    assert told not in (facing_alice, facing_bob, new)
+    (sent,) = bench.packet("203.0.113.1:4000", at(f"{V4}:{told}"))
+    assert sent.local.port == new and sent.target == at(BOB), "what was learned stays"
+    assert bench.port("Uc0,101 c1 203.0.113.1 4000 a;1 b;1") == new
+    bench.run(40)
+    assert bench.calls.ports_lent == 2
+
+
 # -- parties
 
 

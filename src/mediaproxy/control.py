@@ -167,6 +167,8 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     "A new source that has a rank is followed at any time, as rule 6 follows a new port."
     keep_ports: bool = False
     "The ports stay whatever the SDP changes (NG ``port latching``)."
+    new_ports: bool = False
+    "An offer: the streams get other ports than they have, towards both parties (rtpproxy ``n``)."
     tos: int | None = None
     "IP TOS or traffic class of what is sent in this call, 0 to 255; None: as the relay is set."
     mux: tuple[bool | None, ...] = ()

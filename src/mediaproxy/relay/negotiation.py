@@ -159,12 +159,15 @@ class Negotiation:
         return lent
 
     def _outgrown(self, stream: Stream, place: Endpoint) -> bool:
-        """Whether a party that offers has changed its IP version: both will be told other ports."""
+        """Whether a party that offers has changed its IP version, or its server wants it so: both will be told other
+        ports."""
         call, end = self._call, stream.end(self._sender)
         wishes = self._question.wishes
         if wishes is not None and wishes.keep_ports:
             return False
-        if place.version == end.pair.rtp.version or call.board.settings.address(place.version) is None:
+        wanted = wishes is not None and wishes.new_ports
+        same = place.version == end.pair.rtp.version or call.board.settings.address(place.version) is None
+        if same and not wanted:
             return False
         alone = not any(port.shared or port.guests for port in stream.ports)
         return alone and not call.retiring and not end.closed and scope(place.address) is not Scope.UNSPECIFIED

@@ -179,7 +179,7 @@ def _question(asked: _Asked, sender: Party, receiver: Party, status: int) -> Med
 def _digest(asked: _Asked) -> str:
     """By what the stream is known again."""
     modifiers = asked.modifiers
-    said = (asked.part, asked.place, modifiers.codecs, modifiers.asymmetric, modifiers.sides, modifiers.local)
+    said = (asked.part, asked.place, modifiers)
     return blake2b(repr(said).encode("latin-1", "replace"), digest_size=12).hexdigest()
 
 
@@ -215,10 +215,10 @@ def _version(modifiers: Modifiers) -> int:
 
 
 def _wishes(asked: _Asked) -> Wishes | None:
-    """Which addresses of the relay the two parties get. A session has them from its first U, whatever comes later."""
-    if not asked.facing.name and not asked.towards.name:
-        return None
-    return Wishes(facing=asked.facing.name, towards=asked.towards.name)
+    """Which addresses of the relay the two parties get: a session has them from its first U, whatever comes later. And
+    whether it gets other ports; the party that answers is told its own with L."""
+    wishes = Wishes(facing=asked.facing.name, towards=asked.towards.name, new_ports=asked.modifiers.new_port)
+    return None if wishes == Wishes() else wishes
 
 
 # -- out

@@ -4,6 +4,7 @@ Bytes come in, Modifiers go out, or the Refusal with the number that the origina
 """
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mediaproxy.dialects.rtpproxy.errors import Code, Refusal
@@ -36,6 +37,8 @@ class Modifiers:
     "``c``: payload types of the m= line; empty: none that is a number. None: not told, no RTP perhaps."
     local: str = ""
     "``l``: the relay's address to use, or its name."
+    new_port: bool = False
+    "``n``: another port than the one that the stream has."
     remote: str = ""
     "``r``: an address that the relay's address to use can reach."
 
@@ -62,20 +65,16 @@ def _one(found: Modifiers, letter: bytes, text: bytes, at: int) -> int:
             found.ipv6 = True
         case b"w":
             found.weak = True
+        case b"n":
+            found.new_port = True
         case b"e" | b"i":
             if len(found.sides) == 2:
                 raise Refusal(Code.EXTERNAL if letter == b"e" else Code.INTERNAL)
             found.sides += letter.decode("ascii")
-        case b"z":
-            return _ptime(found, text, at)
-        case b"c":
-            return _codecs(found, text, at)
-        case b"l":
-            return _local(found, text, at)
-        case b"r":
-            return _remote(found, text, at)
         case _:
-            raise Refusal(Code.UNKNOWN_MODIFIER)
+            if letter not in _VALUES:
+                raise Refusal(Code.UNKNOWN_MODIFIER)
+            return _VALUES[letter](found, text, at)
     return at
 
 
@@ -133,3 +132,11 @@ def _rest(found: Modifiers, rest: bytes) -> None:
     if codecs is None or found.codecs is not None:
         raise Refusal(Code.UNKNOWN_MODIFIER)
     found.codecs = _numbers(codecs[1])
+
+
+_VALUES: Mapping[bytes, Callable[[Modifiers, bytes, int], int]] = {
+    b"z": _ptime,
+    b"c": _codecs,
+    b"l": _local,
+    b"r": _remote,
+}

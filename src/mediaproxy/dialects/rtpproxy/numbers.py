@@ -26,7 +26,7 @@ FEATURES: Mapping[str, bool] = {
     "20140323": True,  # Il
     "20140617": False,  # when a session was connected
     "20141004": True,  # G, counters by name in Q
-    "20150330": False,  # n: a new port
+    "20150330": False,  # n: a new port; done in U, not in L
     "20150420": False,  # all rtpa_ counters
     "20150617": True,  # %%CC_SELF%%
     "20191015": False,  # &&
