@@ -157,7 +157,7 @@ def test_falling_back_is_said_once_and_shown(relay: Relay) -> None:
     relay.start(NONE)
     (line,) = [line for line in relay.log.splitlines() if "WARNING" in line]
     assert "media is relayed in user space, not in the kernel" in line and "CAP_BPF and CAP_NET_ADMIN" in line
-    assert relay.status()["plane"] == "user" and "CAP_BPF" in relay.status()["why_not_kernel"]
+    assert relay.status()["plane"] == "native" and "CAP_BPF" in relay.status()["why_not_kernel"]
     relay.call()
     shown = relay.run("calls", user=NONE).stdout
     assert "media is relayed in user space: BPF maps" in shown
@@ -171,20 +171,21 @@ def test_the_kernel_or_nothing(relay: Relay) -> None:
     assert last.startswith("mediaproxy: media cannot be relayed in the kernel") and "mediaproxy doctor" in last
 
 
-def test_user_space_on_request_takes_over_from_the_kernel(relay: Relay) -> None:
+@pytest.mark.parametrize("plane", ["native", "user"])
+def test_user_space_on_request_takes_over_from_the_kernel(relay: Relay, plane: str) -> None:
     """Streams that an earlier process has in the kernel go on in user space, instead of being fought over."""
     relay.start()
     relay.call()
     relay.end(signal.SIGKILL)
     assert relay.pinned()
-    relay.configure('plane = "user"')
+    relay.configure(f'plane = "{plane}"')
     relay.start()
     assert not relay.pinned()
     assert "are relayed in user space now" in relay.log and "1 calls go on" in relay.log
-    assert relay.status() == {"plane": "user", "why_not_kernel": ""}
+    assert relay.status() == {"plane": plane, "why_not_kernel": ""}
 
 
-@pytest.mark.parametrize("plane", ["user", "auto"])
+@pytest.mark.parametrize("plane", ["native", "user", "auto"])
 def test_a_second_relay_cannot_have_the_same_ports(relay: Relay, plane: str, tmp_path: Path) -> None:
     """The first one's program would take its packets, whatever carries them."""
     relay.start()
