@@ -6,8 +6,9 @@ requests, access lists and counters are the door's (``dialects/door.py``), for a
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from mediaproxy.control import Inquiry, MediaReply, Question
 
@@ -26,8 +27,7 @@ class DialectError(ValueError):
     closed. The text says what was expected, for a log line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True):
     """Who asks."""
 
     transport: str

@@ -5,7 +5,6 @@ for their UTF-8 bytes. What is no message is an NgError whose text is rtpengine'
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,8 +16,7 @@ _BRACE, _DICTIONARY = b"{d"
 _json = msgspec.json.Decoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Coding:
+class Coding(msgspec.Struct, frozen=True):
     """How the answer is written."""
 
     cookie: bytes | None
