@@ -1,5 +1,7 @@
 """The layout of the kernel's maps: what is written is read back, and never half of it."""
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,6 +136,36 @@ def test_counters_by_slot_and_by_column() -> None:
     assert table.column("lost") == [0, -2, 0]
     assert table.column("sequence", slice(1, 2)) == [5]
     assert table.column("payload_type") == [0, 0, 0]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2**40), st.integers(0, 2**50), st.integers(0, 9), st.integers(0, 9), st.integers(0, 3)
+        ),
+        max_size=30,
+    ),
+    st.lists(st.integers(0, 3), max_size=30),
+)
+def test_sums_are_those_of_the_slots_that_are_lent(rows: list[tuple[int, int, int, int, int]], lent: list[int]) -> None:
+    """``lent``: generations; counters of another one are an earlier flow's."""
+    buffer = bytearray(len(rows) * COUNTERS.size)
+    names = ("packets", "bytes", "undeliverable", "dropped", "generation")
+    for at, row in enumerate(rows):
+        values = dict.fromkeys(COUNTERS.names, 0) | dict(zip(names, row, strict=True)) | {"spare": b""}
+        COUNTERS.struct.pack_into(buffer, at * COUNTERS.size, *values.values())
+    table, lent = CounterTable(memoryview(buffer)), lent[: len(rows)]
+    assert [list(column) for column in table.columns(names)] == [[row[at] for row in rows] for at in range(5)]
+    ours = [row for row, generation in zip(rows, lent, strict=False) if row[4] == generation]
+    expected = {name: sum(row[at] for row in ours) for at, name in enumerate(names[:4])}
+    assert table.sums(array("I", lent)) == expected
+
+
+def test_sums_of_many_slots() -> None:
+    count = 10_000
+    values = dict.fromkeys(COUNTERS.names, 0) | {"packets": 3, "generation": 1, "spare": b""}
+    table = CounterTable(memoryview(bytearray(COUNTERS.struct.pack(*values.values()) * count)))
+    assert table.sums(array("I", [1] * count))["packets"] == 3 * count
 
 
 # -- ports

@@ -81,8 +81,10 @@ def look(call: Call, now: float) -> list[Effect]:
 
 
 def _quiet(call: Call, now: float) -> bool:
-    """Nobody is heard, nor has anything happened, for so long that no side is silent *while the other one is heard*."""
-    return now - max(call.alive, call.changed, call.resumed) >= call.board.settings.one_way
+    """Nobody is heard, nor has anything happened, for so long that no side is silent *while the other one is heard*.
+    What comes besides, such as RTCP, is no voice."""
+    heard = max([end.rtp.tally.last or 0.0 for stream in call.present() for end in stream.ends], default=0.0)
+    return now - max(heard, call.changed, call.resumed) >= call.board.settings.one_way
 
 
 def _silent_since(call: Call, stream: Stream, side: Side) -> float:
