@@ -15,6 +15,16 @@ Value: TypeAlias = "bytes | int | list[Value] | dict[bytes, Value]"
 DEEPEST = 32
 "Lists and dictionaries within each other."
 _LONGEST_NUMBER = 20
+_KEYS = {
+    key: f"{len(key)}:{key}"
+    for key in (
+        *("result", "sdp", "created", "created_us", "last signal", "SSRC", "tags", "totals", "RTP", "RTCP", "tag"),
+        *("via-branch", "label", "subscriptions", "subscribers", "type", "medias", "index", "protocol", "codec"),
+        *("streams", "flags", "local port", "local address", "family", "endpoint", "advertised endpoint", "stats"),
+        *("last packet", "address", "port", "packets", "bytes", "errors", "last RTP seq", "cumulative loss"),
+    )
+}
+"How keys of the usual answers are written."
 _END, _DICTIONARY, _LIST, _INTEGER, _COLON, _MINUS = b"edli:-"
 
 
@@ -114,15 +124,14 @@ def _write(value: object, put: Callable[[str], None]) -> None:
     if kind is dict:
         put("d")
         for key, one in value.items():  # type: ignore[attr-defined]  # a dict
+            head = _KEYS.get(key) or _odd(key)
             inner = type(one)
-            if isinstance(key, bytes):
-                key = key.decode("latin-1")
             if inner is str:
-                put(f"{len(key)}:{key}{len(one)}:{one}")
+                put(f"{head}{len(one)}:{one}")
             elif inner is int:
-                put(f"{len(key)}:{key}i{one}e")
+                put(f"{head}i{one}e")
             else:
-                put(f"{len(key)}:{key}")
+                put(head)
                 _write(one, put)
         put("e")
     elif kind is list:
