@@ -150,6 +150,8 @@ def test_a_late_offer_and_the_answer_in_the_ack() -> None:
     assert facing_alice != facing_bob
     assert bench.stands() == [(CallState.TALKING, False)]
     assert bench.ports(reoffer(HOLD)) == [facing_bob]  # and Alice goes on from there
+    (call,) = bench.calls
+    assert (call.caller.tag, call.callee.tag) == ("a", "b")
     bench.delete()
     assert bench.stands() == []
 

@@ -163,6 +163,8 @@ class Calls(Register):
         if self._count >= self.settings.max_calls:
             raise Refusal(f"max_calls = {self.settings.max_calls} reached", 480)
         side = Side.CALLER if question.status == 0 else Side.CALLEE
+        if question.cseq < 0 and question.receiver.tag and question.method:
+            side = Side.CALLEE  # an offer to who has a tag already: the INVITE had none, and the 200 brings it
         call = Call(question, side, self.board, now)
         question = call.memory.number(question, side, anew=True)
         reply, effects = Negotiation(call, question, side, ours, now).run()
