@@ -1,10 +1,16 @@
 """bench/: the form of its lines, and that what is measured is done. Measuring itself is no test."""
 
+from pathlib import Path
+
 import pytest
 
-from bench import functions, kemi
+from bench import doors, functions, kemi
 from bench.messages import SERVER, cases, ours
 from bench.report import HEAD, alone, figure, line
+from mediaproxy.config import loads
+from mediaproxy.server.assembly import Server
+from mediaproxy.server.places import Places
+from tests.test_server_doors import asker
 
 
 @pytest.mark.parametrize(
@@ -51,3 +57,13 @@ def test_what_kamailio_loads_is_python() -> None:
         kemi.SCRIPT.format(folder="/tmp", path="/tmp/socket"),
     ):
         compile(script, "script.py", "exec")
+
+
+async def test_ng_requests_of_the_benchmark_set_up_a_call_and_end_it(tmp_path: Path) -> None:
+    config = loads(doors.CONFIGURATION.format(folder=tmp_path, address="127.0.0.1").replace(":2223", ":0"))
+    async with Server(config, Places.of(config)) as server:
+        with asker(server) as sip:
+            for request in doors.requests("call"):
+                keys = {name.replace(" ", "_"): value for name, value in request.items() if name != "command"}
+                assert (await sip.ask(str(request["command"]), **keys))["result"] == "ok"
+            assert (await sip.ask("list"))["calls"] == []
