@@ -5,11 +5,14 @@ Two relays get the same questions, packets and time. One is told all counters ea
 """
 
 import random
+from collections.abc import Callable, Iterable
 
 import pytest
 
-from mediaproxy.control import Question
+from mediaproxy.control import MediaReply, Question
+from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallState, EndReason, OneWay, Side
+from mediaproxy.relay.effects import Send
 from mediaproxy.relay.flow import SlotCounters
 from tests.relaybench import ALICE, BOB, RTCP, STRANGER, TWO, Bench, rtp
 
@@ -19,31 +22,29 @@ class Lazy(Bench):
 
     read = 0
 
-    def slots_of(self, wanted: list[object]) -> list[SlotCounters]:
-        found = [self.slots[local] for local in wanted if local in self.slots]  # type: ignore[index]  # endpoints
+    def some(self, wanted: Iterable[Endpoint]) -> list[SlotCounters]:
+        found = [self.slots[local] for local in wanted if local in self.slots]
         self.read += len(found)
         return found
 
-    def ask(self, question: Question):  # type: ignore[no-untyped-def]  # as Bench
-        wanted = list(self.calls.ports_of(question.call_id))
-        reply, effects = self.calls.ask(question, self.now, self.slots_of(wanted))
+    def ask(self, question: Question) -> MediaReply:
+        reply, effects = self.calls.ask(question, self.now, self.some(self.calls.ports_of(question.call_id)))
         self.do(effects)
         return reply
 
-    def packet(self, source, local, data=None):  # type: ignore[no-untyped-def]  # as Bench
-        self.calls.note(self.slots_of(list(self.calls.board.beside(local))))
+    def packet(self, source: str, local: Endpoint, data: bytes | None = None) -> list[Send]:
+        self.calls.note(self.some(self.calls.board.beside(local)))
         return super().packet(source, local, data)
 
     def tick(self) -> None:
-        wanted = list(self.calls.ports_due(self.now))
-        self.do(self.calls.tick(self.now, self.slots_of(wanted)))
+        self.do(self.calls.tick(self.now, self.some(self.calls.ports_due(self.now))))
 
 
 def story(bench: Bench, seed: int) -> None:
     """A call of which now this, now that is heard, with changes, in random order."""
     rng = random.Random(seed)
     facing_alice, facing_bob = bench.talk(TWO if seed % 2 else None)
-    places = [(ALICE, facing_alice, rtp), (BOB, facing_bob, rtp)]
+    places: list[tuple[str, Endpoint, Callable[[int], bytes]]] = [(ALICE, facing_alice, rtp), (BOB, facing_bob, rtp)]
     places += [
         (f"{source.partition(':')[0]}:{port}", local.with_port(local.port + 1), lambda number: RTCP)
         for source, local, port in ((ALICE, facing_alice, 41), (BOB, facing_bob, 42))
@@ -74,8 +75,8 @@ def test_it_makes_no_difference(seed: int) -> None:
     for one, other in zip(full.events, lazy.events, strict=True):
         assert abs(one.at - other.at) <= 1.0, "found out at the next second at the latest"
     assert [(one.reason, one.answered) for one in full.ended] == [(one.reason, one.answered) for one in lazy.ended]
-    for one, other in zip(full.ended, lazy.ended, strict=True):
-        for a, b in zip(one.streams, other.streams, strict=True):
+    for said, less in zip(full.ended, lazy.ended, strict=True):
+        for a, b in zip(said.streams, less.streams, strict=True):
             assert (a.caller.packets, a.callee.packets) == (b.caller.packets, b.callee.packets)
     assert len(full.sent) == len(lazy.sent)
 
