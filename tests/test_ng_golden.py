@@ -45,7 +45,7 @@ def ours(name: str) -> list[str]:
 
 def expected(name: str, said: list[str]) -> list[str]:
     """What rtpengine's answers are to us."""
-    return [DIFFERENT.get(name, lambda text: text)(text) for text in said]
+    return [DIFFERENT[name](text) for text in said] if name in DIFFERENT else said
 
 
 def test_every_case_was_recorded() -> None:
