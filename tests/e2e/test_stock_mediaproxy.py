@@ -37,14 +37,14 @@ def programs() -> None:
 
 
 @contextlib.contextmanager
-def running(stock: Stock, folder: Path, **relay: Any) -> Iterator[BesideStock]:
-    """Kamailio and our server. ``relay``: its settings."""
+def running(stock: Stock, folder: Path, place: Endpoint = KAMAILIO, **relay: Any) -> Iterator[BesideStock]:
+    """Kamailio at a place and our server. ``relay``: its settings."""
     settings = {
         "runtime_dir": str(folder / "run"),
         "state_dir": str(folder / "state"),
         "relay": {"addresses": [{"bind": RELAY}], "port_min": 20000, "port_max": 20398, "plane": "user", **relay},
     }
-    server = BesideStock(stock, None, folder / "server", settings, (KAMAILIO.address, KAMAILIO.port))
+    server = BesideStock(stock, None, folder / "server", settings, (place.address, place.port))
     try:
         yield server
         assert server.alive, server.log
@@ -196,9 +196,9 @@ class Dialog:
 
 
 @contextlib.asynccontextmanager
-async def phones(*users: str) -> AsyncIterator[list[Phone]]:
+async def phones(*users: str, place: Endpoint = KAMAILIO) -> AsyncIterator[list[Phone]]:
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Phone(user, KAMAILIO)) for user in users]
+        yield [await stack.enter_async_context(Phone(user, place)) for user in users]
 
 
 async def talk(server: BesideStock, alice: Phone, bob: Phone, offer: str = "", answer: str = "") -> Dialog:
@@ -405,8 +405,9 @@ async def test_two_calls_at_once_know_nothing_of_each_other(server: BesideStock)
 
 
 async def test_kamailio_is_told_to_end_the_dialog(tmp_path: Path) -> None:
-    with running(Stock.ENGAGE, tmp_path, silence=3.0) as server:
-        async with phones("alice", "bob") as (alice, bob):
+    place = KAMAILIO.with_port(PORT + 3_000)  # the other one may still run
+    with running(Stock.ENGAGE, tmp_path, place, silence=3.0) as server:
+        async with phones("alice", "bob", place=place) as (alice, bob):
             dialog = await talk(server, alice, bob)
             # An ACK that overtakes what Kamailio does with the 200 leaves the dialog unconfirmed: it is sent again.
             dialog.request(alice, "ACK", cseq=1)
