@@ -84,7 +84,6 @@ typedef struct {
     struct slot *slots;
     struct counters *counters;
     int *fds; /* -1: none */
-    u64 *served; /* in which turn of its thread a slot was served last */
     u32 count, threads;
     struct bucket ranked, strangers, spray;
     u64 sprayed; /* the bucket of strangers at all slots together */
@@ -288,16 +287,6 @@ static void pass_up(Path *h, struct worker *w, u32 index, u32 generation, const 
 
 /* -- one thread */
 
-/* The same as sendmmsg() of one, and cheaper. */
-static int send_one(struct worker *w, u32 which)
-{
-    const struct iovec *bytes = &w->out_bytes[which];
-    struct way *way = &w->ways[which];
-
-    return sendto(way->fd, bytes->iov_base, bytes->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&way->to,
-                  way->length) < 0 ? -1 : 1;
-}
-
 /* Send a batch, in pieces of one socket. */
 static void send_out(Path *h, struct worker *w, u32 index, u32 count)
 {
@@ -308,7 +297,7 @@ static void send_out(Path *h, struct worker *w, u32 index, u32 count)
 
         for (end = done + 1; end < count && w->ways[end].fd == fd; end++)
             ;
-        sent = end - done > 1 ? sendmmsg(fd, w->out + done, end - done, MSG_DONTWAIT | MSG_NOSIGNAL) : send_one(w, done);
+        sent = sendmmsg(fd, w->out + done, end - done, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent > 0) {
             done += (u32)sent;
         } else if (errno != EINTR) {
@@ -317,22 +306,6 @@ static void send_out(Path *h, struct worker *w, u32 index, u32 count)
             done++;
         }
     }
-}
-
-/* Read what came: one packet, as a stream of voice has one at a time, or a batch, if the socket had something in the turn
- * before this one, too. How many, or -1. */
-static int read_some(Path *h, struct worker *w, u32 index, int fd)
-{
-    int again = h->served[index] + 2 == w->turn;
-    socklen_t length = sizeof(w->from[0]);
-    ssize_t size;
-
-    h->served[index] = w->turn;
-    if (again)
-        return recvmmsg(fd, w->in, BATCH, MSG_DONTWAIT, NULL);
-    size = recvfrom(fd, w->room[0], LARGEST, MSG_DONTWAIT, (struct sockaddr *)&w->from[0], &length);
-    w->in[0].msg_len = (u32)size;
-    return size < 0 ? -1 : 1;
 }
 
 /* Read what came to a slot's socket, at most one batch, and do with it what is to be done. */
@@ -346,7 +319,7 @@ static void serve(Path *h, struct worker *w, u32 index)
     if (fd < 0)
         return;
     generation = (u32)load(h->slots[index].word); /* what is read now came to this lending or to an earlier one */
-    got = read_some(h, w, index, fd);
+    got = recvmmsg(fd, w->in, BATCH, MSG_DONTWAIT, NULL);
     now = clock_ns();
     for (i = 0; got > 0 && i < (u32)got; i++) {
         u32 size = w->in[i].msg_len;
@@ -443,11 +416,10 @@ static int init(Path *h)
     h->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     h->slots = pages(h->count * sizeof(struct slot));
     h->fds = pages(h->count * sizeof(int));
-    h->served = pages(h->count * sizeof(u64));
     h->workers = pages(h->threads * sizeof(struct worker));
     for (i = 0; h->workers && i < h->threads; i++)
         h->workers[i].epoll = -1;
-    if (h->stop < 0 || !h->slots || !h->fds || !h->served || !h->workers)
+    if (h->stop < 0 || !h->slots || !h->fds || !h->workers)
         return -1;
     memset(h->fds, 0xff, h->count * sizeof(int));
     for (i = 0; i < h->threads; i++)
@@ -507,8 +479,6 @@ static void path_dealloc(PyObject *self)
         munmap(h->slots, h->count * sizeof(struct slot));
     if (h->fds)
         munmap(h->fds, h->count * sizeof(int));
-    if (h->served)
-        munmap(h->served, h->count * sizeof(u64));
     if (h->workers)
         munmap(h->workers, h->threads * sizeof(struct worker));
     PyBuffer_Release(&h->lent);
