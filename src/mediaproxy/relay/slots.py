@@ -195,24 +195,31 @@ def prefix(text: str) -> tuple[bytes, int]:
     return packed(str(network.network_address)), network.prefixlen + (96 if network.version == 4 else 0)
 
 
+@lru_cache(maxsize=65536)
+def _allowed(prefixes: tuple[str, ...] | None) -> tuple[bool, bytes, bytes]:
+    """Whether every source is allowed; else the networks and their lengths."""
+    found = [prefix(text) for text in prefixes or ()]
+    if prefixes is None or len(found) > PREFIXES or any(bits in (0, 96) for _, bits in found):
+        return True, b"", b""
+    return False, b"".join(network for network, _ in found), bytes(bits for _, bits in found)
+
+
+@lru_cache(maxsize=4096)
+def _clocks(clocks: tuple[tuple[int, int], ...]) -> bytes:
+    words = [tick(rate) << 7 | number for number, rate in clocks if 0 <= number < 128 and rate >= 954][:CLOCKS]
+    return struct.pack(f"={CLOCKS}I", *words, *[0] * (CLOCKS - len(words)))
+
+
+_BITS = tuple(map(int, (Flag.V6, Flag.TARGET, Flag.TOS, Flag.ANY, Flag.SETTLED, Flag.OWN, Flag.RTP_ONLY)))
+"Plain numbers: arithmetic with members of an enum costs more than all else here."
+
+
 def encode(config: SlotConfig) -> bytes:
     """The bytes of one copy of a slot's configuration."""
-    prefixes = [prefix(text) for text in config.allowed or ()]
-    unlimited = config.allowed is None or len(prefixes) > PREFIXES or any(bits in (0, 96) for _, bits in prefixes)
-    if unlimited:
-        prefixes = []
-    clocks = [tick(rate) << 7 | number for number, rate in config.clocks if 0 <= number < 128 and rate >= 954][:CLOCKS]
-    flags = Flag(0)
-    for flag, on in (
-        (Flag.V6, config.version == 6),
-        (Flag.TARGET, config.target is not None),
-        (Flag.TOS, config.tos is not None),
-        (Flag.ANY, unlimited),
-        (Flag.SETTLED, config.settled),
-        (Flag.OWN, config.own),
-        (Flag.RTP_ONLY, config.rtp_only),
-    ):
-        flags |= flag if on else Flag(0)
+    unlimited, networks, lengths = _allowed(config.allowed)
+    six, target, tos = config.version == 6, config.target is not None, config.tos is not None
+    on = (six, target, tos, unlimited, config.settled, config.own, config.rtp_only)
+    flags = sum(compress(_BITS, on))
     return CONFIG.struct.pack(
         packed(config.source.address) if config.source else b"",
         packed(config.target.address) if config.target else b"",
@@ -226,9 +233,9 @@ def encode(config: SlotConfig) -> bytes:
         config.tos or 0,
         flags,
         b"",
-        b"".join(ip for ip, _ in prefixes),
-        bytes(bits for _, bits in prefixes),
-        struct.pack(f"={CLOCKS}I", *clocks, *[0] * (CLOCKS - len(clocks))),
+        networks,
+        lengths,
+        _clocks(config.clocks),
         b"",
     )
 
