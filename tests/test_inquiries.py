@@ -85,7 +85,8 @@ def test_what_is_known_of_a_stream() -> None:
 def test_totals_of_an_empty_relay() -> None:
     bench = Bench()
     bench.calls.totals.started = 990.0
-    assert totals(bench) == RelayTotals(relay="relay-1", started=990.0, plane="user", ports=200)
+    wanted = RelayTotals(relay="relay-1", started=990.0, plane="user", ports=200, addresses=("192.0.2.1",))
+    assert totals(bench) == wanted
 
 
 def test_totals_count_each_packet_once() -> None:
@@ -102,10 +103,12 @@ def test_totals_count_each_packet_once() -> None:
     before = totals(bench)
     assert (before.packets, before.bytes, before.refused_packets) == (len(sizes), sum(sizes), 1)
     assert (before.calls, before.talking, before.streams, before.ports_lent) == (1, 1, 1, 4)
+    assert before.kinds == {"audio": 1}
     bench.bye()
     after = totals(bench)
     assert (after.packets, after.bytes, after.refused_packets) == (len(sizes), sum(sizes), 1)
     assert (after.calls, after.talking, after.streams, after.ports_lent) == (0, 0, 0, 0)
+    assert after.kinds == {}
     assert after.ports == before.ports == 200
     bench.call_id = "another"
     facing_alice, _ = bench.talk()

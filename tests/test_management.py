@@ -108,14 +108,14 @@ def test_summary(desk: Desk) -> None:
         "status": "active",
         "uptime": 110,
         "session_count": 1,
-        "stream_count": {"audio": 1, "video": 1},
+        "stream_count": {"audio": 1},
     }
 
 
 def test_a_relay_without_calls() -> None:
     desk = Desk(MediaProxy2())
     (one,) = told(desk, b"summary")
-    assert (one["ip"], one["session_count"], one["stream_count"]) == ("relay-1", 0, {})
+    assert (one["ip"], one["session_count"], one["stream_count"]) == (V4, 0, {})
 
 
 def answered(request: bytes, *replies: MediaReply | None) -> bytes:
@@ -140,13 +140,17 @@ def test_other_words() -> None:
 
 
 NO = MediaReply(error="no relay answers", status=503)
-BAD = MediaReply(reports=(msgspec.Raw(b"{}"),), totals=(msgspec.Raw(b"[]"),))
+BAD = MediaReply(reports=(msgspec.Raw(b"{}"),), totals=(msgspec.Raw(b"[]"),), calls=("c",))
 
 
 @pytest.mark.parametrize("reply", [None, NO, BAD])
 def test_without_a_relay_it_is_an_error(reply: MediaReply | None) -> None:
-    assert answered(b"sessions", reply) == b"error\r\n"
+    assert answered(b"sessions", reply, *[BAD] * (reply is BAD)) == b"error\r\n"
     assert answered(b"summary", reply, reply) == b"error\r\n"
+
+
+def test_a_call_that_ends_meanwhile_is_left_out() -> None:
+    assert answered(b"sessions", MediaReply(calls=("c",)), NO) == b"[]\r\n"
 
 
 def test_a_summary_of_several_relays() -> None:

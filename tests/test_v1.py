@@ -12,12 +12,12 @@ from mediaproxy.control import (
     EndCause,
     EndRequest,
     KnownBy,
+    ListRequest,
     MediaPort,
     MediaReply,
     MediaRequest,
     Party,
     PhoneAddress,
-    QueryRequest,
     Stream,
     TotalsRequest,
 )
@@ -429,7 +429,7 @@ def test_status_of_nothing() -> None:
 def test_status_without_a_relay() -> None:
     steps = MediaProxy1().answer(b"status", PEER)
     assert next(steps) == TotalsRequest()
-    assert isinstance(steps.send(MediaReply(error="no relay", status=503)), QueryRequest)
+    assert isinstance(steps.send(MediaReply(error="no relay", status=503)), ListRequest)
     with pytest.raises(StopIteration) as stop:
         steps.send(None)
     assert stop.value.value == b""

@@ -219,6 +219,10 @@ class RelayTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     "Of these, the answered ones, on hold or not, that do not linger."
     streams: int = 0
     "Relayed in these calls."
+    kinds: dict[str, int] = {}
+    "The same by media type."
+    addresses: tuple[str, ...] = ()
+    "That its media comes to, as SDP shows them."
     offloaded: int = 0
     "Streams that no Python carries."
     ports: int = 0

@@ -13,14 +13,16 @@ import json
 from typing import Any, TypeAlias
 
 from mediaproxy import __version__
-from mediaproxy.control import ControlError, MediaReply, QueryRequest, TotalsRequest
+from mediaproxy.control import ControlError, ListRequest, MediaReply, QueryRequest, TotalsRequest
 from mediaproxy.dialects.dialect import ErrorAnswer, Peer, Steps
 from mediaproxy.dialects.framing import LineFramer
 from mediaproxy.dialects.sessions import session
-from mediaproxy.events import CallReport, CallState, RelayTotals, reports_of, totals_of
+from mediaproxy.events import CallReport, RelayTotals, reports_of, totals_of
 
 MOST = 100_000
 "Sessions that are shown."
+_SAMPLE = 200
+"Calls by which the bit rate is estimated."
 _LAST = frozenset((b"quit", b"exit"))
 _ERROR = ErrorAnswer(b"error\r\n")
 _Object: TypeAlias = dict[str, Any]
@@ -55,52 +57,57 @@ class Management:
 
 def _summary(now: float) -> Steps:
     totals: MediaReply | None = yield TotalsRequest()
-    calls: MediaReply | None = yield QueryRequest(limit=MOST)
+    some: MediaReply | None = yield QueryRequest(limit=_SAMPLE)
     if totals is None or totals.error:
         return _ERROR
     try:
         relays = totals_of(totals)
-        reports = () if calls is None or calls.error else reports_of(calls)
+        reports = () if some is None or some.error else reports_of(some)
     except ControlError:
         return _ERROR
-    return _json([_relay(one, [r for r in reports if r.relay == one.relay], now) for one in relays])
+    return _line([_encoded(_relay(one, [r for r in reports if r.relay == one.relay], now)) for one in relays])
 
 
-def _relay(totals: RelayTotals, reports: list[CallReport], now: float) -> _Object:
-    streams = [one for report in reports for one in report.streams]
-    kinds: dict[str, int] = {}
-    for one in streams:
-        kinds[one.kind] = kinds.get(one.kind, 0) + 1
+def _relay(totals: RelayTotals, some: list[CallReport], now: float) -> _Object:
+    """One relay; ``some`` of its calls."""
+    rates = [_rate(report, now) for report in some]
     return {
-        "ip": next((one.caller.advertised.address for one in streams), totals.relay),
+        "ip": next(iter(totals.addresses), totals.relay),
         "version": __version__,
         "status": "active",
         "uptime": max(0, int(now - totals.started)),
         "session_count": totals.calls,
-        "stream_count": kinds,
-        "bps_relayed": _rate(reports, now),
+        "stream_count": totals.kinds,
+        "bps_relayed": int(sum(rates) * totals.calls / len(rates)) if rates else 0,
     }
 
 
-def _rate(reports: list[CallReport], now: float) -> int:
-    """Bits per second of all calls that there are, each over its own life."""
-    rate = 0.0
-    for report in reports:
-        octets = sum(one.caller.bytes + one.callee.bytes for one in report.streams)
-        rate += 8 * octets / max(1.0, now - report.started)
-    return int(rate)
+def _rate(report: CallReport, now: float) -> float:
+    """Bits per second of a call, over its life."""
+    octets = sum(one.caller.bytes + one.callee.bytes for one in report.streams)
+    return 8 * octets / max(1.0, now - report.started)
 
 
 def _sessions(now: float) -> Steps:
-    reply: MediaReply | None = yield QueryRequest(limit=MOST)
-    if reply is None or reply.error:
+    """Call by call: there may be thousands, and others have their turn between two."""
+    listed: MediaReply | None = yield ListRequest(limit=MOST)
+    if listed is None or listed.error:
         return _ERROR
-    try:
-        reports = reports_of(reply)
-    except ControlError:
-        return _ERROR
-    return _json([session(one, now) for one in reports if one.state is not CallState.ENDED])
+    shown: list[bytes] = []
+    for call_id in listed.calls:
+        reply: MediaReply | None = yield QueryRequest(call_id=call_id)
+        if reply is None or reply.error:
+            continue  # it has ended meanwhile
+        try:
+            shown += [_encoded(session(one, now)) for one in reports_of(reply)]
+        except ControlError:
+            return _ERROR
+    return _line(shown)
 
 
-def _json(value: list[_Object]) -> bytes:
-    return json.dumps(value).encode("ascii") + b"\r\n"
+def _encoded(value: _Object) -> bytes:
+    return json.dumps(value).encode("ascii")
+
+
+def _line(values: list[bytes]) -> bytes:
+    return b"[" + b", ".join(values) + b"]\r\n"

@@ -8,7 +8,7 @@ Reports come in, text goes out. Words are separated by spaces, so that what a ph
 it; what is not known is ``-``, an address ``?.?.?.?:?``.
 """
 
-from mediaproxy.control import ControlError, MediaReply, QueryRequest, TotalsRequest
+from mediaproxy.control import ControlError, ListRequest, MediaReply, QueryRequest, TotalsRequest
 from mediaproxy.dialects.dialect import ErrorAnswer, Steps
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallReport, SideReport, StreamReport, reports_of, totals_of
@@ -21,18 +21,19 @@ _NOWHERE = "?.?.?.?:?"
 def status(now: float) -> Steps:
     """Ask for totals and calls, and answer."""
     totals: MediaReply | None = yield TotalsRequest()
-    calls: MediaReply | None = yield QueryRequest(limit=MOST)
-    if totals is None or calls is None or totals.error or calls.error:
+    listed: MediaReply | None = yield ListRequest(limit=MOST)
+    if totals is None or listed is None or totals.error or listed.error:
         return ErrorAnswer(b"")
     try:
-        relays, reports = totals_of(totals), reports_of(calls)
+        relays = totals_of(totals)
+        bytes_in = sum(relay.bytes for relay in relays)
+        lines = [f"proxy {sum(relay.calls for relay in relays)} {bytes_in}/{bytes_in}/{2 * bytes_in}"]
+        for call_id in listed.calls:  # there may be thousands, and others have their turn between two
+            reply: MediaReply | None = yield QueryRequest(call_id=call_id)
+            for report in () if reply is None else reports_of(reply):
+                lines += [_session(report, now), *(_stream(one, report, now) for one in report.streams)]
     except ControlError:
         return ErrorAnswer(b"")
-    bytes_in = sum(relay.bytes for relay in relays)
-    lines = [f"proxy {sum(relay.calls for relay in relays)} {bytes_in}/{bytes_in}/{2 * bytes_in}"]
-    for report in reports:
-        lines.append(_session(report, now))
-        lines += [_stream(one, report, now) for one in report.streams]
     return "".join(f"{line}\n" for line in lines).encode("latin-1")
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from mediaproxy.events import CallState
 from mediaproxy.relay.call import Call
 
-_Standing = tuple[CallState, int, int]
+_Standing = tuple[CallState, tuple[str, ...], int]
 
 
 class Census:
@@ -19,23 +19,27 @@ class Census:
         self.states: Counter[CallState] = Counter()
         self.streams = 0
         "Relayed ones that no SDP has disabled."
+        self.kinds: Counter[str] = Counter()
+        "The same by media type."
         self.carried = 0
         "Of these, those that the plane forwards at least one way."
 
     def note(self, call: Call) -> None:
         """It is new, or may have changed."""
-        streams = carried = 0
+        carried = 0
+        kinds: tuple[str, ...] = ()
         for stream in call.present():
             if stream.enabled and not stream.closed:
-                streams += 1
+                kinds = (*kinds, stream.kind)
                 carried += any([port.offloaded for port in stream.ports])
-        standing = (call.state, streams, carried)
+        standing = (call.state, kinds, carried)
         before = self._known.get(call)
         if standing != before:
             self._leave(before)
             self._known[call] = standing
             self.states[standing[0]] += 1
-            self.streams += streams
+            self.streams += len(kinds)
+            self.kinds.update(kinds)
             self.carried += carried
 
     def forget(self, call: Call) -> None:
@@ -45,5 +49,6 @@ class Census:
     def _leave(self, standing: _Standing | None) -> None:
         if standing is not None:
             self.states[standing[0]] -= 1
-            self.streams -= standing[1]
+            self.streams -= len(standing[1])
+            self.kinds.subtract(standing[1])
             self.carried -= standing[2]

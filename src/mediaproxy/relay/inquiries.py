@@ -71,6 +71,8 @@ def totals(calls: Calls, carried: Carried | None = None) -> RelayTotals:
         calls=len(calls),
         talking=census.states[CallState.TALKING] + census.states[CallState.HELD],
         streams=census.streams,
+        kinds={kind: count for kind, count in census.kinds.items() if count},
+        addresses=tuple(dict.fromkeys(address.public for address in calls.settings.addresses)),
         offloaded=0 if calls.plane_name == "user" else census.carried,
         ports=2 * calls.board.pool.most,
         ports_lent=2 * calls.board.pool.lent,
