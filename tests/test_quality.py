@@ -113,6 +113,11 @@ def test_an_interval_that_is_not_over_counts_if_it_has_enough_packets() -> None:
         assert made.intervals == 1, "asking judges nothing"
 
 
+def test_seconds_in_which_hardly_anything_comes_are_the_worst_ones() -> None:
+    made = gauge(slot(1, 0, 100.0), slot(400, 0, 100.0 + INTERVAL), slot(405, 395, 100.0 + 2 * INTERVAL))
+    assert made.intervals == 2 and made.lowest == estimate("PCMU", 395 / 400, 0.002)
+
+
 @pytest.mark.parametrize(("packets", "known"), [(1, False), (9, False), (10, True), (60, True)])
 def test_a_short_call_has_a_score_as_soon_as_it_means_something(packets: int, known: bool) -> None:
     found = gauge(slot(packets, 0, 100.0)).quality("PCMU")

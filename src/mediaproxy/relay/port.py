@@ -217,7 +217,7 @@ class Port:
 
     def noted(self, slot: SlotCounters) -> None:
         """The plane's counters of this port."""
-        if slot.generation == self.generation and slot.local == self.local:
+        if slot.generation == self.generation and (slot.local is self.local or slot.local == self.local):
             if self.tally.noted(slot) and self.tally.gauge is not None:
                 self.tally.gauge.judge(self.end.stream.codec(self.end.side))
             self.latch.noted(slot)

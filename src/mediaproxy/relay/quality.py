@@ -26,7 +26,7 @@ from mediaproxy.relay.flow import SlotCounters
 INTERVAL = 8.0
 "Seconds that are judged together at least."
 FEWEST = 100
-"Packets that an interval must have: of two, one that is lost says nothing."
+"Packets that an interval must have: where one of two is lost, that says nothing."
 _FEWEST_EVER = 10
 "Packets of a call that is too short for an interval."
 _CODING = 0.010
@@ -126,7 +126,10 @@ class Gauge(msgspec.Struct, array_like=True, gc=False):
         self.plane_packets, self.plane_lost, self.jitter, self.at = slot.rtp, slot.lost, slot.jitter, slot.last
         if not self.since:
             self.since = self.at
-        return self.at - self.since >= INTERVAL and self._sent()[0] >= FEWEST
+        if self.at - self.since < INTERVAL:
+            return False
+        sent = self.packets + slot.rtp + self.lost + slot.lost - self.judged_packets - self.judged_lost
+        return sent >= FEWEST
 
     def judge(self, codec: str) -> None:
         """The interval is over; ``codec``: what was heard in it."""

@@ -121,15 +121,19 @@ class Tally:
 
     def noted(self, slot: SlotCounters) -> bool:
         """The plane's counters; older ones than those known change nothing. True: ``gauge`` has something to judge."""
-        received = slot.packets + slot.undeliverable
+        packets, last = slot.packets, slot.last
+        received = packets + slot.undeliverable
         if received <= self._plane_received:
             return False
         noted = self.traffic.noted
-        noted[0] += slot.packets - self._plane_forwarded
+        noted[0] += packets - self._plane_forwarded
         noted[1] += slot.bytes - self._plane_bytes
-        self._plane_received, self._plane_forwarded, self._plane_bytes = received, slot.packets, slot.bytes
-        if slot.last:
-            self._seen(slot.last)
+        self._plane_received, self._plane_forwarded, self._plane_bytes = received, packets, slot.bytes
+        if last:
+            if self.first is None:
+                self.first = last
+            if self.last is None or last > self.last:
+                self.last = last
         if slot.ssrc is None or slot.payload_type is None:
             return False
         if slot.rtp:
@@ -141,7 +145,7 @@ class Tally:
         """The plane looks at each sequence number itself: it knows better than who looks now and then."""
         if self.recent[:1] != (payload_type,):
             self._recall(payload_type)
-        received = self.received
+        received = self._received + self._plane_received
         self._unmeasured += received - self._updated
         self._updated = received
         self._ssrc, self._sequence = slot.ssrc, slot.sequence
