@@ -1,10 +1,11 @@
 """How many media packets a second one core relays in user space, and at what cost, beside rtpengine-daemon.
 
-Both relay the same calls, set up by offer and answer, on one core; the other core plays all phones. Each phone sends
-172-byte RTP packets from the address in its SDP and must get those of its peer: first at the pace of real phones, 50
-packets/s each, to see what a packet costs; then ever faster until some are lost. A phone hears behind a drop-all
-filter and its kernel counts what arrived, so hearing costs a relay nothing but the delivery. The phones' own limit is
-not far above ours. Loopback: no network card, so figures are good for comparison only.
+Ours once by threads in C (``relay.plane = "native"``) and once by Python (``"user"``). All relay the same calls, set
+up by offer and answer, on one core; the other core plays all phones. Each phone sends 172-byte RTP packets from the
+address in its SDP and must get those of its peer: first at the pace of real phones, 50 packets/s each, to see what a
+packet costs; then ever faster until some are lost. A phone hears behind a drop-all filter and its kernel counts what
+arrived, so hearing costs a relay nothing but the delivery. The phones' own limit is not far above ours. Loopback: no
+network card, so figures are good for comparison only.
 """
 
 import asyncio
@@ -15,10 +16,11 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from ctypes import addressof, create_string_buffer
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -102,10 +104,10 @@ class Result:
 
 
 @contextmanager
-def ours(folder: Path, host: int, core: int | None) -> Iterator[Relay]:
-    """Our relay with all calls set up."""
+def ours(plane: str, folder: Path, host: int, core: int | None) -> Iterator[Relay]:
+    """Our relay on one of its planes, with all calls set up."""
     address, path = loopback(host), folder / "relay.sock"
-    argv = [sys.executable, "-m", "bench.mediarelay", address, str(path)]
+    argv = [sys.executable, "-m", "bench.mediarelay", address, str(path), plane]
     with running(pinned(core, argv), folder / "mediarelay.log") as process:
         wait_until("our relay listens", path.exists, 15.0)
         phones = [Phone(loopback(host + 1 + number % 2)) for number in range(2 * CALLS)]
@@ -291,37 +293,48 @@ def _heard(relay: Relay) -> int:
     return sum(phone.heard for phone in relay.phones)
 
 
-def measure(folder: Path) -> tuple[str, list[Result], list[Result]]:
-    """All rounds of both, in turn, each with a fresh relay; and the rival's name."""
+def measure(folder: Path) -> tuple[str, dict[str, list[Result]]]:
+    """All rounds of all relays, in turn, each with a fresh process; and the rival's name."""
+    starts: dict[str, Callable[[Path, int, int | None], AbstractContextManager[Relay]]] = {
+        "native": partial(ours, "native"),
+        "user": partial(ours, "user"),
+        "rtpengine": rtpengine,
+    }
     cores = two_cores()
     relay_core, phone_core = cores or (None, None)
-    results: tuple[list[Result], list[Result]] = ([], [])
-    name = ""
+    results: dict[str, list[Result]] = {name: [] for name in starts}
+    rival = ""
     with on_core(phone_core):
         for number in range(ROUNDS):
-            for at, (start, result) in enumerate(zip((ours, rtpengine), results, strict=True)):
-                place = folder / f"{start.__name__}{number}"
+            for at, (name, start) in enumerate(starts.items()):
+                place = folder / f"{name}{number}"
                 place.mkdir()
                 with start(place, 3 * at + 1, relay_core) as relay:
-                    name = relay.name
+                    rival = relay.name
                     warm_up(relay)
                     cpu_rate = at_pace(relay)
                     rate, late = most(relay)
-                    result.append(Result(rate, late, cpu_rate))
+                    results[name].append(Result(rate, late, cpu_rate))
                 for phone in relay.phones:
                     phone.socket.close()
-    return name, *results
+    return rival, results
 
 
 def run() -> Iterator[str]:
     """The lines."""
-    with tempfile.TemporaryDirectory(prefix="mpbench-") as name:
-        rival, ours, theirs = measure(Path(name))
-    limit = " (phones' limit)" if any(result.late for result in ours) else ""
-    yield line(f"relay, one core{limit}", _middle(ours, "most"), "packets/s", rival, _middle(theirs, "most"))
-    cost, theirs_cost = _middle(ours, "cpu_rate"), _middle(theirs, "cpu_rate")
-    yield line(f"the same, {PACE} packets/s", cost, "packets/CPU s", rival, theirs_cost)
+    with tempfile.TemporaryDirectory(prefix="mpbench-") as folder:
+        rival, results = measure(Path(folder))
+    theirs = results.pop("rtpengine")
+    for name, mine in results.items():
+        limit = " (phones' limit)" if any(result.late for result in mine) else ""
+        yield line(f"{name}, one core{limit}", *_beside("most", "packets/s", mine, rival, theirs))
+        yield line(f"{name}, {PACE} packets/s", *_beside("cpu_rate", "packets/CPU s", mine, rival, theirs))
 
 
-def _middle(results: list[Result], what: str) -> float:
-    return median(float(getattr(result, what)) for result in results)
+def _beside(
+    what: str, unit: str, mine: list[Result], rival: str, theirs: list[Result]
+) -> tuple[float, str, str, float, float]:
+    """The medians, and the median of the rounds' ratios."""
+    pairs = [(float(getattr(one, what)), float(getattr(other, what))) for one, other in zip(mine, theirs, strict=True)]
+    ratio = median(one / other for one, other in pairs)
+    return median(one for one, _ in pairs), unit, rival, median(other for _, other in pairs), ratio
