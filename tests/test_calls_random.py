@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mediaproxy.control import Direction, EndCause, Stream
+from mediaproxy.control import Direction, EndCause, Stream, Switch, SwitchRequest, Wishes
 from mediaproxy.events import CallEnded, CallStarted
+from mediaproxy.relay.inquiries import inquire
 from mediaproxy.relay.settings import RelayAddress
 from tests.relaybench import DTLS, RTCP, STUN, UDPTL, V4, V6, Bench, Phone, at, rtp, stream
+from tests.test_ice import NOMINATES, request
 
 STRANGERS = ("198.18.0.9:1", "198.18.0.8:4000", "[2001:db8:bad::1]:9")
 PARTIES = (
@@ -38,7 +40,7 @@ class World(Bench):
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(
-            addresses=(RelayAddress(bind=V4), RelayAddress(bind=V6)),
+            addresses=(RelayAddress(bind=V4), RelayAddress(bind=V6), RelayAddress(bind="192.0.2.9", name="inside")),
             port_min=20000,
             port_max=20030,
             latch_unknown="never",
@@ -50,8 +52,8 @@ class World(Bench):
 
     def step(self) -> None:
         """One thing happens."""
-        verbs = (self._sdp, self._sdp, self._packets, self._packets, self._wait, self._confirm, self._end, self._other)
-        self.rng.choice(verbs)()
+        often = (self._sdp, self._sdp, self._packets, self._packets, self._wait)
+        self.rng.choice((*often, self._confirm, self._end, self._other, self._check, self._switch))()
         assert self.calls.deadline is None or self.calls.deadline >= self.now - 1e-9
         assert self.calls.ports_free + self.calls.ports_lent + self.calls.ports_cooling == self.pairs
 
@@ -76,17 +78,69 @@ class World(Bench):
             sender,
             receiver if status or rng.random() < 0.6 else Phone("", None, ""),
             streams,
-            cseq=rng.randrange(1, 5),
+            cseq=rng.choice([1, 2, 3, 4, -1]),
             status=status,
             method=rng.choice(
                 ["INVITE", "INVITE", "INVITE", "UPDATE", "PRACK"] if status else ["INVITE", "UPDATE", "ACK"]
             ),
             call_id=f"call-{rng.randrange(3)}",
             receiver_version=rng.choice([0, 0, 0, 4, 6]),
+            **self._more(),
         )
         assert bool(reply.error) == bool(reply.status) and (reply.error or len(reply.ports) == len(streams))
         for port, asked in zip(reply.ports, streams, strict=False):
             assert port is None or asked.endpoint is not None
+
+    def _more(self) -> dict[str, Any]:
+        """What some doors ask for."""
+        rng = self.rng
+        if rng.random() < 0.7:
+            return {}
+        wishes = Wishes(
+            facing=rng.choice(["", "inside", "nowhere"]),
+            towards=rng.choice(["", "inside", "nowhere"]),
+            learn=rng.random() < 0.8,
+            strict_source=rng.random() < 0.2,
+            media_handover=rng.random() < 0.2,
+            keep_ports=rng.random() < 0.2,
+            tos=rng.choice([None, 0, 184]),
+            mux=tuple(rng.choice([None, True, False]) for _ in range(rng.randrange(3))),
+            lite=tuple(rng.random() < 0.5 for _ in range(rng.randrange(3))),
+            label=rng.choice(["", "a", "b"]),
+        )
+        return {"wishes": wishes, "ice": rng.choice([(), (("theirs", "secret"),)])}
+
+    def _check(self) -> None:
+        """A connectivity check by somebody who knows the password, and by somebody who does not."""
+        rng = self.rng
+        ports = [
+            (port.local, end.credentials)
+            for call in self.calls
+            for stream in call.all_streams()
+            for end in stream.ends
+            for port in end.ports
+            if end.credentials is not None and not port.closed
+        ]
+        if not ports:
+            return
+        local, own = rng.choice(sorted(ports, key=lambda port: str(port[0])))
+        assert own is not None
+        source = rng.choice([s for s in SOURCES if at(s).version == local.version and s not in STRANGERS])
+        more = [NOMINATES] * rng.randrange(2)
+        name = f"{own.ufrag}:{rng.choice(['theirs', 'others'])}"
+        for sent in self.packet(source, local, request(*more, username=name, password=own.password)):
+            assert str(sent.target) == source and sent.local == local
+
+    def _switch(self) -> None:
+        asked = SwitchRequest(
+            call_id=f"call-{self.rng.randrange(3)}",
+            switch=self.rng.choice(list(Switch)),
+            tag=self.rng.choice(["", *(party.tag for party in PARTIES)]),
+            label=self.rng.choice(["", "", "", "a"]),
+        )
+        reply, effects = inquire(self.calls, asked, self.now)
+        assert reply.status in (0, 404, 481)
+        self.do(effects)
 
     def _packets(self) -> None:
         rng = self.rng

@@ -134,6 +134,9 @@ _RING = (
 )
 "Four of them in a row: more than a packet may pass."
 
+_RTP_ONLY = (change(CALL[0], rtp_only=True), CALL[1])
+_CHECK = bytes.fromhex("000100002112a442") + bytes(12)
+
 FORWARDED = (
     send("IPv4", VOICE, CALL, RELAYED),
     send("IPv4, the other way", Datagram(source=BOB, destination=B, payload=rtp()), CALL,
@@ -167,6 +170,7 @@ FORWARDED = (
     send("two calls that meet here", VOICE, _MESHED,
          Datagram(source=Endpoint(RELAY4, 20006), destination=BOB, payload=rtp(), ttl=62), plain=False),
     send("the learned source of a flow that is settled", VOICE, CALL, RELAYED, settled=True),
+    send("RTP, where only that is forwarded", VOICE, _RTP_ONLY, RELAYED),
 )  # fmt: skip
 
 PASSED_UP = (
@@ -188,6 +192,11 @@ PASSED_UP = (
     up("too long only as IPv6", replace(VOICE, payload=bytes(1460)), OUTWARD, Reason.UP_TOO_BIG, mtu=1500),
     up("IPv6 needs a checksum", _none(VOICE), OUTWARD, Reason.UP_NO_CHECKSUM),
     up("a settled phone moves on in sequence", _MOVED, CALL, Reason.UP, settled=True, before=(VOICE,)),
+    up("RTCP, where only RTP is forwarded", replace(VOICE, payload=RTCP), _RTP_ONLY, Reason.UP, plain=True),
+    up("an ICE check there", replace(VOICE, payload=_CHECK), _RTP_ONLY, Reason.UP, plain=True),
+    up("one byte there", replace(VOICE, payload=b"x"), _RTP_ONLY, Reason.UP, plain=True),
+    up("RTCP there, of a settled source that speaks", replace(VOICE, payload=RTCP), _RTP_ONLY, Reason.UP, settled=True,
+       before=(VOICE,), spray=100),
     up("later fragment", replace(VOICE, fragment=0x0001), CALL, Reason.FRAGMENT),
     up("later fragment, IPv6", replace(VOICE6, options=_LATER_FRAGMENT6, first_extension=44), CALL6, Reason.FRAGMENT),
 )  # fmt: skip
@@ -222,6 +231,7 @@ DROPPED = (
     drop("nobody is alive", VOICE, LEARNING, Reason.NO_PROCESS, dead=True),
     drop("a stranger sprays", replace(VOICE, source=STRANGER), LEARNING, Reason.REFUSED, spray=40),
     drop("a phone floods", VOICE, LEARNING, Reason.FLOOD, spray=400),
+    drop("a source floods with what is no RTP", replace(VOICE, payload=RTCP), _RTP_ONLY, Reason.FLOOD, spray=400),
     drop("a settled phone's other port, another stream", replace(_MOVED, payload=rtp(2, ssrc=7)), CALL, Reason.REFUSED,
          settled=True, before=(VOICE,), spray=40),
     drop("a settled phone's other port, too far ahead", replace(_MOVED, payload=rtp(502)), CALL, Reason.REFUSED,
@@ -275,5 +285,6 @@ def config_of(flow: Flow, *, settled: bool = False, mtu: int = 0) -> SlotConfig:
         allowed=flow.allowed or None,
         settled=settled and flow.source is not None,
         own=own is not None,
+        rtp_only=flow.rtp_only,
         clocks=((0, 8000),),
     )
