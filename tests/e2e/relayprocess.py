@@ -35,13 +35,16 @@ _BUFFER = 4 << 20
 class RelayProcess:
     """``mediaproxy relay`` in a namespace, with its files in a folder."""
 
-    def __init__(self, space: Namespace, folder: Path, addresses: str, more: str = "") -> None:
-        """``addresses`` and ``more``: TOML, of the relay."""
+    def __init__(
+        self, space: Namespace, folder: Path, addresses: str, more: str = "", bpffs: Path | None = None
+    ) -> None:
+        """``addresses`` and ``more``: TOML, of the relay. ``bpffs``: if it is not in the folder."""
         self.space = space
         self.folder = folder
+        self._bpffs = (bpffs or folder / "bpf").absolute()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(exist_ok=True)
-        (folder / "c.toml").write_text(f"{CONFIG}addresses = [{addresses}]\n{more}\n")
+        (folder / "c.toml").write_text(f'{CONFIG}bpffs = "{self._bpffs}"\naddresses = [{addresses}]\n{more}\n')
 
     def start(self) -> None:
         """The relay, when it answers."""
@@ -57,6 +60,12 @@ class RelayProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
             self._process.wait(60)
+
+    def close(self) -> None:
+        """End it, and remove the BPF filesystem if nobody else uses it. May be called twice."""
+        self.end()
+        if self._bpffs.is_mount():
+            subprocess.run(["umount", str(self._bpffs)], check=False, stderr=subprocess.DEVNULL)
 
     def ask(self, *questions: Any) -> list[Any]:
         worker = BlockingWorker(self.folder / "run" / "relay.sock")

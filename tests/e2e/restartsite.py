@@ -46,7 +46,7 @@ class Site(RelayProcess):
             )
 
     def close(self) -> None:
-        self.end()
+        super().close()
         self.stack.close()
 
 

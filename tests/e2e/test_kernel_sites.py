@@ -35,11 +35,13 @@ def spaces(stack: ExitStack) -> Namespaces:
     return made
 
 
-def relay_of(stack: ExitStack, space: Namespace, folder: Path, addresses: str, more: str = "") -> RelayProcess:
+def relay_of(
+    stack: ExitStack, space: Namespace, folder: Path, addresses: str, more: str = "", bpffs: Path | None = None
+) -> RelayProcess:
     """A relay that runs, until the end of the test."""
-    relay = RelayProcess(space, folder, addresses, more)
+    relay = RelayProcess(space, folder, addresses, more, bpffs)
+    stack.callback(relay.close)
     relay.start()
-    stack.callback(relay.end)
     return relay
 
 
@@ -143,13 +145,13 @@ def test_two_relays_of_one_host_that_meet(spaces: Namespaces, stack: ExitStack, 
     relay, a, b = (spaces.add(name) for name in ("relay", "a", "b"))
     join(relay, "to-a", f"{PUBLIC}/24", a, "203.0.113.77/24")
     join(relay, "to-b", "198.51.100.254/24", b, "198.51.100.1/24", via="198.51.100.254")
-    bpffs = f'bpffs = "{tmp_path / "bpf"}"'
-    one = relay_of(stack, relay, tmp_path / "one", f'{{ bind = "{PUBLIC}" }}', bpffs)
-    other = RelayProcess(relay, tmp_path / "other", f'{{ bind = "{PUBLIC}" }}', bpffs)
+    bpffs = tmp_path / "bpf"
+    one = relay_of(stack, relay, tmp_path / "one", f'{{ bind = "{PUBLIC}" }}', bpffs=bpffs)
+    other = RelayProcess(relay, tmp_path / "other", f'{{ bind = "{PUBLIC}" }}', bpffs=bpffs)
+    stack.callback(other.close)
     config = tmp_path / "other" / "c.toml"
     config.write_text(config.read_text().replace("2099", "2299").replace("20000", "22000"))
     other.start()
-    stack.callback(other.end)
     alice, bob = seat(stack, Phone("alice", "203.0.113.77"), a), seat(stack, Phone("bob", "198.51.100.1"), b)
     from_one, from_other = Phone("bob", PUBLIC), Phone("alice", PUBLIC)  # what each is told of the other one's port
     from_one.ports, from_other.ports = [0], [0]
@@ -188,8 +190,8 @@ def test_the_same_relay_in_two_containers(spaces: Namespaces, stack: ExitStack, 
     relays = []
     for name in ("one", "two"):
         space = spaces.add(name)
-        more = f'bpffs = "{tmp_path / "bpf"}"\ninstance = "same"'
-        relays.append(relay_of(stack, space, tmp_path / name, '{ bind = "127.0.0.1" }', more))
+        local, bpffs = '{ bind = "127.0.0.1" }', tmp_path / "bpf"
+        relays.append(relay_of(stack, space, tmp_path / name, local, 'instance = "same"', bpffs))
     phones = [
         (seat(stack, Phone("alice", "127.0.0.1"), relay.space), seat(stack, Phone("bob", "127.0.0.1"), relay.space))
         for relay in relays
