@@ -99,7 +99,7 @@ def _conclusion(settings: RelaySettings, kernel: bool, native: bool, unusable: b
     if wanted != "user" and kernel and wanted != "native":
         return {"plane": "kernel", "conclusion": "media would be relayed in the kernel"}
     plane = "native" if native and wanted != "user" else "user"
-    how = {"native": "by threads in C", "user": "by Python, which is slow"}[plane]
+    how = {"native": "by threads in C", "user": "by Python, on one core"}[plane]
     says = "" if wanted == "auto" else ", as relay.plane says" + ("; the kernel could do it" if kernel else "")
     return {"plane": plane, "conclusion": f"media would be relayed in user space, {how}{says}"}
 
@@ -239,9 +239,7 @@ def _fast(settings: RelaySettings) -> Finding:
         extension()
     except FastPathUnavailable as error:
         grade = Grade.BAD if settings.plane == "native" else Grade.NOTE
-        advice = (
-            "pip install --force-reinstall --no-cache-dir mediaproxy, or media in user space costs ten times as much"
-        )
+        advice = "pip install --force-reinstall --no-cache-dir mediaproxy, or it has one core and costs half as much again"
         return Finding(what="fast path", grade=grade, found=_first_line(error.needs), advice=advice)
     return _good("fast path", "user space has threads in C")
 

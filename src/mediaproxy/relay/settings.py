@@ -112,7 +112,7 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     forwarded meanwhile. 0: SIGTERM ends all calls."""
     plane: PlaneChoice = "auto"
     """What forwards media: ``kernel`` (a program in it; needs CAP_BPF and CAP_NET_ADMIN), ``native`` (threads in C, for
-    any user), ``user`` (Python, slow), or ``auto``: the first of these that this host lets us have. ``mediaproxy
+    any user), ``user`` (Python, on one core), or ``auto``: the first of these that this host lets us have. ``mediaproxy
     doctor`` says what keeps it from the kernel."""
     bpffs: str = "/sys/fs/bpf"
     """Folder with a BPF filesystem, by which streams in the kernel outlive the process. Root's relay mounts one if
