@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Debian packages: what each target needs beyond Python and make.
 DEMO_PACKAGES := baresip-core iproute2 nftables procps tcpdump
-TEST_PACKAGES := $(DEMO_PACKAGES) sip-tester openssl coturn
+TEST_PACKAGES := $(DEMO_PACKAGES) sip-tester openssl coturn kamailio-xml-modules
 KAMAILIO_PACKAGES := kamailio kamailio-python3-modules kamailio-extra-modules python3-venv
 BENCH_PACKAGES := kamailio rtpengine-daemon sip-tester
 

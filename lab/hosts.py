@@ -38,9 +38,21 @@ class Host(StrEnum):
     "Kamailio with its own module mediaproxy and nothing of ours (lab/stock): ``use_media_proxy()``."
     MEDIAPROXY_ENGAGE = "mediaproxy-engage"
     "The same with ``engage_media_proxy()``."
+    RTPENGINE = "rtpengine"
+    "The same with the module rtpengine."
+    RTPPROXY = "rtpproxy"
+    "The same with the module rtpproxy, over UDP."
+    RTPPROXY_UNIX = "rtpproxy-unix"
+    "Over a UNIX socket."
 
 
-_STOCK = {Host.MEDIAPROXY_USE: Stock.USE, Host.MEDIAPROXY_ENGAGE: Stock.ENGAGE}
+_STOCK = {
+    Host.MEDIAPROXY_USE: Stock.USE,
+    Host.MEDIAPROXY_ENGAGE: Stock.ENGAGE,
+    Host.RTPENGINE: Stock.RTPENGINE,
+    Host.RTPPROXY: Stock.RTPPROXY,
+    Host.RTPPROXY_UNIX: Stock.RTPPROXY_OFFER,
+}
 
 
 class BesideKamailio(Server):

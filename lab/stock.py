@@ -14,12 +14,30 @@ CONFIGS = Path(__file__).parent / "stock"
 
 
 class Stock(StrEnum):
-    """How the module mediaproxy is used."""
+    """A module and how it is used."""
 
     USE = "use"
-    "``use_media_proxy()`` for each message, ``end_media_session()``."
+    "mediaproxy: ``use_media_proxy()`` for each message, ``end_media_session()``."
     ENGAGE = "engage"
-    "``engage_media_proxy()``, once per dialog."
+    "mediaproxy: ``engage_media_proxy()``, once per dialog."
+    RTPENGINE = "rtpengine"
+    "rtpengine over UDP: ``rtpengine_manage()`` in each branch, as in Kamailio's own configuration."
+    RTPENGINE_OFFER = "rtpengine-offer"
+    "rtpengine over UDP: ``rtpengine_offer()`` before the branches, ``_answer()``, ``_delete()``."
+    RTPPROXY = "rtpproxy"
+    "rtpproxy over UDP: ``rtpproxy_manage()`` in each branch, as in Kamailio's own configuration."
+    RTPPROXY_OFFER = "rtpproxy-offer"
+    "rtpproxy over a UNIX socket: ``rtpproxy_offer()`` before the branches, ``_answer()``, ``_destroy()``."
+
+    @property
+    def module(self) -> str:
+        """The module's name, and that of its config in lab/stock."""
+        return "mediaproxy" if self in (Stock.USE, Stock.ENGAGE) else self.value.removesuffix("-offer")
+
+
+_DEFINES = {Stock.ENGAGE: "ENGAGE", Stock.RTPENGINE_OFFER: "EXPLICIT", Stock.RTPPROXY_OFFER: "EXPLICIT"}
+_DOOR = 6_000
+"From the port of Kamailio to that of a door."
 
 
 class BesideStock(Server):
@@ -31,19 +49,39 @@ class BesideStock(Server):
         """``settings``: of the server; what they say of its edge does not matter. ``sip``: where Kamailio listens."""
         self._kamailio: Kamailio | None = None
         self.rpc = folder / "kamailio" / "rpc.sock"
-        mine = {"edge": {"enabled": False}, "dispatcher": {"end_dialogs": f"unix:{self.rpc}"}}
-        settings = merge({**settings, "edge": {}}, mine)
+        self.timeouts = folder / "timeouts.sock"
+        "Where rtpproxy's module wants to be told of calls that end by themselves."
+        settings = merge({**settings, "edge": {}}, {"edge": {"enabled": False}})
         self.socket = Path(settings["runtime_dir"]) / "dispatcher.sock"
-        super().__init__(namespace, folder, settings, sip)
         host, port = sip
-        options = ["-f", str(CONFIGS / "mediaproxy.cfg"), "-A", f'SOCKET="{self.socket}"', "-A", f'RPC="{self.rpc}"']
-        options += ["-A", "ENGAGE"] if stock is Stock.ENGAGE else []
+        door = self._door(stock, folder, host, port + _DOOR)
+        super().__init__(namespace, folder, merge(settings, self._listening(stock, door, f"{host}:{port}")), sip)
+        options = ["-f", str(CONFIGS / f"{stock.module}.cfg")]
+        told = {"SOCKET": door.replace("//", ""), "RPC": self.rpc}
+        told |= {"TIMEOUTS": f"unix:{self.timeouts}"} if stock.module == "rtpproxy" else {}
+        options += [word for name, value in told.items() for word in ("-A", f'{name}="{value}"')]
+        options += ["-A", _DEFINES[stock]] if stock in _DEFINES else []
         listen = [f"{transport}:{host}:{port}" for transport in ("udp", "tcp")]
         try:
             self._kamailio = Kamailio(folder / "kamailio", listen, namespace=namespace, options=options)
         except BaseException:
             self.stop()
             raise
+
+    def _door(self, stock: Stock, folder: Path, host: str, port: int) -> str:
+        """Where the server is asked."""
+        if stock.module == "mediaproxy":
+            return str(self.socket)
+        return f"unix:{folder / 'door.sock'}" if stock is Stock.RTPPROXY_OFFER else f"udp://{host}:{port}"
+
+    def _listening(self, stock: Stock, door: str, kamailio: str) -> Settings:
+        """What the server is told of the door, and of whom to tell."""
+        if stock.module == "mediaproxy":
+            return {"dispatcher": {"end_dialogs": f"unix:{self.rpc}"}}
+        if stock.module == "rtpproxy":
+            return {"listen": [{"protocol": "rtpproxy", "address": door}]}
+        listen = {"protocol": "ng", "address": door, "allow": [kamailio.partition(":")[0]]}
+        return {"listen": [listen], "ng": {"callback_url": f"http://{kamailio}/RPC2", "callback_format": "kamailio"}}
 
     def _wait_answer(self, seconds: float = 15.0) -> None:
         """Wait until questions are taken."""
