@@ -24,12 +24,13 @@ from mediaproxy.control import (
 )
 from mediaproxy.events import reports_of, totals_of
 from mediaproxy.relay.ice import Credentials
+from mediaproxy.relay.settings import RelayAddress
 from mediaproxy.relay.stun import Class, parse
 from tests.e2e.conftest import need
 from tests.planebench import PAIRS, PLANES, Phone, bench_of, can_have_network, own_network, ports_of, rtp, until
 from tests.planebench import Bench as PlaneBench
 from tests.test_ice import NOMINATES, request
-from tests.test_relay_service import ALICE, BOB, Bench
+from tests.test_relay_service import ALICE, BOB, HOME, Bench
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.both_loops]
 
@@ -258,3 +259,23 @@ async def test_connectivity_checks(talk: Talk) -> None:
     assert refused is not None and refused.kind is Class.ERROR
     assert talk.bob.queue.empty()
     elsewhere.close()
+
+
+async def test_a_relay_with_several_addresses(plane: str) -> None:
+    """The caller's side has another one than the callee's, of the same IP version, and both have the same ports."""
+    addresses = (*HOME, RelayAddress(bind="127.0.3.11", name="inside"))
+    async with Bench(plane, addresses=addresses, port_max=21002) as bench:
+        talk = Talk(bench)
+        await talk.begin({}, {}, told_bob=Wishes(facing="inside"))
+        assert (talk.facing_alice.rtp.address, talk.facing_bob.rtp.address) == ("127.0.3.11", "127.0.3.1")
+        await talk.learn()
+        for phone, other, port in (
+            (talk.alice, talk.bob, talk.facing_bob),
+            (talk.bob, talk.alice, talk.facing_alice),
+        ):
+            talk.say(phone)
+            assert await other.hears() == (rtp(talk.sequence), port.rtp)
+        (stream,) = bench.relay.reports()[0].streams
+        assert (stream.caller.packets, stream.callee.packets, stream.plane) == (3, 3, plane)
+        talk.alice.close()
+        talk.bob.close()

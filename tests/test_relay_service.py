@@ -38,6 +38,7 @@ from tests.planebench import can_have_network, own_network
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.both_loops]
 
 RELAY = "127.0.3.1"
+HOME = (RelayAddress(bind=RELAY),)
 ALICE, BOB = Party(tag="a", uri="sip:alice@example.com"), Party(tag="b", uri="sip:bob@example.com")
 
 
@@ -74,13 +75,12 @@ class Phone:
 class Bench:
     """A relay, its events, two phones."""
 
-    def __init__(self, plane: UserPlane | str = "user", **changes: float | str | None) -> None:
+    def __init__(self, plane: UserPlane | str = "user", **changes: object) -> None:
         """``plane``: one, or the name of one."""
         self.events: list[Event] = []
         self.others: list[socket.socket] = []
         self.settings = RelaySettings(
-            addresses=(RelayAddress(bind=RELAY),),
-            **({"port_min": 21000, "port_max": 21398} | changes),  # type: ignore[arg-type]  # fields by name
+            **({"addresses": HOME, "port_min": 21000, "port_max": 21398} | changes),  # type: ignore[arg-type]  # by name
         )
         made: Plane = plane if isinstance(plane, UserPlane) else UserPlane()
         if plane == "kernel":

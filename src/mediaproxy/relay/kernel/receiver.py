@@ -49,7 +49,7 @@ class Receiver:
     def __init__(
         self, addresses: Iterable[str], lent: Callable[[Endpoint], int | None], deliver: Callable[[Arrival], None]
     ) -> None:
-        """``addresses``: one of the relay's for each IP version. ``lent``: the generation of a lent port, None for
+        """``addresses``: the relay's. ``lent``: the generation of a lent port, None for
         others. OSError if there can be no sockets; ``start`` must follow."""
         self.sockets: dict[int, socket.socket] = {}
         "By IP version."
@@ -61,7 +61,9 @@ class Receiver:
         self._turn: asyncio.Handle | None = None
         try:
             for address in addresses:
-                self.sockets[6 if ":" in address else 4] = _open(address)
+                version = 6 if ":" in address else 4
+                if version not in self.sockets:
+                    self.sockets[version] = _open(address)
         except OSError:
             self.close()
             raise
