@@ -70,7 +70,7 @@ def running(home: Path, command: str, name: str, ready: Path) -> Iterator[subpro
         process.wait(10)
 
 
-def wait(true: Callable[[], bool], seconds: float = 15.0) -> None:
+def wait(true: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "not in time"

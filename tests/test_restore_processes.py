@@ -67,7 +67,7 @@ class Relay:
 
     def end(self, number: int = signal.SIGKILL) -> None:
         self._process.send_signal(number)
-        self._process.wait(10)
+        self._process.wait(60)
         self.process = None
 
     def restart(self, number: int = signal.SIGKILL, *, away: float = 0.0) -> None:

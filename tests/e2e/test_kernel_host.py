@@ -61,7 +61,7 @@ class Relay:
         argv = [*user, *PROGRAM, "relay", "--config", str(self.folder / "c.toml")]
         self.process = self.space.start(argv, log, cwd=self.folder)
         process = self.process
-        wait_until("the relay serves", lambda: "records go to" in self.log or process.poll() is not None, 20)
+        wait_until("the relay serves", lambda: "records go to" in self.log or process.poll() is not None, 90)
 
     @property
     def log(self) -> str:
@@ -166,7 +166,7 @@ def test_falling_back_is_said_once_and_shown(relay: Relay) -> None:
 def test_the_kernel_or_nothing(relay: Relay) -> None:
     relay.configure('plane = "kernel"')
     relay.start(NONE)
-    assert relay.process is not None and relay.process.wait(10) == 1
+    assert relay.process is not None and relay.process.wait(60) == 1
     last = relay.log.splitlines()[-1]
     assert last.startswith("mediaproxy: media cannot be relayed in the kernel") and "mediaproxy doctor" in last
 
@@ -193,7 +193,7 @@ def test_a_second_relay_cannot_have_the_same_ports(relay: Relay, plane: str, tmp
     second = Relay(relay.space, tmp_path / "second")
     second.configure(f'plane = "{plane}"', bpffs=str(relay.folder / "bpf"))
     second.start()
-    assert second.process is not None and second.process.wait(10) == 1
+    assert second.process is not None and second.process.wait(60) == 1
     assert "20000 to 20399 belong to another relay that runs on this host" in second.log
     relay.end()
     second.start()
