@@ -10,7 +10,7 @@ what it does each second and at each deadline, for so long that every call is lo
 - *idle*: CPU of the process when nothing comes, by the clock; part of a core.
 - *talking*: the same when all calls talk; of the process alone, since the kernel carries the packets.
 - *sweep*: all counters of all ports read once, every one changed, with their sums.
-- *scrape*: one GET of /metrics.
+- *scrape*: what /metrics tells, made once, for which packets that are being learned wait.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from prometheus_client import generate_latest
+
 from bench.mediarelay import loop_factory
 from bench.report import alone
 from lab.netns import LabError, Namespaces, environment
@@ -38,7 +40,11 @@ from mediaproxy.relay.kernel.plane import KernelPlane
 from mediaproxy.relay.service import RelayService
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from mediaproxy.relay.slots import COUNTERS
+from mediaproxy.server.monitoring import relay_figures
+from mediaproxy.server.planes import Chosen
 from mediaproxy.server.process import collect_seldom
+from mediaproxy.web.figures import Chronicle, Snapshot
+from mediaproxy.web.metrics import registry
 
 CALLS = 10_000
 PORTS = (16_384, 61_383)
@@ -145,6 +151,7 @@ async def measure() -> dict[str, float]:
     program = Program(house.plane)
     found["talking"] = _talking(house, program)
     found["sweep"] = _sweep(house, program)
+    found["scrape"] = _scrape(house)
     assert len(house.relay.calls) == CALLS, "a call has ended meanwhile"
     house.relay._set_alarm(house.now)
     before = time.process_time()
@@ -178,6 +185,18 @@ def _sweep(house: House, program: Program) -> float:
     return median(took)
 
 
+def _scrape(house: House) -> float:
+    """Seconds."""
+    took = []
+    for _ in range(15):
+        before = time.process_time()
+        figures = relay_figures(house.relay, Chosen(house.plane, "in the kernel"))
+        text = generate_latest(registry(Snapshot(version="", started=0.0, relay=figures), Chronicle()))
+        took.append(time.process_time() - before)
+        assert f'mediaproxy_calls{{state="talking"}} {CALLS}.0' in text.decode()
+    return median(took)
+
+
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -200,6 +219,7 @@ def run() -> Iterator[str]:
     yield alone(f"{CALLS} calls: idle", 100 * found["idle"], "% of a core (< 3)")
     yield alone(f"{CALLS} calls: all talking", 100 * found["talking"], "% of a core (< 3)")
     yield alone(f"sweep, {4 * CALLS} ports, all changed", 1000 * found["sweep"], "ms (< 10)")
+    yield alone(f"{CALLS} calls: a scrape of metrics", 1000 * found["scrape"], "ms")
 
 
 if __name__ == "__main__":
