@@ -60,7 +60,7 @@ def start(argv: Sequence[str], log: Path, cwd: Path | None = None) -> subprocess
         )
 
 
-def stop(process: subprocess.Popen[bytes], with_signal: int = signal.SIGTERM, patience: float = 5.0) -> int:
+def stop(process: subprocess.Popen[bytes], with_signal: int = signal.SIGTERM, patience: float = 20.0) -> int:
     """End a program: politely, after ``patience`` seconds by force. Returns its exit status."""
     if process.poll() is None:
         process.send_signal(with_signal)

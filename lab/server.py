@@ -86,7 +86,7 @@ class Server:
             return self._namespace.socket(socket.SOCK_DGRAM)
         return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
-    def _wait_answer(self, seconds: float = 15.0) -> None:
+    def _wait_answer(self, seconds: float = 60.0) -> None:
         """Ask OPTIONS until there is an answer."""
         with self._socket() as sock:
             sock.bind((self.sip[0], 0))
@@ -116,7 +116,7 @@ class Server:
         """What ``mediaproxy ARGV --json`` says, decoded."""
         return json.loads(self.show(*argv, "--json"))
 
-    def wait(self, what: str, *argv: str, until: Callable[[Any], bool], seconds: float = 5.0) -> Any:
+    def wait(self, what: str, *argv: str, until: Callable[[Any], bool], seconds: float = 30.0) -> Any:
         """Ask until the answer is as wanted; that answer. LabError if it does not become so."""
         deadline = time.monotonic() + seconds
         while True:
