@@ -198,11 +198,14 @@ def _record(report: CallReport, notes: Notes, at: float) -> Record:
 
 def discreet(party: PartyReport) -> PartyReport:
     """The party as it may be shown and kept: a password in its URI is starred."""
-    return msgspec.structs.replace(party, uri=without_password(party.uri))
+    uri = without_password(party.uri)
+    return party if uri is party.uri else msgspec.structs.replace(party, uri=uri)
 
 
 def without_password(uri: str) -> str:
     """A SIP URI whose password, if it has one, is starred: ``sip:alice:***@example.com`` (RFC 3261 §19.1.1)."""
+    if "@" not in uri:
+        return uri
     userinfo, at, rest = uri.rpartition("@")
     scheme, colon, user = userinfo.partition(":")
     name, secret, _ = user.partition(":")
