@@ -239,7 +239,9 @@ def _fast(settings: RelaySettings) -> Finding:
         extension()
     except FastPathUnavailable as error:
         grade = Grade.BAD if settings.plane == "native" else Grade.NOTE
-        advice = "pip install --force-reinstall --no-cache-dir mediaproxy, or it has one core and costs half as much again"
+        advice = (
+            "pip install --force-reinstall --no-cache-dir mediaproxy (Python costs half as much again, on one core)"
+        )
         return Finding(what="fast path", grade=grade, found=_first_line(error.needs), advice=advice)
     return _good("fast path", "user space has threads in C")
 

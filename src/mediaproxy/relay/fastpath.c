@@ -57,7 +57,7 @@ struct record {
 /* One writer, one reader: positions only grow. */
 struct queue {
     u32 written, read;
-    u8 bytes[QUEUE];
+    u8 bytes[QUEUE] __attribute__((aligned(ALIGN)));
 };
 
 struct way {
