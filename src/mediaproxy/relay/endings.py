@@ -135,10 +135,14 @@ def _still_held(call: Call, question: EndRequest) -> bool:
 
 
 def _take_leave(register: Register, call: Call, leg: Leg | None, question: EndRequest, now: float) -> list[Effect]:
-    """Answered it counts as a BYE, before that as a CANCEL; of a leg only if others are left."""
+    """Answered it counts as a BYE, before that as a CANCEL; of a leg only if others are left. Once the call is answered,
+    a callee who is named alone takes the rest along, as with rtpengine: where 183 counts like 200 (Kamailio's module up
+    to 5.6), other phones of a fork seem to have answered, too, and nobody will delete them."""
     effects: list[Effect] = []
     early = call.answered is None
-    left = [one for one in call.legs if one is not leg and not one.ended and (one.answered or early)]
+    alone = not (question.receiver.tag or question.branch)
+    others = [one for one in call.legs if one is not leg and not one.ended and (one.answered or early)]
+    left = others if early or not alone else []
     if leg is not None and (left or leg.ended):
         if not leg.ended:
             gone = call.fail_branch("" if leg.tag else leg.branch, leg.tag, now) if early else call.leave(leg, now)
