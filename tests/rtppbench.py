@@ -31,7 +31,7 @@ class ProxyBench(Bench):
     def __init__(self, **changed: object) -> None:
         super().__init__(**changed)
         own = (Address(one.name, one.bind, one.public) for one in self.settings.addresses)
-        self.dialect = RtpProxy(Addresses(own))
+        self.dialect = RtpProxy(Addresses(own), ("tcp:*",))
         self.asked: list[Question | Inquiry] = []
 
     def say(self, command: bytes | str, transport: str = "unix", address: str = "") -> str:

@@ -128,6 +128,12 @@ def test_no_doors_by_default() -> None:
         ('[ng]\ncallback_url = "http://%%:99999/"', "ng.callback_url: expected a URL such as"),
         ('[ng]\ncallback_format = "xml"', 'ng.callback_format: expected one of "sems"'),
         ("[ng]\ninterfaces = []", "ng.interfaces: no such key"),
+        ('[rtpproxy]\ntimeout_sockets = ["unix:relative"]', "rtpproxy.timeout_sockets[0]: expected"),
+        (
+            '[rtpproxy]\ntimeout_sockets = ["tcp:*", "tcp:h:9", "tcp:h:*", "udp:h:9"]',
+            "rtpproxy.timeout_sockets[3]: exp",
+        ),
+        ('[rtpproxy]\ntimeout_sockets = ["tcp:9000"]', "rtpproxy.timeout_sockets[0]: expected"),
     ],
 )
 def test_mistakes(text: str, complaint: str) -> None:

@@ -13,6 +13,7 @@ from mediaproxy.dialects.rtpproxy.errors import Refusal
 from mediaproxy.dialects.rtpproxy.modifiers import Modifiers, read
 from tests.rtppbench import drive
 
+ANY = ("tcp:*", "unix:/*")
 UNIX = Peer(transport="unix")
 GARBAGE = b"\xf0\x00\x00Z20\x00\xed\xef \x00\x02U3"
 "Memory that Kamailio 5.6 has not filled."
@@ -190,7 +191,7 @@ def test_tags_with_the_number_of_a_stream(first: str, second: str, expected: tup
     [
         ("unix:/run/x.sock", "1.2", ("unix:/run/x.sock", b"1.2")),
         ("/run/x.sock", "", ("unix:/run/x.sock", b"")),
-        ("tcp:192.0.2.1:9000", "a%20b%0a", ("tcp:192.0.2.1:9000", b"a b\n")),
+        ("tcp:192.0.2.1:9000", "a%20b%c3", ("tcp:192.0.2.1:9000", b"a b\xc3")),
         ("tcp:[2001:db8::1]:9000", "%ff", ("tcp:[2001:db8::1]:9000", b"\xff")),
         ("tcp:%%CC_SELF%%:9000", "t", ("tcp:198.51.100.1:9000", b"t")),
         ("tcp:host:0", "t", ("", b"")),
@@ -202,13 +203,37 @@ def test_tags_with_the_number_of_a_stream(first: str, second: str, expected: tup
     ],
 )
 def test_timeout_sockets(socket: str, tag: str, target: tuple[str, bytes]) -> None:
-    notice = names.notice(socket, tag, "198.51.100.1")
+    notice = names.notice(socket, tag, "198.51.100.1", ANY)
     assert notice is not None and notice.startswith("rtpp:")
     assert names.target(notice) == target
 
 
-@pytest.mark.parametrize("tag", ["%", "%4", "%zz", "a%"])
-def test_tags_that_are_no_url_encoding(tag: str) -> None:
+@pytest.mark.parametrize(
+    ("socket", "host", "target"),
+    [
+        ("tcp:192.0.2.1:9000", "192.0.2.1", "tcp:192.0.2.1:9000"),
+        ("tcp:192.0.2.1:9000", "192.0.2.11", ""),
+        ("tcp:192.0.2.11:9000", "192.0.2.1", ""),
+        ("tcp:%%CC_SELF%%:9000", "[2001:db8::1]", "tcp:[2001:db8::1]:9000"),
+        ("tcp:%%CC_SELF%%:9000", "", "tcp:127.0.0.1:9000"),
+        ("tcp:127.0.0.1:9000", "192.0.2.1", ""),
+        ("tcp:localhost:9000", "127.0.0.1", ""),
+        ("unix:/run/kamailio/rtpp.sock", "192.0.2.1", "unix:/run/kamailio/rtpp.sock"),
+        ("/tmp/rtpp.sock", "", "unix:/tmp/rtpp.sock"),
+        ("unix:/run/docker.sock", "", ""),
+        ("unix:/run/mediaproxy/admin.sock", "", ""),
+        ("unix:/tmp/../run/docker.sock", "", ""),
+        ("unix:tmp/x", "", ""),
+    ],
+)
+def test_which_timeout_sockets_may_be_told_by_default(socket: str, host: str, target: str) -> None:
+    notice = names.notice(socket, "t", host)
+    assert notice is not None
+    assert names.target(notice)[0] == target
+
+
+@pytest.mark.parametrize("tag", ["%", "%4", "%zz", "a%", "a%0Ab", "%0d", "%7F", "%1b", "%00"])
+def test_tags_that_are_no_url_encoding_or_more_than_a_line(tag: str) -> None:
     assert names.notice("tcp:a:1", tag, "") is None
     _, answer = drive(RtpProxy().answer(f"U c 192.0.2.5 4000 a;1 b;1 tcp:a:1 {tag}".encode(), UNIX), [])
     assert answer == b"E10\n" and isinstance(answer, ErrorAnswer)
@@ -229,7 +254,7 @@ def test_tags_that_are_no_url_encoding(tag: str) -> None:
     ],
 )
 def test_whom_u_wants_to_be_told(further: str, to_tag: str, notify: str) -> None:
-    steps = RtpProxy().answer(f"U c 192.0.2.5 4000 a;1{further}".encode(), UNIX)
+    steps = RtpProxy(sockets=ANY).answer(f"U c 192.0.2.5 4000 a;1{further}".encode(), UNIX)
     asked, _ = drive(steps, [None])
     (question,) = asked
     assert isinstance(question, MediaRequest)

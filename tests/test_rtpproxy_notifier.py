@@ -70,10 +70,30 @@ async def test_nobody_is_told_without_a_socket() -> None:
 
 async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     for socket in (f"unix:{tmp_path / 'missing'}", f"unix:/{'x' * 200}", "tcp:127.0.0.1:1"):
-        told = notice(socket, "t", "")
+        told = notice(socket, "t", "", ("tcp:*", "unix:/*"))
         assert told is not None
         with pytest.raises(OSError):
             await RtpProxyNotifier().tell(report(told))
+
+
+async def test_a_path_that_leads_out_of_where_sockets_may_be(tmp_path: Path) -> None:
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    link = tmp_path / "theirs" / "link"
+    async with (
+        listening(tmp_path / "ours" / "sock") as (ours, _),
+        listening(tmp_path / "theirs" / "sock") as (heard, _),
+    ):
+        link.symlink_to(tmp_path / "ours" / "sock")
+        (tmp_path / "theirs" / "file").write_text("")
+        notifier = RtpProxyNotifier((f"unix:{tmp_path}/link/*",))
+        for name in ("link", "file"):
+            with pytest.raises(ValueError, match=r"is no socket of rtpproxy\.timeout_sockets"):
+                await notifier.tell(report(f"rtpp:unix:{tmp_path}/theirs/{name} t"))
+        await notifier.tell(report(f"rtpp:unix:{tmp_path}/link/sock t"))
+        assert await asyncio.wait_for(heard.get(), 10) == b"t\n"
+        assert ours.empty()
 
 
 async def test_only_ends_that_the_server_does_not_know_are_told(tmp_path: Path) -> None:

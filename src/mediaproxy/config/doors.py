@@ -10,11 +10,12 @@ from mediaproxy.config.check import Problem, check_prefix
 from mediaproxy.config.lines import Path
 from mediaproxy.config.schema import Config
 from mediaproxy.dialects.doorsettings import ENCRYPTED, DoorAddress, DoorKind, DoorSettings
+from mediaproxy.dialects.rtpproxy.sockets import EXAMPLE, is_pattern
 from mediaproxy.endpoint import ip_address
 
 
 def judge(config: Config) -> Iterator[Problem]:
-    """Every problem with ``listen`` and ``ng``."""
+    """Every problem with ``listen``, ``ng`` and ``rtpproxy``."""
     places: set[str] = set()
     for at, door in enumerate(config.listen):
         path: Path = ("listen", at)
@@ -32,6 +33,10 @@ def judge(config: Config) -> Iterator[Problem]:
             yield Problem(path=(*path, "address"), text=text)
         if address.port or address.path:
             places.add(place)
+    for at, pattern in enumerate(config.rtpproxy.timeout_sockets):
+        if not is_pattern(pattern):
+            text = f"expected {EXAMPLE}, got {pattern[:80]!r}"
+            yield Problem(path=("rtpproxy", "timeout_sockets", at), text=text)
     url = config.ng.callback_url
     if url and not _is_url(url):
         yield Problem(

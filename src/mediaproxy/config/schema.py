@@ -10,6 +10,7 @@ import msgspec
 
 from mediaproxy.dialects.doorsettings import DoorSettings
 from mediaproxy.dialects.ng.settings import NgOptions
+from mediaproxy.dialects.rtpproxy.sockets import RtpProxyOptions
 from mediaproxy.dispatcher.settings import DispatcherSettings, ListenSettings
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.relay.settings import MOST_ADDRESSES, RelayAddress, RelaySettings
@@ -92,3 +93,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     relay: Relay = Relay()
     dispatcher: DispatcherSettings = DispatcherSettings()
     ng: NgOptions = NgOptions()
+    rtpproxy: RtpProxyOptions = RtpProxyOptions()

@@ -26,6 +26,7 @@ from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.dialects.ng.tally import Tally
 from mediaproxy.dialects.rtpproxy.addresses import Address, Addresses
 from mediaproxy.dialects.rtpproxy.dialect import RtpProxy
+from mediaproxy.dialects.rtpproxy.sockets import DEFAULT, Patterns
 from mediaproxy.dialects.v1 import MediaProxy1
 from mediaproxy.dialects.v2 import MediaProxy2
 from mediaproxy.link import Link
@@ -60,7 +61,7 @@ class Doors:
         self._link = link
         self._load = Load(config.ng, link, own_calls)
         own = Addresses(Address(one.name, one.bind, one.public) for one in relay.addresses)
-        self._build = Dialects(ng_settings(config, relay, identity), self._load, own)
+        self._build = Dialects(ng_settings(config, relay, identity), self._load, own, config.rtpproxy.timeout_sockets)
         self._others: list[Door] = []
         self.doors: list[Door] = []
 
@@ -98,10 +99,17 @@ class Doors:
 class Dialects:
     """Makes the dialects of doors."""
 
-    def __init__(self, ng: NgSettings, busy: Busy | None = None, addresses: Addresses | None = None) -> None:
-        """``addresses``: the relay's, which rtpproxy's commands choose from."""
+    def __init__(
+        self,
+        ng: NgSettings,
+        busy: Busy | None = None,
+        addresses: Addresses | None = None,
+        sockets: Patterns = DEFAULT,
+    ) -> None:
+        """``addresses``: the relay's, which rtpproxy's commands choose from; ``sockets``: those that they may name."""
         self._ng = ng
         self._addresses = addresses
+        self._sockets = sockets
         self._busy = busy
         self._tally = Tally()
         self._remarks = Remarks()
@@ -118,7 +126,7 @@ class Dialects:
             case DoorProtocol.NG | DoorProtocol.NG_HTTP:
                 return self.ng()
             case DoorProtocol.RTPPROXY:
-                return RtpProxy(self._addresses)
+                return RtpProxy(self._addresses, self._sockets)
 
     def ng(self, *, plain: bool = False) -> Ng:
         """rtpengine's, with or without cookies."""

@@ -9,8 +9,8 @@ from mediaproxy.dialects.xmlrpc import XmlRpcNotifier
 
 
 def notices_of(config: Config) -> Notices:
-    """With all notifiers that the configuration names an address for; rtpproxy's comes with each call."""
-    notices = Notices([RtpProxyNotifier()])
+    """With all notifiers that the configuration names an address for; rtpproxy's come with calls."""
+    notices = Notices([RtpProxyNotifier(config.rtpproxy.timeout_sockets)])
     if config.dispatcher.end_dialogs:
         notices.add(DialogEnder(RpcAddress.parse(config.dispatcher.end_dialogs)))
     if config.ng.callback_url:

@@ -8,6 +8,7 @@ from mediaproxy.dialects.rtpproxy import media, numbers, sessions
 from mediaproxy.dialects.rtpproxy.addresses import Addresses
 from mediaproxy.dialects.rtpproxy.command import Command, parse, split_cookie
 from mediaproxy.dialects.rtpproxy.errors import Code, Refusal
+from mediaproxy.dialects.rtpproxy.sockets import DEFAULT, Patterns
 
 _ANSWERS: Mapping[str, Callable[[Command, Peer], Steps]] = {
     "D": sessions.delete,
@@ -30,8 +31,10 @@ class RtpProxy:
 
     name = "rtpproxy"
 
-    def __init__(self, addresses: Addresses | None = None) -> None:
-        """``addresses``: the relay's, for the modifiers that choose among them; None: such are refused."""
+    def __init__(self, addresses: Addresses | None = None, sockets: Patterns = DEFAULT) -> None:
+        """``addresses``: the relay's, for the modifiers that choose among them; None: such are refused. ``sockets``:
+        RtpProxyOptions.timeout_sockets."""
+        self._sockets = sockets
         self._addresses = addresses or Addresses()
 
     def framer(self, transport: str) -> "Framer":
@@ -50,9 +53,9 @@ class RtpProxy:
         try:
             parsed = parse(command)
             if parsed.verb == "U":
-                words = yield from media.update(parsed, peer, self._addresses)
+                words = yield from media.update(parsed, peer, self._addresses, self._sockets)
             elif parsed.verb == "L":
-                words = yield from media.lookup(parsed, peer, self._addresses)
+                words = yield from media.lookup(parsed, peer, self._addresses, self._sockets)
             else:
                 words = yield from _ANSWERS[parsed.verb](parsed, peer)
         except Refusal as refusal:

@@ -29,6 +29,7 @@ from mediaproxy.dialects.rtpproxy.addresses import Addresses, Choice
 from mediaproxy.dialects.rtpproxy.command import Command
 from mediaproxy.dialects.rtpproxy.errors import Code, Refusal
 from mediaproxy.dialects.rtpproxy.modifiers import Modifiers, read
+from mediaproxy.dialects.rtpproxy.sockets import DEFAULT, Patterns
 from mediaproxy.endpoint import Endpoint, Scope, address_text, scope
 from mediaproxy.sdp.payloads import STATIC
 
@@ -54,9 +55,9 @@ class _Asked:
     notify: str = names.SCHEME
 
 
-def update(command: Command, peer: Peer, addresses: Addresses) -> Steps:
+def update(command: Command, peer: Peer, addresses: Addresses, sockets: Patterns = DEFAULT) -> Steps:
     """U."""
-    asked = _read(command, peer, addresses)
+    asked = _read(command, peer, addresses, sockets)
     party, other = Party(tag=asked.first), Party(tag=asked.second)
     reply = yield _question(asked, party, other, 0)
     port = _port(reply)
@@ -69,9 +70,9 @@ def update(command: Command, peer: Peer, addresses: Addresses) -> Steps:
     raise Refusal(Code.ADDRESS_FAMILY if "address" in reply.error else Code.NO_PORT)
 
 
-def lookup(command: Command, peer: Peer, addresses: Addresses) -> Steps:
+def lookup(command: Command, peer: Peer, addresses: Addresses, sockets: Patterns = DEFAULT) -> Steps:
     """L. 0 is the answer if nobody has offered such a stream."""
-    asked = _read(command, peer, addresses)
+    asked = _read(command, peer, addresses, sockets)
     party, other = Party(tag=asked.second), Party(tag=asked.first)
     reply = yield _question(asked, party, other, 200)
     port = _port(reply)
@@ -85,9 +86,12 @@ def lookup(command: Command, peer: Peer, addresses: Addresses) -> Steps:
 # -- in
 
 
-def _read(command: Command, peer: Peer, addresses: Addresses) -> _Asked:
+def _read(command: Command, peer: Peer, addresses: Addresses, sockets: Patterns) -> _Asked:
     call_id, address, port, first = command.arguments[:4]
-    second, notify = _further(command.arguments[4:], peer)
+    second, socket, tag = _further(command.arguments[4:])
+    notify = names.notice(socket, tag, peer.address.rpartition(":")[0], sockets)
+    if notify is None:
+        raise Refusal(Code.NOTIFY_TAG)
     modifiers = read(command.modifiers)
     facing, towards = _sides(modifiers, addresses)
     one, other, part = names.parties(first, second)
@@ -109,36 +113,29 @@ def _sides(modifiers: Modifiers, addresses: Addresses) -> tuple[Choice, Choice]:
     return facing, towards
 
 
-def _further(words: tuple[str, ...], peer: Peer) -> tuple[str, str]:
-    """To tag and whom to notify.
+def _further(words: tuple[str, ...]) -> tuple[str, str, str]:
+    """To tag, timeout socket, and the tag that it is to be told.
 
     A socket without its tag, or with the tag behind a semicolon, is what Kamailio's modules send; the original takes
     the first for a To tag and the second for a socket. Without a tag the Call-ID could not be told either.
     """
     match words:
         case (tag, socket, told):
-            return tag, _notify(socket, told, peer)
+            return tag, socket, told
         case (socket, told) if names.is_socket(socket):
-            return "", _notify(socket, told, peer)
+            return "", socket, told
         case (tag, socket):
-            return tag, _notify(*_parted(socket), peer)
+            return tag, *_parted(socket)
         case (socket,) if names.is_socket(socket):
-            return "", _notify(*_parted(socket), peer)
+            return "", *_parted(socket)
         case (tag,):
-            return tag, names.SCHEME
-    return "", names.SCHEME
+            return tag, "", ""
+    return "", "", ""
 
 
 def _parted(word: str) -> tuple[str, str]:
     socket, _, tag = word.partition(";")
     return socket, tag
-
-
-def _notify(socket: str, tag: str, peer: Peer) -> str:
-    notice = names.notice(socket, tag, peer.address.rpartition(":")[0])
-    if notice is None:
-        raise Refusal(Code.NOTIFY_TAG)
-    return notice
 
 
 def _place(address: str, port: str) -> Endpoint:

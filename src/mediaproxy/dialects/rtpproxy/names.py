@@ -5,16 +5,18 @@ about whole calls, leave it out.
 """
 
 import re
+from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
+
+from mediaproxy.dialects.rtpproxy.sockets import DEFAULT, SELF, permits
 
 SCHEME = "rtpp:"
 "With which MediaRequest.notify of this dialect begins."
-SELF = "%%CC_SELF%%"
-"Host of a timeout socket that stands for whoever sent the command."
 
 _NUMBERED = re.compile(r"(.*);([0-9]{1,9})", re.DOTALL)
 _TCP = re.compile(r"tcp:([^:]+|\[[^\]]+\]):([0-9]{1,5})")
-_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*", re.DOTALL)
+_ENCODED = re.compile(r"(?:[^%\x00-\x1f\x7f]|%[2-689A-Fa-f][0-9A-Fa-f]|%7[0-9A-Ea-e])*")
+"Without control characters: a notice is one line, and whoever reads it may take a second one for his own."
 
 
 def numbered(tag: str) -> tuple[str, int | None]:
@@ -35,15 +37,16 @@ def is_socket(word: str) -> bool:
     return ":" in word or "/" in word
 
 
-def notice(socket: str, tag: str, host: str) -> str | None:
+def notice(socket: str, tag: str, host: str, sockets: Iterable[str] = DEFAULT) -> str | None:
     """What MediaRequest.notify says. ``tag``: URL-encoded; None if it is not. ``host``: of who asks, for CC_SELF.
-
-    A socket that cannot be read counts as none, as in the original, which takes only those that it was started with.
+    ``sockets``: those that may be told; another one, or one that cannot be read, counts as none.
     """
     if not _ENCODED.fullmatch(tag):
         return None
     target = _target(socket, host)
-    return f"{SCHEME}{target} {unquote_to_bytes(tag.encode('latin-1')).decode('latin-1')}" if target else SCHEME
+    if not permits(sockets, target, host):
+        return SCHEME
+    return f"{SCHEME}{target} {unquote_to_bytes(tag.encode('latin-1')).decode('latin-1')}"
 
 
 def _target(socket: str, host: str) -> str:
