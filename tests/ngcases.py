@@ -87,6 +87,10 @@ class Case:
     steps: tuple[dict[str, Any], ...]
 
 
+TURNED = {"from-tag": "b", "to-tag": "a"}
+"Of Bob's further offer."
+
+
 def crlf(text: str) -> bytes:
     """The same with the line ends of SDP."""
     return text.replace("\r", "").replace("\n", "\r\n").encode()
@@ -167,6 +171,11 @@ for _word in ("demux", "accept", "reject", "offer", "require"):
     _case(f"rtcp-mux {_word} in the answer", offer(MUX), answer(theirs(PLAIN), rtcp_mux=[_word]))
 _case("rtcp-mux goes on", offer(rtcp_mux=["offer"]), answer(theirs(MUX)), reoffer())
 _case("rtcp-mux goes on, demux", offer(rtcp_mux=["offer"]), answer(theirs(MUX)), reoffer(rtcp_mux=["demux"]))
+for _word in ("demux", "accept", "reject", "offer"):
+    for _a, _said in (("mux", MUX), ("plain", PLAIN)):
+        for _b, _back in (("mux", MUX), ("plain", PLAIN)):
+            _steps = offer(MUX, rtcp_mux=[_word]), answer(theirs(_said)), {**offer(theirs(_back)), **TURNED}
+            _case(f"rtcp-mux {_word}, Bob offers: {_a}, {_b}", *_steps)
 for _word in ("", "remove", "force", "default", "force-relay", "optional"):
     _flags = {"ICE": _word} if _word else {}
     _case(f"ICE {_word or 'none'} of ICE", offer(WITH_ICE, **_flags))
@@ -278,6 +287,7 @@ _case(
 _case("media address of IPv6", offer(media_address="2001:db8::1", replace=["origin"]))
 _case("media address, none", offer(media_address="foo", replace=["origin"]))
 _case("direction", offer(direction=["int", "ext"], **BOTH), answer(**BOTH))
+_case("direction, one IP version", offer(direction=["int", "six"], **BOTH))
 _case("direction unknown", offer(direction=["foo", "bar"], **BOTH))
 _case("address family", offer(direction=["int", "six"], address_family="IP6", **BOTH), answer(**BOTH))
 _case("loop protect", offer(flags=["loop protect"]))

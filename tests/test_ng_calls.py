@@ -181,6 +181,15 @@ def test_an_answer_to_nothing() -> None:
     assert bench.stands() == []
 
 
+def test_an_answer_that_refuses_what_was_not_offered() -> None:
+    bench = NgBench()
+    refused = PLAIN.replace("m=audio 4000", "m=audio 0")
+    assert bench.say(offer(refused))["sdp"] == crlf(refused)
+    told = theirs(refused)
+    assert bench.say(answer(told)) == {"result": b"ok", "sdp": crlf(told)}
+    assert bench.stands() == []
+
+
 def test_an_answer_after_the_end() -> None:
     bench = NgBench()
     bench.start()

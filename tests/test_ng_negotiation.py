@@ -201,6 +201,13 @@ def test_internal_may_be_the_name_of_an_interface() -> None:
     assert question.receiver_version == 0
 
 
+def test_an_interface_of_one_ip_version_means_that() -> None:
+    settings = NgSettings(interfaces=frozenset(("int", "six")), versions={"six": 6})
+    assert asked(offer(direction=["int", "six"]), settings=settings).receiver_version == 6
+    assert asked(offer(direction=["six", "int"]), settings=settings).receiver_version == 0
+    assert asked(offer(direction=["int", "six"], address_family="IP4"), settings=settings).receiver_version == 4
+
+
 def test_an_answer_has_no_direction() -> None:
     assert asked(offer(), answer(direction=["int", "ext"])).wishes is None
 

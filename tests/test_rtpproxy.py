@@ -382,6 +382,7 @@ def test_one_stream_is_ended() -> None:
     bench.port("Lc96 c1 198.51.100.2 4002 a;2 b;2")
     assert bench.say("D c1 a;2 b;2") == "0"
     assert sdp(bench, 1, Side.CALLER) is None and sdp(bench, 0, Side.CALLER) is not None
+    assert bench.say("Q c1 a;2 b;2") == "E50" and bench.say("Q c1 a;1 b;1").split()[1:] == ["0", "0", "0", "0"]
     assert bench.say("D c1 a;1 b;1") == "0", "the last one"
     assert len(bench.ended) == 1
 

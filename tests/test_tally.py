@@ -1,5 +1,6 @@
 """relay/tally.py, relay/refusals.py and relay/probation.py: counting, within bounds."""
 
+import msgspec
 import pytest
 
 from mediaproxy.endpoint import Endpoint
@@ -33,6 +34,24 @@ def test_user_space_and_plane_add_up() -> None:
     tally.noted(slot(100, 102, last=12.0))
     assert (tally.received, tally.forwarded, tally.octets) == (102, 101, 2 * 172 + 100 * 172)
     assert (tally.first, tally.last, tally.recent[0], tally.lost) == (10.0, 12.0, 8, 0)
+
+
+def measured(packets: int, lost: int, *, last: float) -> SlotCounters:
+    found = slot(packets, packets + lost, last=last)
+    return msgspec.structs.replace(found, rtp=packets, lost=lost, jitter=0.0)
+
+
+def test_what_user_space_handled_in_between_was_not_lost() -> None:
+    tally = Tally()
+    tally.noted(measured(50, 0, last=1.0))
+    for sequence in range(51, 61):
+        tally.accept(rtp(sequence, ssrc=7), 2.0, forwarded=True)
+    tally.noted(measured(50, 0, last=1.0))
+    tally.noted(measured(60, 12, last=3.0))  # ten of the gap went the other way
+    assert (tally.received, tally.lost) == (70, 2)
+    assert tally.gauge is not None and tally.gauge.quality("pcmu").lost == 2
+    tally.noted(measured(70, 15, last=4.0))
+    assert tally.lost == 5
 
 
 def test_the_same_counters_twice_count_once_and_older_ones_not_at_all() -> None:

@@ -64,6 +64,12 @@ def answered(request: bytes, *replies: MediaReply | None) -> bytes:
     raise AssertionError("it asks on")
 
 
+def test_an_answer_begins_with_an_address_or_is_none() -> None:
+    dead = line(media="nothing")
+    assert answered(dead.replace(b"request", b"lookup", 1), MediaReply(ports=(None,))) == b""
+    assert answered(line(media="10.0.0.1:x:audio"), MediaReply(ports=(None,))) == b"10.0.0.1 0\n"
+
+
 # -- what is asked
 
 

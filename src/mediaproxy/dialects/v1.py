@@ -86,7 +86,9 @@ def _media(fields: list[str]) -> Steps:
     if reply is not None and (other := at_phone(question, reply)) is not None:
         reply = yield other
     words = None if reply is None or reply.error else port_words(streams, reply.ports, [one[:2] for one in told])
-    return _FAILED if words is None else (" ".join(words) + "\n").encode("latin-1")
+    if words is None or not words[0]:  # without an address the module would write a port in its place
+        return _FAILED
+    return (" ".join(words) + "\n").encode("latin-1")
 
 
 def _question(

@@ -121,8 +121,10 @@ class Gauge(msgspec.Struct, array_like=True, gc=False):
         """Packets that were lost, less those that came twice or late: may be below 0."""
         return self.lost + self.plane_lost
 
-    def note(self, slot: SlotCounters) -> bool:
-        """The plane's counters, newer than those before. True: an interval is over, to be judged."""
+    def note(self, slot: SlotCounters, aside: int = 0) -> bool:
+        """The plane's counters, newer than those before. True: an interval is over, to be judged. ``aside``: packets
+        that went another way meanwhile, so that what is missing of the sequence numbers may be these."""
+        self.lost -= min(aside, max(0, slot.lost - self.plane_lost))
         self.plane_packets, self.plane_lost, self.jitter, self.at = slot.rtp, slot.lost, slot.jitter, slot.last
         if not self.since:
             self.since = self.at

@@ -36,6 +36,8 @@ class Tally:
     """Mutable: the counters of one port."""
 
     __slots__ = (
+        "_aside",
+        "_aside_at",
         "_bytes",
         "_expected",
         "_forwarded",
@@ -64,6 +66,10 @@ class Tally:
         "Payload types of the RTP packets, that of the last one first; at most 4."
         self.gauge: Gauge | None = None
         "What the plane has measured of RTP; None: nothing."
+        self._aside = 0
+        "RTP packets that user space handled since the plane last measured: to it they are a gap."
+        self._aside_at = 0.0
+        "When the last one came."
         self._received = self._forwarded = self._bytes = 0
         self._plane_received = self._plane_forwarded = self._plane_bytes = 0
         self._updated = 0
@@ -115,6 +121,8 @@ class Tally:
         if kind_of(data) is Kind.RTP:
             header = rtp_header(data)
             self._sequenced(header)
+            if self.gauge is not None:
+                self._aside, self._aside_at = self._aside + 1, now
         else:
             self._unmeasured += 1
             self._updated += 1
@@ -151,7 +159,10 @@ class Tally:
         self._ssrc, self._sequence = slot.ssrc, slot.sequence
         if self.gauge is None:
             self.gauge = Gauge()
-        return self.gauge.note(slot)
+        aside = 0
+        if self._aside and slot.last > self._aside_at:
+            aside, self._aside = self._aside, 0
+        return self.gauge.note(slot, aside)
 
     def renew(self) -> None:
         """The plane counts from 0 again; what it had counted stays."""

@@ -152,9 +152,13 @@ class Remarks:
 
 def ng_settings(config: Config, relay: RelaySettings, identity: str) -> NgSettings:
     """What NG doors go by."""
-    names = frozenset(one.name for one in relay.addresses if one.name)
+    found: dict[str, set[int]] = {}
+    for one in relay.addresses:
+        if one.name:
+            found.setdefault(one.name, set()).add(one.version)
+    versions = {name: next(iter(known)) for name, known in found.items() if len(known) == 1}
     mark = hashlib.sha256(identity.encode()).hexdigest()[:12] if identity else ""
-    return NgSettings(**msgspec.structs.asdict(config.ng), interfaces=names, mark=mark)
+    return NgSettings(**msgspec.structs.asdict(config.ng), interfaces=frozenset(found), versions=versions, mark=mark)
 
 
 async def _open(door: Door, key: str) -> None:

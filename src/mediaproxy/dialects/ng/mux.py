@@ -22,6 +22,14 @@ def combined(words: frozenset[str], receiver: StreamMemo | None) -> bool:
     return "require" in words or (receiver is not None and receiver.mux == "s")
 
 
+def standing(receiver: StreamMemo, sender: StreamMemo | None) -> bool:
+    """Whether the receiver of an offer has RTP and RTCP at one port by what was agreed before. ``sender``: what was
+    known of who offers now. A receiver whose own SDP was the answer says so itself (``s``)."""
+    if receiver.mux == "b":
+        return sender is not None and sender.mux == "s"
+    return receiver.mux in ("s", "y")
+
+
 def how_to_answer(words: frozenset[str], said: bool) -> str:
     """``StreamMemo.mux`` of who offers: how it wants to be answered."""
     if not said:

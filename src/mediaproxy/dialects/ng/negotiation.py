@@ -107,7 +107,7 @@ class _Negotiation:
             return {"sdp": command.sdp, "result": "ok"}
         question = self._question(self._media(), "" if self._agrees else self._streams.memo().text())
         reply = yield from self._ask(question)
-        known = Memo.read(reply.memo)
+        known = self._streams.readers(Memo.read(reply.memo), Memo.read(reply.before))
         wishes = self._wishes(known) if self._streams.differ(known) else question.wishes
         if wishes != question.wishes:
             question = msgspec.structs.replace(self._asked, wishes=wishes, sdp_hash=question.sdp_hash + "+")
@@ -231,6 +231,7 @@ class _Negotiation:
                 names[index] = ""
                 if index == 1 and not version:
                     version = 4 if name == "internal" else 6
+        version = version or self._settings.versions.get(names[1], 0)
         return names[0], names[1], version
 
     def _phone(self, media: Sequence[Media]) -> PhoneAddress:
@@ -256,7 +257,9 @@ class _Negotiation:
                 return _error("Error rewriting SDP")
             return {}
         if reply.status == 481 and not self._offering:
-            return _error(UNKNOWN_CALL)
+            if any(section.port for section in self._sdp.sections):
+                return _error(UNKNOWN_CALL)
+            return {"sdp": self._command.sdp, "result": "ok"}  # no stream was offered, so no relay has the call
         if reply.error.startswith("max_calls"):
             if "load-limit" in self._command.supports and self._offering:
                 return {"result": "load limit", "message": SESSIONS}

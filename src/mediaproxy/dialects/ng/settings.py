@@ -46,5 +46,7 @@ class NgSettings(NgOptions, frozen=True, kw_only=True):
     interfaces: frozenset[str] = frozenset()
     """Names of the relays' addresses. ``internal`` and ``external`` mean IPv4 and IPv6 unless they are among these, as
     with rtpengine."""
+    versions: dict[str, int] = msgspec.field(default_factory=dict)
+    "Those of them that have addresses of one IP version only, which is then meant."
     mark: str = ""
     "What ``loop protect`` writes into an SDP, 12 hexadecimal digits that no other server has; empty: nothing."

@@ -54,6 +54,19 @@ class Streams:
         """Whether the relay is asked to carry it: everything over UDP, as rtpengine does."""
         return section.carried or section.transport.upper().startswith("UDP/")
 
+    def readers(self, known: Memo, before: Memo) -> Memo:
+        """What is known of who will read this SDP. ``before``: what was known of its sender. An offer goes on with
+        rtcp-mux as it stands."""
+        if not self._offering or not known.streams:
+            return known
+        streams = [
+            msgspec.structs.replace(one, mux="s")
+            if one.mux in ("b", "y") and mux.standing(one, before.stream(n))
+            else one
+            for n, one in enumerate(known.streams)
+        ]
+        return msgspec.structs.replace(known, streams=tuple(streams))
+
     # -- for the question
 
     def media(self, address: str, *, by_source: bool) -> tuple[Media, ...]:

@@ -103,6 +103,8 @@ def query(command: Command, peer: Peer) -> Steps:
     report = yield from _session(command.arguments[0], first, second)
     side = Side.CALLER if report.caller.tag == first else Side.CALLEE
     stream = _stream(report.streams, index, second if side is Side.CALLER else first)
+    if report.answered is not None and _ends(stream, side)[0].sdp is None:
+        raise Refusal(Code.UNKNOWN_SESSION)  # its party has switched it off
     values = _counters(report, stream, side, peer.now)
     wanted = command.arguments[3:] or ("ttl", "npkts_ina", "npkts_ino", "nrelayed", "ndropped")
     if not all(name in values for name in wanted):
