@@ -62,6 +62,30 @@ async def test_post(address: str) -> None:
     assert (report.requests, report.errors) == (5, 2)
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1", 200),
+        ("http://127.0.0.1:8080", 200),
+        ("http://elsewhere.example", 403),
+        ("null", 403),
+        ("", 403),
+        ("http://[", 403),
+    ],
+)
+async def test_pages_of_other_servers_may_not_ask(origin: str, status: int) -> None:
+    async with opened(door()) as session:
+        async with session.post("/ng-plain", data=PING, headers={"Origin": origin}) as response:
+            assert response.status == status
+        if status == 200:
+            async with session.ws_connect("/", protocols=(WITHOUT_COOKIE,), origin=origin) as socket:
+                await socket.send_bytes(PING)
+                assert (await socket.receive()).data == PONG
+        else:
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await session.ws_connect("/", protocols=(WITHOUT_COOKIE,), origin=origin)
+
+
 async def test_what_is_no_request() -> None:
     one = door(max_request=2048)
     async with opened(one) as session:

@@ -1,6 +1,7 @@
 """web/server.py and server/monitoring.py over real sockets: who may ask, what is answered, what a scrape costs."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -130,13 +131,31 @@ async def test_who_may_ask(toy: Toy, allow: tuple[str, ...], status: int) -> Non
         await server.stop()
 
 
-async def test_too_many_connections(server: WebServer) -> None:
-    idle = [await asyncio.open_connection(server.address.address, server.address.port) for _ in range(64)]
-    await asyncio.sleep(0)
-    assert (await get(server.address, "/metrics"))[0] == 503
+async def test_idle_connections_make_room(server: WebServer) -> None:
+    idle = [await asyncio.open_connection(server.address.address, server.address.port) for _ in range(100)]
+    assert (await get(server.address, "/health"))[0] == 200
+    assert await asyncio.wait_for(idle[0][0].read(), 10) == b"", "the oldest one was closed"
     for _, writer in idle:
         writer.close()
-        await writer.wait_closed()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_strangers_make_room_first(toy: Toy) -> None:
+    server = WebServer(WebSettings(address="0.0.0.0:0", allow=("127.0.0.2",)), toy, Chronicle())
+    await server.start()
+    port = server.address.port
+    try:
+        friend = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
+        friend[1].write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await asyncio.wait_for(friend[0].readline(), 10) == b"HTTP/1.1 200 OK\r\n"
+        for _, writer in (friend, *strangers):
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+    finally:
+        await server.stop()
 
 
 # -- configuration

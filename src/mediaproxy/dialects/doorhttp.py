@@ -7,8 +7,9 @@ The web server is aiohttp; who may connect, and how many, is the listener's busi
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -52,7 +53,7 @@ class HttpDoor(Door):
 
     async def start(self) -> None:
         """As Door."""
-        app = web.Application(client_max_size=self.settings.max_request)
+        app = web.Application(middlewares=[_no_strange_page], client_max_size=self.settings.max_request)
         app.router.add_post("/ng", self._with_cookie)
         app.router.add_post("/ng-plain", self._without_cookie)
         app.router.add_get("/ping", self._ping)
@@ -220,6 +221,25 @@ class HttpDoor(Door):
         answer = await self._answer(data, dialect, peer)
         self.cache.done((cookie, number), answer, clock.now())
         return answer
+
+
+@web.middleware
+async def _no_strange_page(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Browsers say which page makes them ask, SIP servers nothing or the door's own name (Kamailio's lwsc): so no page
+    of elsewhere ends calls by the browser of somebody who may ask."""
+    origin = request.headers.get("Origin")
+    if origin is not None and (_name(origin) or "?") != _name(f"//{request.host}"):
+        return web.Response(status=403, text="not for pages of other servers\n")
+    return await handler(request)
+
+
+def _name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _host(transport: asyncio.BaseTransport) -> str:

@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 
 from mediaproxy.dialects.dooraccess import AccessList
 from mediaproxy.endpoint import Endpoint
+from mediaproxy.web.entrance import Entrance
 from mediaproxy.web.figures import Chronicle, Snapshot
 from mediaproxy.web.metrics import registry
 from mediaproxy.web.settings import WebSettings
@@ -61,6 +62,8 @@ class WebServer:
         self._source = source
         self._chronicle = chronicle
         self._runner: web.AppRunner | None = None
+        self._entrance: Entrance | None = None
+        self._at: Endpoint | None = None
 
     async def start(self) -> None:
         """Listen. OSError."""
@@ -73,24 +76,27 @@ class WebServer:
             app, access_log=None, handle_signals=False, keepalive_timeout=_IDLE, lingering_time=0, shutdown_timeout=1.0
         )
         await runner.setup()
+        assert runner.server is not None
+        entrance = Entrance(runner.server, self._access, _MOST)
         try:
-            await web.TCPSite(runner, self._wanted.address, self._wanted.port).start()
+            self._at = Endpoint(*entrance.start(self._wanted.address, self._wanted.port))
         except OSError:
             await runner.cleanup()
             raise
-        self._runner = runner
+        self._runner, self._entrance = runner, entrance
 
     async def stop(self) -> None:
         """Close all connections and listen no more. A second call does nothing."""
         runner, self._runner = self._runner, None
-        if runner is not None:
+        if runner is not None and self._entrance is not None:
+            await self._entrance.stop()
             await runner.cleanup()
 
     @property
     def address(self) -> Endpoint:
         """Where it listens, with the port that it got."""
-        assert self._runner is not None, "not started"
-        return Endpoint(*self._runner.addresses[0][:2])
+        assert self._at is not None, "not started"
+        return self._at
 
     # -- requests
 
@@ -98,13 +104,12 @@ class WebServer:
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         if not self._access.admits(request.remote or ""):
             return _text("this address may not ask (web.allow)\n", 403)
-        assert self._runner is not None and self._runner.server is not None
-        if len(self._runner.server.connections) > _MOST:
-            return _text("too many connections\n", 503)
-        try:
-            return await handler(request)
-        except Unavailable as why:
-            return _json({"error": str(why)}, 503)
+        assert self._entrance is not None
+        with self._entrance.busy(request.transport):
+            try:
+                return await handler(request)
+            except Unavailable as why:
+                return _json({"error": str(why)}, 503)
 
     async def _health(self, request: web.Request) -> web.Response:
         why = self._source.healthy()
