@@ -110,8 +110,9 @@ class Lending(Generic[S]):
         if before == after:
             return
         if before is not None:
-            self._namers[before].discard(local)
-            if not self._namers[before]:
+            known = self._namers[before]
+            known.discard(local)
+            if not known:
                 del self._namers[before]
         if after is not None:
             self._namers[after].add(local)

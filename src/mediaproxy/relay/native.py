@@ -142,7 +142,10 @@ class NativePlane:
             if slot is not None and slot.flow is not None:
                 self.remove(flow.local, slot.flow.generation)
             slot = sockets.lend(flow.local)
-            slot.drain()  # the filter stands, so what is heard from now on comes to this lending
+            if slot.fresh:
+                slot.fresh = False
+            else:
+                slot.drain()  # the filter stands, so what is heard from now on comes to this lending
             slot.flow = Flow(local=flow.local, generation=flow.generation)
             slot.lending = self._lendings = self._lendings % _LENDINGS + 1
             self._lending[slot.index] = slot.lending

@@ -42,9 +42,14 @@ def socket_address(endpoint: Endpoint) -> SocketAddress:
     """
     if not 0 <= endpoint.port <= 65535:
         raise OSError(errno.EINVAL, f"port {endpoint.port} is not in 0..65535")
-    family = socket.AF_INET if endpoint.version == 4 else socket.AF_INET6
-    host = socket.inet_ntop(family, socket.inet_pton(family, endpoint.address))
-    return (host, endpoint.port) if family == socket.AF_INET else (host, endpoint.port, 0, 0)
+    host = _host(endpoint.address)
+    return (host, endpoint.port, 0, 0) if ":" in host else (host, endpoint.port)
+
+
+@lru_cache(maxsize=16384)
+def _host(address: str) -> str:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.inet_ntop(family, socket.inet_pton(family, address))
 
 
 class TokenBucket:
@@ -68,12 +73,15 @@ class TokenBucket:
 class BoundSocket:
     """A bound socket that hears nothing until it is opened."""
 
-    __slots__ = ("local", "sock", "tos")
+    __slots__ = ("fresh", "local", "sock", "tos")
 
-    def __init__(self, local: Endpoint, receive_buffer: int) -> None:
+    def __init__(self, local: Endpoint, receive_buffer: int, *, deaf: bool = True) -> None:
+        """``deaf`` = False: it is open already."""
         self.local = local
-        self.sock = bound_socket(local, receive_buffer)
+        self.sock = bound_socket(local, receive_buffer, deaf=deaf)
         self.tos: int | None = None
+        self.fresh = True
+        "It was never open before its first lending: nothing of an earlier one is queued."
 
     def open(self) -> None:
         """The filter goes."""
@@ -102,7 +110,7 @@ class BoundSocket:
 
 
 class LentSocket(BoundSocket):
-    """One bound socket and, while it is lent, its flow and counters."""
+    """One bound socket and, while it is lent, its flow and counters. It is made to be lent at once, so it is open."""
 
     __slots__ = (
         "_snapshot",
@@ -125,7 +133,7 @@ class LentSocket(BoundSocket):
     )
 
     def __init__(self, local: Endpoint, receive_buffer: int) -> None:
-        super().__init__(local, receive_buffer)
+        super().__init__(local, receive_buffer, deaf=False)
         self.receive = self.sock.recvfrom
         self.send = self.sock.sendto
         self._clear()
@@ -139,16 +147,18 @@ class LentSocket(BoundSocket):
         self.last = 0.0
         self.rtp = b""
         self.rtp_only = False
-        self.ranked = TokenBucket(_ALLOWED_RATE, _ALLOWED_BURST)
-        self.strangers = TokenBucket(_STRANGER_RATE, _STRANGER_BURST)
+        self.ranked: TokenBucket | None = None
+        self.strangers: TokenBucket | None = None
         self._verdict: tuple[str, bool] = ("", False)
         self._snapshot: SlotCounters | None = None
 
     def lend(self, flow: Flow) -> None:
         """The filter is on: nothing new comes in while what is left is drained. What is heard came after this."""
-        self._clear()
-        self.drain()
-        self.open()
+        if self.fresh:
+            self.fresh = False
+        else:
+            self.drain()
+            self.open()
         self.flow = flow
 
     def take_back(self) -> None:
@@ -161,7 +171,8 @@ class LentSocket(BoundSocket):
         self._verdict = ("", False)
         self.rtp_only = flow.rtp_only
         self.flow = flow
-        self.set_tos(flow.tos)
+        if flow.tos != self.tos:
+            self.set_tos(flow.tos)
 
     def may_pass(self, host: str, now: float, strangers: TokenBucket) -> bool:
         """Whether a packet from ``host`` is passed up: it may change a decision, and not too many came."""
@@ -170,7 +181,11 @@ class LentSocket(BoundSocket):
         if self._verdict[0] != host:
             self._verdict = (host, _inside(host, self.flow.allowed))
         if self._verdict[1]:
+            if self.ranked is None:
+                self.ranked = TokenBucket(_ALLOWED_RATE, _ALLOWED_BURST)
             return self.ranked.take(now)
+        if self.strangers is None:
+            self.strangers = TokenBucket(_STRANGER_RATE, _STRANGER_BURST)
         return self.strangers.take(now) and strangers.take(now)
 
     def counters(self) -> SlotCounters | None:
@@ -215,12 +230,14 @@ def _inside(host: str, prefixes: tuple[str, ...]) -> bool:
     )
 
 
-def bound_socket(local: Endpoint, receive_buffer: int) -> socket.socket:
-    """A bound socket that drops all. The filter stands before the port is ours, so nothing is ever queued unwanted."""
+def bound_socket(local: Endpoint, receive_buffer: int, *, deaf: bool = True) -> socket.socket:
+    """A bound socket that drops all. The filter stands before the port is ours, so nothing is ever queued unwanted.
+    ``deaf`` = False: one that hears all from the moment it is bound."""
     family = socket.AF_INET if local.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
+        if deaf:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

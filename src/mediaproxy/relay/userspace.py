@@ -74,14 +74,15 @@ class UserPlane:
     def install(self, flow: Flow) -> None:
         """Lend the port of the flow, or change its flow. OSError if the port cannot be had, or no socket is left."""
         sockets = self._sockets
-        slot = sockets.lent.get(flow.local)
-        if slot is None or slot.flow is None or slot.flow.generation != flow.generation:
+        slot, before = sockets.lent.get(flow.local), None
+        if slot is not None and slot.flow is not None and slot.flow.generation == flow.generation:
+            before = slot.flow.peer
+        else:
             if slot is not None and slot.flow is not None:
                 self.remove(flow.local, slot.flow.generation)
             slot = sockets.lend(flow.local)
             slot.lend(Flow(local=flow.local, generation=flow.generation))
-        assert slot.flow is not None, "it is lent"
-        sockets.rename(flow.local, slot.flow.peer, flow.peer)
+        sockets.rename(flow.local, before, flow.peer)
         slot.change(flow)
         self._link(slot)
         for local in sockets.namers(flow.local):

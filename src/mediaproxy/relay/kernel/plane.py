@@ -53,6 +53,8 @@ class KernelPlane:
         self._lent: dict[Endpoint, Lent] = {}
         self._settling: list[tuple[float, int, Endpoint]] = []
         "(when, generation, port): sources that are not settled yet."
+        self._left: set[Endpoint] | None = None
+        "Ports taken back since what was queued for them was last read; None: whatever was there before us."
         self._to_route: list[Endpoint] = []
         self._timer: asyncio.TimerHandle | None = None
         self._router: asyncio.Handle | None = None
@@ -105,9 +107,11 @@ class KernelPlane:
         lent = self._lent.get(flow.local)
         if lent is None or lent.flow.generation != flow.generation:
             bank, index = self._place(flow.local)
-            self._receiver.drain()  # what is queued came to the earlier lending
             if lent is not None:
                 self._take_back(lent)
+            if self._left is None or flow.local in self._left:  # what is queued may have come to the earlier lending
+                self._receiver.drain()
+                self._left = set()
             self._sender.claim(flow.local)
             lent = self._lent[flow.local] = bank.lend(index, flow)
         lent.flow = flow
@@ -197,6 +201,8 @@ class KernelPlane:
     def _take_back(self, lent: Lent) -> None:
         lent.bank.free(lent)
         del self._lent[lent.flow.local]
+        if self._left is not None:
+            self._left.add(lent.flow.local)
         self._sender.release(lent.flow.local)
 
     def _settles(self, flow: Flow) -> bool:
