@@ -122,8 +122,11 @@ def _named(call: Call, question: EndRequest) -> tuple[Leg | None, ...]:
     leg = call.find_leg(theirs[0]) if theirs else None
     if theirs and leg is None and (len(tags) == 1 or call.answered is not None):
         return ()  # before an answer, the tag may be that of a failure, which had no SDP
-    if question.branch and leg is None:
-        leg = next((one for one in call.legs if one.branch == question.branch and not one.answered), None)
+    if leg is None and tags and question.branch:
+        live = [one for one in call.legs if not one.ended]
+        branch = [one for one in live if one.branch == question.branch]
+        if 0 < len(branch) < len(live):
+            return tuple(branch)
     return (leg,)
 
 
@@ -135,24 +138,25 @@ def _still_held(call: Call, question: EndRequest) -> bool:
 
 
 def _take_leave(register: Register, call: Call, leg: Leg | None, question: EndRequest, now: float) -> list[Effect]:
-    """Answered it counts as a BYE, before that as a CANCEL; of a leg only if others are left. Once the call is answered,
-    a callee who is named alone takes the rest along, as with rtpengine: where 183 counts like 200 (Kamailio's module up
-    to 5.6), other phones of a fork seem to have answered, too, and nobody will delete them."""
+    """Answered it counts as a BYE, before that as a CANCEL; of a leg only if others are left. Once the call is
+    answered, a callee who is named alone takes the rest along, as with rtpengine: where 183 counts like 200 (Kamailio's
+    module up to 5.6), other phones of a fork seem to have answered, too, and nobody will delete them."""
     effects: list[Effect] = []
     early = call.answered is None
     alone = not (question.receiver.tag or question.branch)
     others = [one for one in call.legs if one is not leg and not one.ended and (one.answered or early)]
     left = others if early or not alone else []
     if leg is not None and (left or leg.ended):
+        call.attempts.discard(question.branch)
         if not leg.ended:
             gone = call.fail_branch("" if leg.tag else leg.branch, leg.tag, now) if early else call.leave(leg, now)
             assert gone is not None  # others are left
             effects = gone
         register.plan(call, now)
         return effects
-    if early and question.branch and call.gives_up(question.branch) is False:
+    if question.branch and _is_a_loser(call, question.branch):
         register.plan(call, now)
-        return []  # another one of the INVITEs of a server that forked is under way
+        return []
     call.deleted = True
     reason = call.lingering or (EndReason.CANCEL if early else EndReason.BYE)
     if question.delay is None and not early and call.lingering is None:
@@ -163,3 +167,12 @@ def _take_leave(register: Register, call: Call, leg: Leg | None, question: EndRe
     call.linger(reason, 0, now, question.delay)
     register.plan(call, now)
     return []
+
+
+def _is_a_loser(call: Call, branch: str) -> bool:
+    """Whether only one of the INVITEs of a server that forked is over: another one is under way, or was answered."""
+    if call.answered is None:
+        return call.gives_up(branch) is False
+    lost = branch in call.attempts and all(leg.branch != branch for leg in call.legs)
+    call.attempts.discard(branch)
+    return lost
