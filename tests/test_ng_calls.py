@@ -175,6 +175,39 @@ def test_two_phones_ring_by_two_branches() -> None:
     assert len(list(bench.calls)) == 1
 
 
+def two_branches(*answers: tuple[str, str, int]) -> NgBench:
+    """A call to two branches; ``answers``: tag, branch and SIP code of each, 0: not told."""
+    bench = NgBench()
+    for branch in ("z1", "z2"):
+        bench.ports(offer(PLAIN, via_branch=branch))
+    for number, (tag, branch, code) in enumerate(answers):
+        told = {"SIP-code": code} if code else {}
+        bench.ports(answer(theirs(PLAIN).replace("6000", f"6{number}00"), via_branch=branch, to_tag=tag, **told))
+    return bench
+
+
+ENDS = [
+    ([("b1", "z1", 0)], ["z2"], CallState.TALKING),  # who lost is deleted after the other one's 200
+    ([("b1", "z1", 200)], ["z2"], CallState.TALKING),
+    ([("b1", "z1", 0)], ["z2", "bye"], None),
+    ([("b1", "z1", 0)], ["z1"], None),
+    ([("b1", "z1", 0)], ["bye"], None),
+    ([("b1", "z1", 0), ("b2", "z2", 0)], ["z2"], CallState.TALKING),  # 183s look like 200s
+    ([("b1", "z1", 0), ("b2", "z2", 0)], ["z2", "z1"], None),
+    ([("b1", "z1", 183), ("b2", "z2", 183)], ["z2"], CallState.RINGING),
+    ([("b1", "z1", 183), ("b2", "z2", 183)], ["z2", "z1"], None),
+    ([("b1", "z1", 183), ("b2", "z1", 183)], ["z2", "z1"], None),  # a server behind us forked z1
+]
+
+
+@pytest.mark.parametrize(("answers", "deletes", "state"), ENDS)
+def test_branches_are_deleted(answers: list[tuple[str, str, int]], deletes: list[str], state: CallState | None) -> None:
+    bench = two_branches(*answers)
+    for branch in deletes:
+        assert bench.delete(**{"via-branch": branch})["result"] == b"ok"
+    assert [found for found, _ in bench.stands()] == ([] if state is None else [state])
+
+
 def test_an_answer_to_nothing() -> None:
     bench = NgBench()
     assert bench.say(answer()) == {"result": b"error", "error-reason": b"Unknown call-id"}

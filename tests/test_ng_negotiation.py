@@ -94,6 +94,7 @@ def test_where_the_phone_is(keys: dict[str, Any], phone: PhoneAddress | str) -> 
 def test_a_phone_on_this_very_host() -> None:
     question = asked(offer(PLAIN.replace("192.0.2.10", "127.0.0.1"), received_from=["IP4", "127.0.0.1"]))
     assert question.phone == PhoneAddress(endpoint=Endpoint("127.0.0.1", 0), known_by=KnownBy.EXPLICIT)
+    assert asked(offer(PLAIN.replace("192.0.2.10", "127.0.0.1"))).phone == question.phone
 
 
 SOURCE = Endpoint("203.0.113.5", 4000)

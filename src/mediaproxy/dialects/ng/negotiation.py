@@ -238,12 +238,13 @@ class _Negotiation:
         """Where the sender's signalling comes from, if that can be the phone's address at all: from a server on this
         very host it tells nothing."""
         address = self._command.received_from
+        places = [one.endpoint.address for one in media if one.endpoint is not None]
+        near = next((place for place in places if scope(place) is Scope.LOOPBACK), "")
+        address = address or near  # a program of this host needs nobody to vouch for it
         if not address or scope(address) is Scope.UNSPECIFIED:
             return PhoneAddress(known_by=KnownBy.UNKNOWN)
-        if scope(address) is Scope.LOOPBACK and not self._command.has("sip-source-address"):
-            near = any(one.endpoint is not None and scope(one.endpoint.address) is Scope.LOOPBACK for one in media)
-            if not near:
-                return PhoneAddress(known_by=KnownBy.UNKNOWN)
+        if scope(address) is Scope.LOOPBACK and not near and not self._command.has("sip-source-address"):
+            return PhoneAddress(known_by=KnownBy.UNKNOWN)
         return PhoneAddress(endpoint=Endpoint(address, 0), known_by=KnownBy.EXPLICIT)
 
     # -- what the relay says
