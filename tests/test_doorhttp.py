@@ -217,13 +217,25 @@ async def test_a_body_that_does_not_come_whole(monkeypatch: pytest.MonkeyPatch) 
     assert one.report().malformed == 1
 
 
+NO_HTTP = [
+    b"\x16\x03\x01" + bytes(50) + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"POST /ng HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n\xff: " + bytes(50) + b"\r\n\r\n",
+]
+
+
 async def test_what_is_no_http(caplog: pytest.LogCaptureFixture) -> None:
     one = door()
     async with opened(one) as session:
-        reader, writer = await asyncio.open_connection("127.0.0.1", one.address.port)
-        writer.write(b"\x16\x03\x01" + bytes(50) + b"\r\n\r\n")
-        async with asyncio.timeout(PATIENCE):
-            await reader.read()
-        writer.close()
+        for data in NO_HTTP * 5:
+            reader, writer = await asyncio.open_connection("127.0.0.1", one.address.port)
+            writer.write(data)
+            async with asyncio.timeout(PATIENCE):
+                assert b" 400 " in await reader.read()
+            writer.close()
         async with session.post("/ng-plain", data=PING) as response:
             assert await response.read() == PONG
+    assert one.report().malformed == 5 * len(NO_HTTP)
+    assert 0 < len([line for line in caplog.messages if "no HTTP" in line]) <= 3
+    assert not [record for record in caplog.records if record.exc_info]

@@ -6,12 +6,15 @@ The web server is aiohttp; who may connect, and how many, is the listener's busi
 
 import asyncio
 import itertools
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mediaproxy import clock
 from mediaproxy.dialects.dialect import Dialect, Peer
@@ -33,6 +36,8 @@ UNFINISHED = 10.0
 DEAF = 5.0
 "Seconds that a WebSocket client may take to read an answer."
 _PING = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class HttpDoor(Door):
@@ -61,6 +66,7 @@ class HttpDoor(Door):
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_Log(self.malformed),
             handle_signals=False,
             keepalive_timeout=IDLE,
             lingering_time=0,  # what a client still sends after it was refused is not waited for
@@ -221,6 +227,23 @@ class HttpDoor(Door):
         answer = await self._answer(data, dialect, peer)
         self.cache.done((cookie, number), answer, clock.now())
         return answer
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """What aiohttp has to say: of bytes that are no HTTP it says all there is to say each time they come."""
+
+    def __init__(self, malformed: Callable[[str, str], None]) -> None:
+        super().__init__(log, {})
+        self._malformed = malformed
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """As LoggerAdapter."""
+        error = kwargs.get("exc_info")
+        if isinstance(error, HttpProcessingError):
+            source = str(args[0]) if args else "somebody"
+            self._malformed(source, f"no HTTP: {' '.join(error.message.split())[:80]}")
+        else:
+            super().log(level, msg, *args, **kwargs)
 
 
 @web.middleware
