@@ -39,7 +39,8 @@ KNOWN_OTHERWISE: dict[type, set[str]] = {
     Party: set(),
     Stream: {"__weakref__", "_clocks", "caller", "callee", "index", "call_id", "changed", "sdp", "one_way"}
     | {"terms", "tos"},
-    End: {"__weakref__", "_stream", "codec", "credentials", "gate", "limit", "pair", "rtcp", "rtp", "side"},
+    End: {"__weakref__", "_stream", "codec", "credentials", "gate", "limit", "pair", "refusing", "rtcp"}
+    | {"rtp", "side"},
     Port: {"call_id", "_end", "generation", "guests", "installed", "latch", "local", "peer", "refusals", "rtcp"}
     | {"tally", "shared"},
     Latch: {"_settings", "_rtp", "_probation"},

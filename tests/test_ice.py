@@ -56,6 +56,7 @@ def test_one_that_nominates() -> None:
 
 ERRORS = {
     "no username": ({"username": None}, 400, False),
+    "a name that is too long": ({"username": f"ourname1:{'x' * 500}"}, 400, False),
     "no password": ({"password": None}, 400, False),
     "neither": ({"username": None, "password": None}, 400, False),
     "another name": ({"username": "ourname2:theirs"}, 401, False),
@@ -223,8 +224,31 @@ def test_the_wrong_password_moves_nothing() -> None:
 
 def test_who_is_told_that_he_is_wrong_is_not_told_without_end() -> None:
     call = Call(unlearned_rate=10)
-    assert sum(len(call.check("198.18.0.9:1", password="x" * 24)) for _ in range(50)) == 10
+    assert sum(len(call.check("198.18.0.9:1", password="x" * 24)) for _ in range(50)) == 20
     assert call.check(AWAY), "others are answered"
+
+
+def test_strangers_checks_use_up_nothing_that_media_needs() -> None:
+    call = Call(unlearned_rate=10)
+    for _ in range(50):
+        call.check("198.18.0.9:1", password="x" * 24)
+    assert call.bench.packet(BOB, call.facing_bob.rtp)
+
+
+def test_anybody_may_matter_until_a_check_has_told_who_does() -> None:
+    call = Call()
+    assert call.facing_alice.rtcp is not None
+    ports = (call.facing_alice.rtp, call.facing_alice.rtcp)
+    assert [call.bench.flows[port].allowed for port in ports] == [(), ()]
+    call.check("198.18.0.9:1", password="x" * 24)
+    assert [call.bench.flows[port].allowed for port in ports] == [(), ()]
+    call.check(AWAY)
+    for port in ports:
+        assert call.bench.flows[port].allowed, "a flood costs no more than at any port"
+        assert call.bench.flows[port].settled_at is None
+    assert "192.88.99.7/32" in call.bench.flows[ports[0]].allowed
+    assert call.check("192.88.99.8:5"), "who comes from elsewhere, knows the password and nominates is followed"
+    assert "192.88.99.8/32" in call.bench.flows[ports[0]].allowed
 
 
 def test_both_components() -> None:
@@ -255,7 +279,7 @@ def test_the_plane_passes_up_what_is_no_rtp() -> None:
     call.bench.packet(BOB, call.facing_bob.rtp)
     call.bench.packet(AWAY, call.facing_alice.rtp)
     flow = call.bench.flows[call.facing_alice.rtp]
-    assert flow.rtp_only and str(flow.source) == AWAY and flow.allowed == ()
+    assert flow.rtp_only and str(flow.source) == AWAY
     assert not call.bench.flows[call.facing_bob.rtp].rtp_only
     (send,) = call.check(AWAY)
     assert send.local == call.facing_alice.rtp, "consent is answered (RFC 7675)"

@@ -26,6 +26,8 @@ _CHARACTERS = string.ascii_letters + string.digits + "+/"
 "ice-char of RFC 8839 §5.4."
 _UFRAG, _PASSWORD = 8, 24
 "Characters: RFC 8839 §5.4 wants 4 and 22 at least; 6 bits each."
+_USERNAME = 508
+"Bytes at most (RFC 8489 §14.3)."
 _KNOWN = frozenset((Attribute.USERNAME, Attribute.PRIORITY, Attribute.USE_CANDIDATE))
 _MUST_UNDERSTAND = 0x8000
 "RFC 8489 §14: attributes below it."
@@ -72,7 +74,7 @@ def check(data: bytes, source: Endpoint, own: Credentials) -> Check:
     if request.kind is not Class.REQUEST:
         return _IGNORED
     username = request.value(Attribute.USERNAME)
-    if username is None or request.integrity is None:
+    if username is None or len(username) > _USERNAME or request.integrity is None:
         return Check(answer=_error(request, 400, "Bad Request"), why="sends a connectivity check without password")
     name, _, ufrag = username.decode("latin-1").partition(":")
     if name != own.ufrag or not request.authentic(own.password.encode()):

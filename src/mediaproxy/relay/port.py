@@ -170,7 +170,9 @@ class Port:
 
     def flow(self, now: float) -> Flow:
         """What the plane should do at this port."""
-        peer, anybody = self.outlet, bool(self.guests) or self.end.credentials is not None
+        peer, checked = self.outlet, self.end.credentials is not None
+        # Until a check has told where the party is, it may be anywhere; later ones from elsewhere pass as strangers.
+        anybody = bool(self.guests) or (checked and self.end.rtp.latch.learned is None)
         if self.closed or self.end.idle or peer is None:
             return Flow(local=self.local, generation=self.generation)
         if self.end.gate.blocked:
@@ -184,7 +186,7 @@ class Port:
             target=self.target(now),
             allowed=() if anybody else self.latch.allowed(self.local.version),
             tos=self.end.stream.tos,
-            settled_at=None if anybody else self.latch.settled_at,
+            settled_at=None if anybody or checked else self.latch.settled_at,
             rtp_only=self.rtp_only,
             clocks=() if self.rtcp else self.end.stream.clocks(self.end.side),
         )

@@ -28,12 +28,26 @@ _BESIDE = frozenset(("", "telephone-event", "tone", "cn", "red", "rtx", "ulpfec"
 _STATIC_CLOCKS: Clocks = tuple((number, rate) for number, (_, rate) in STATIC.items())
 _SPEAKS = (Direction.SENDRECV, Direction.SENDONLY)
 _LISTENS = (Direction.SENDRECV, Direction.RECVONLY)
+_REFUSALS = 20
+"Answers per second to ICE checks of whoever does not know the password."
 
 
 class End:
     """Mutable: the ports of one stream that face one party."""
 
-    __slots__ = ("__weakref__", "_stream", "codec", "credentials", "gate", "limit", "pair", "rtcp", "rtp", "side")
+    __slots__ = (
+        "__weakref__",
+        "_stream",
+        "codec",
+        "credentials",
+        "gate",
+        "limit",
+        "pair",
+        "refusing",
+        "rtcp",
+        "rtp",
+        "side",
+    )
 
     def __init__(self, stream: "Stream", side: Side, pair: Pair, settings: RelaySettings) -> None:
         self._stream = ref(stream)
@@ -46,6 +60,8 @@ class End:
         self.credentials: Credentials | None = None
         "By which its party makes ICE checks with the relay; None: it makes none."
         self.limit = Limit(settings.unlearned_rate)
+        self.refusing: Limit | None = None
+        "Of answers to checks without the password."
         latch = Latch(settings)
         self.rtp = Port(self, pair.rtp, latch, rtcp=False)
         self.rtcp = Port(self, pair.rtcp, Latch(settings, latch), rtcp=True)
@@ -71,6 +87,13 @@ class End:
     def closed(self) -> bool:
         """Its pair is this call's no more."""
         return self.rtp.closed
+
+    def may_refuse(self, now: float) -> bool:
+        """Whether one more check without the password is answered. It need not come from where it says; and it must not
+        use up what ``limit`` leaves for media."""
+        if self.refusing is None:
+            self.refusing = Limit(_REFUSALS)
+        return self.refusing.allows(now)
 
     def media_port(self, sdp: Sdp) -> MediaPort:
         """What the SDP should say for this end."""

@@ -182,7 +182,7 @@ class Switchboard:
         password. He is told so, but not without end: he need not be who he says."""
         checked = check(packet.data, packet.source, own)
         effects: list[Effect] = []
-        if checked.answer and (checked.valid or port.end.limit.allows(now)):
+        if checked.answer and (checked.valid or port.end.may_refuse(now)):
             effects.append(Send(port.local, packet.source, checked.answer))
         if checked.why:
             return [*effects, *self._refuse(port, packet.source, Verdict(Action.REFUSE, checked.why), now)]
@@ -215,7 +215,8 @@ class Switchboard:
             effects.append(Report(learned))
         if came_to is port:
             port.native = True  # from now on its party can be reached from its own port
-        for changed in (port, port.peer):
+        beside = port.end.ports if port.end.credentials is not None else ()
+        for changed in dict.fromkeys((port, port.peer, *beside)):
             if changed is not None and not changed.closed:
                 effects += changed.sync(now)
         return effects
