@@ -444,6 +444,19 @@ def test_a_cancelled_call_lingers() -> None:
     assert states == [CallState.LINGERING, CallState.TALKING], "a 200 that crossed the CANCEL"
 
 
+@pytest.mark.parametrize(("dialog_id", "answer"), [("1:2", b"removed\r\n"), ("", b"error\r\n")])
+def test_a_call_that_has_ended_by_itself_is_removed_once_the_server_was_told(dialog_id: str, answer: bytes) -> None:
+    desk = Desk(MediaProxy2())
+    desk.ports(update(dialog_id=dialog_id))
+    desk.ports(update("reply", dialog_id=dialog_id))
+    desk.bench.run(91)
+    assert [one.reason for one in desk.ended] == [EndReason.SILENT]
+    assert desk.say(remove()) == answer
+    assert desk.say(remove(from_tag="somebody")) == b"error\r\n"
+    desk.bench.run(40)
+    assert desk.say(remove()) == b"error\r\n"
+
+
 def test_a_failed_call_is_removed_by_the_tag_of_the_failure() -> None:
     desk = Desk(MediaProxy2())
     desk.ports(update())

@@ -236,7 +236,7 @@ class Register:
         self._looks.cancel(call)
         gone = Gone(call.call_id, call.caller.tag, now + self.settings.linger, call.memory.newest(Side.CALLER))
         self.remember(gone)
-        if call.deleted:
+        if call.deleted or call.dialog_id or call.notify:  # or its SIP server is told, and will delete it then
             self._depart(call, report, now)
         self.totals.ended(call, report)
         if self.changes is not None:
