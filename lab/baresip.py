@@ -51,7 +51,7 @@ ctrl_tcp_listen         127.0.0.1:{seat.control}
 
 _ACCOUNT = (
     '<sip:{user}@{domain};transport={transport}>;auth_pass={password};outbound="sip:{proxy};transport={transport}"'
-    ";regint={expires};answermode=auto;audio_codecs=PCMU;ptime=20{more}\n"
+    ";regint={expires};answermode={answers};audio_codecs=PCMU;ptime=20{more}\n"
 )
 
 
@@ -72,6 +72,7 @@ def write_profile(folder: Path, seat: Seat, account: Account, tone: int, *module
             proxy=account.proxy,
             expires=account.expires,
             password=account.password,
+            answers=account.answers,
             more=f";medianat=stun;stunserver=stun:{account.stun_server}" if account.stun_server else "",
         )
     )
@@ -189,6 +190,10 @@ class Baresip:
     def hang_up(self) -> None:
         """End the current call."""
         self.command("hangup")
+
+    def accept(self) -> None:
+        """Answer the call that comes in."""
+        self.command("accept")
 
     def hold(self) -> None:
         """Put the call on hold."""

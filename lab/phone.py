@@ -33,6 +33,9 @@ class Account:
     "What PJSIP was told its public address to be, right or wrong; empty: nothing, it tells its private one."
     ice: bool = False
     "PJSIP tries all ways by ICE (RFC 8445); what it knows are its own addresses."
+    answers: str = "auto"
+    """When baresip takes a call: ``auto``, at once; ``manual``, when it is told to; ``early`` is the same, but it is
+    heard before that."""
     learns: bool = False
     "PJSIP takes the public address that answers to REGISTER show it (Via's received and rport) for its own."
 

@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from lab.kamailio import Kamailio
 from lab.netns import Namespace
@@ -78,10 +79,10 @@ class BesideStock(Server):
         """What the server is told of the door, and of whom to tell."""
         if stock.module == "mediaproxy":
             return {"dispatcher": {"end_dialogs": f"unix:{self.rpc}"}}
-        if stock.module == "rtpproxy":
-            return {"listen": [{"protocol": "rtpproxy", "address": door}]}
-        listen = {"protocol": "ng", "address": door, "allow": [kamailio.partition(":")[0]]}
-        return {"listen": [listen], "ng": {"callback_url": f"http://{kamailio}/RPC2", "callback_format": "kamailio"}}
+        listen: dict[str, Any] = {"protocol": "ng" if stock.module == "rtpengine" else stock.module, "address": door}
+        listen |= {"allow": [kamailio.partition(":")[0]]} if door.startswith("udp:") else {}
+        told = {"callback_url": f"http://{kamailio}/RPC2", "callback_format": "kamailio"}
+        return {"listen": [listen], "ng": told}
 
     def _wait_answer(self, seconds: float = 15.0) -> None:
         """Wait until questions are taken."""
