@@ -119,7 +119,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def rtp(self) -> bool:
         """Whether only RTP may latch on this stream; udptl and other UDP media latch by any datagram (calls.md 3)."""
-        return "RTP/" in self.transport.upper()
+        return "RTP/" in self.transport or "RTP/" in self.transport.upper()
 
     @property
     def held(self) -> bool:

@@ -5,7 +5,7 @@ are seconds. Nothing here decides anything.
 """
 
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -21,7 +21,10 @@ class Side(StrEnum):
 
     @property
     def other(self) -> "Side":
-        return Side.CALLEE if self is Side.CALLER else Side.CALLER
+        return _OTHERS[self._name_]
+
+
+_OTHERS = {"CALLER": Side.CALLEE, "CALLEE": Side.CALLER}
 
 
 class CallState(StrEnum):
@@ -317,7 +320,7 @@ class CallEnded(CallEvent, frozen=True, kw_only=True):
 
 def reports_of(reply: MediaReply) -> tuple[CallReport, ...]:
     """The reports that a reply brings. ControlError if a relay sent something else."""
-    return tuple(_decoded(raw, _report_decoder) for raw in reply.reports)
+    return tuple([_last[1] if one is _last[0] else _decoded(one, _report_decoder) for one in reply.reports])
 
 
 def totals_of(reply: MediaReply) -> tuple[RelayTotals, ...]:
@@ -329,11 +332,17 @@ _encoder = msgspec.json.Encoder()
 _report_decoder = msgspec.json.Decoder(CallReport)
 _totals_decoder = msgspec.json.Decoder(RelayTotals)
 _T = TypeVar("_T")
+_last: tuple[msgspec.Raw | None, Any] = (None, None)
+"The last report that was written: who reads it within this process is given it as it was."
 
 
 def raw(value: CallReport | RelayTotals) -> msgspec.Raw:
     """For MediaReply."""
-    return msgspec.Raw(_encoder.encode(value))
+    global _last
+    written = msgspec.Raw(_encoder.encode(value))
+    if isinstance(value, CallReport):
+        _last = written, value
+    return written
 
 
 def _decoded(raw: msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T:

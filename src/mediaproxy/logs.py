@@ -94,7 +94,7 @@ class JsonFormatter(logging.Formatter):
 def set_up(log_format: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
     """Log to ``stream`` (standard error). ``log_format``: ``text`` or ``json``; ``level``: a name of ``logging``."""
     # What no line of ours shows is not found out: a third of what a line costs (Logging HOWTO, Optimization).
-    logging._srcfile = None  # type: ignore[attr-defined]  # as that says; its stub has it not
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())

@@ -4,9 +4,6 @@ The verbs here are what can happen to a call: a leg is heard, locks, fails, leav
 Each returns its effects. It must never lend a port that it does not give back, and never end twice.
 """
 
-from collections.abc import Iterator
-from itertools import chain
-
 from msgspec.structs import replace
 
 from mediaproxy.control import MediaRequest
@@ -125,9 +122,10 @@ class Call:
     def bypassed(self) -> bool:
         """Its media may well flow, but not by us: both parties have ICE on all streams, and none came by us after the
         first seconds, in which ICE looks for the best way."""
-        live = [stream for stream in self.present() if stream.enabled and not stream.caller.closed]
-        if not all([len(stream.sdp) == 2 and all([sdp.ice for sdp in stream.sdp.values()]) for stream in live]):
-            return False
+        live = [stream for stream in self.present() if not stream.caller.closed and stream.enabled]
+        for stream in live:
+            if len(stream.sdp) != 2 or not all([sdp.ice for sdp in stream.sdp.values()]):
+                return False
         last = max([port.tally.last or 0.0 for stream in live for port in stream.ports], default=0.0)
         return last <= self.changed + _ICE_SETTLES
 
@@ -152,14 +150,17 @@ class Call:
         """The streams that carry a leg's media."""
         return leg.streams if leg is not None and leg.streams is not None else self.streams
 
-    def present(self) -> Iterator[Stream]:
+    def present(self) -> list[Stream]:
         """The call's streams, then those of further legs, as SDP stands."""
-        lists = [self.streams, *[leg.streams for leg in self.legs if leg.streams is not None]]
-        return iter([stream for streams in lists for stream in streams if stream is not None])
+        found = [stream for stream in self.streams if stream is not None]
+        for leg in self.legs:
+            if leg.streams is not None:
+                found += [stream for stream in leg.streams if stream is not None]
+        return found
 
-    def all_streams(self) -> Iterator[Stream]:
+    def all_streams(self) -> list[Stream]:
         """Whatever has ports: these, and those that are about to be replaced."""
-        return chain(self.present(), self.retiring.values())
+        return self.present() if not self.retiring else [*self.present(), *self.retiring.values()]
 
     def assign(self) -> None:
         """What the call's streams have of it: TOS, the relay's ICE credentials, and at each end the gate of the party

@@ -162,7 +162,7 @@ class Ground:
         target = Endpoint(signalling, sdp.port)
         return target if self._may_send(target, signalling) else None
 
-    def expect(
+    def expect(  # noqa: PLR0913  # one fact each, by name; what callers know already is not found out again
         self,
         party: "Voucher",
         stream: Stream,
@@ -171,21 +171,26 @@ class Ground:
         rtcp: bool,
         index: int = 0,
         mux: bool | None = None,
+        types: frozenset[int] | None = None,
     ) -> Expectation:
         """What one party's SDP lets us expect; ``other`` is the same stream in the other party's SDP, if known.
-        ``index``: of the stream. ``mux``: whether its RTCP comes to its RTP port; None: as both SDPs say."""
+        ``index``: of the stream. ``mux``: whether its RTCP comes to its RTP port; None: as both SDPs say. ``types``:
+        the payload types of both SDPs, if they are known."""
         settings = self._settings
         place = rtcp_place(stream) if rtcp else stream.endpoint
         usable = place if place is not None and self._is_host(place) else None
         signalling = party.signalling
-        named = dict.fromkeys([e.address for e in (place, stream.endpoint) if e is not None])
-        nearby = tuple([a for a in named if self._reachable(a) and a not in self._own])
+        nearby: tuple[str, ...] = ()
+        for one in (place, stream.endpoint):
+            if one is not None and one.address not in nearby and one.address not in self._own:
+                nearby += (one.address,) if self._reachable(one.address) else ()
         # Signalling by IPv6 says nothing of media by IPv4, and the other way round.
         silent = signalling is None or (usable is not None and (":" in signalling) != (usable.version == 6))
         unknown = silent and not nearby
         target = self._target(place, signalling)
-        lists = [s.payload_types for s in (stream, other) if s is not None]
-        types = [t.number for payload_types in lists for t in payload_types] if all(lists) else []
+        if types is None:
+            lists = [s.payload_types for s in (stream, other) if s is not None]
+            types = frozenset([t.number for payload_types in lists for t in payload_types] if all(lists) else ())
         return Expectation(
             anchor=Anchor(sdp=place, contact=party.contact, signalling=signalling),
             sdp=usable,
@@ -199,7 +204,7 @@ class Ground:
             handover=party.handover,
             rtcp=rtcp,
             media=stream.rtp,
-            payload_types=frozenset(types),
+            payload_types=types,
             mux=(stream.rtcp_mux and (other is None or other.rtcp_mux)) if mux is None else mux,
             ufrag=party.ufrags[index] if index < len(party.ufrags) else "",
             stun=stream.ice or not stream.told,

@@ -27,6 +27,7 @@ class Latch:
     """Mutable: one party's source at one port, for RTP (or udptl) or for RTCP."""
 
     __slots__ = (
+        "_allowed",
         "_home",
         "_last",
         "_moved_target",
@@ -70,6 +71,8 @@ class Latch:
         self._moved_target: Endpoint | None = None
         "In MOVING: where the new SDP wants media, if that is another address than the source's."
         self._probation = Probation(settings.probation_packets)
+        self._allowed: tuple[Expectation, Endpoint | None, int, tuple[str, ...]] | None = None
+        "What ``allowed`` said, after what it follows from."
         self._nominated: tuple[Endpoint, str] | None = None
         "Source and ufrag of a check that came before the SDP of who made it."
 
@@ -176,11 +179,16 @@ class Latch:
 
     def allowed(self, version: int) -> tuple[str, ...]:
         """Flow.allowed: prefixes whose packets can change what this latch says; empty: all."""
-        if self.expectation is None:
+        expectation, learned = self.expectation, self.learned
+        if expectation is None:
             return ()
-        prefixes = self.expectation.allowed(version)
-        if prefixes and self.learned is not None:  # calls.md 6: new ports of the same address
-            return tuple(dict.fromkeys((*prefixes, self.expectation.prefix(self.learned.address))))
+        known = self._allowed
+        if known is not None and known[0] is expectation and known[1] is learned and known[2] == version:
+            return known[3]
+        prefixes = expectation.allowed(version)
+        if prefixes and learned is not None:  # calls.md 6: new ports of the same address
+            prefixes = tuple(dict.fromkeys((*prefixes, expectation.prefix(learned.address))))
+        self._allowed = expectation, learned, version, prefixes
         return prefixes
 
     @property

@@ -138,7 +138,8 @@ class Register:
     def note(self, counters: Iterable[SlotCounters]) -> None:
         """What the plane has counted."""
         for slot in counters:
-            self.board.noted(slot)
+            if slot.packets or slot.undeliverable or slot.dropped:  # else there is nothing in it
+                self.board.noted(slot)
 
     def __iter__(self) -> Iterator[Call]:
         return (call for calls in self._calls.values() for call in calls)

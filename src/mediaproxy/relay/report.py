@@ -122,14 +122,18 @@ def _welcome(port: Port) -> Callable[[Endpoint], bool]:
 
 
 def _refused(port: Port) -> int:
-    return port.refusals.packets - port.refusals.excused(_welcome(port))
+    packets = port.refusals.packets
+    return packets - port.refusals.excused(_welcome(port)) if packets else 0
 
 
 def _worst(end: End) -> tuple[Refused, ...]:
     """The sources refused most, RTP and RTCP together."""
+    ports = [port for port in end.ports if port.refusals.packets]
+    if not ports:
+        return ()
     sums: Counter[Endpoint] = Counter()
-    for port in end.ports:
-        for refused in port.refusals.worst(_welcome(port)) if port.refusals.packets else ():
+    for port in ports:
+        for refused in port.refusals.worst(_welcome(port)):
             sums[refused.source] += refused.packets
     return tuple(Refused(source=source, packets=packets) for source, packets in sums.most_common(_SHOWN))
 

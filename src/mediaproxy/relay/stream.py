@@ -197,9 +197,10 @@ class Stream:
     def muxed(self, side: Side) -> bool:
         """Whether a party's RTCP comes to its RTP port (RFC 5761 §5.1.1): its own SDP says so, and that which it was
         shown. An offerer takes it that its wish will be granted."""
-        own, other, told = self.sdp.get(side), self.sdp.get(side.other), self.terms.get(side, NONE).mux
-        if own is None or not own.rtp or not own.rtcp_mux:
+        own = self.sdp.get(side)
+        if own is None or not own.rtcp_mux or not own.rtp:
             return False
+        other, told = self.sdp.get(side.other), self.terms.get(side, NONE).mux
         return (other is None or other.rtcp_mux) if told is None else told
 
     def splits(self, side: Side) -> bool:
@@ -272,20 +273,22 @@ class Stream:
     def expect(self, vouchers: dict[Side, Voucher], ground: Ground, now: float) -> bool:
         """Tell all four latches what SDP and signalling say now. True if somebody's whereabouts changed."""
         changed = False
+        types = self._types()
         for end in self.ends:
             sdp = self.sdp.get(end.side)
             voucher = vouchers.get(end.side)
             if sdp is None or voucher is None or sdp.endpoint is None or end.closed:
                 continue
             other, mux = self.sdp.get(end.side.other), self.muxed(end.side)
-            changed |= end.rtp.latch.expect(
-                ground.expect(voucher, sdp, other, rtcp=False, index=self.index, mux=mux), now
-            )
-            if sdp.rtp or sdp.rtcp is not None:
-                changed |= end.rtcp.latch.expect(
-                    ground.expect(voucher, sdp, other, rtcp=True, index=self.index, mux=mux), now
-                )
+            for port in end.ports if sdp.rtp or sdp.rtcp is not None else (end.rtp,):
+                new = ground.expect(voucher, sdp, other, rtcp=port.rtcp, index=self.index, mux=mux, types=types)
+                changed |= port.latch.expect(new, now)
         return changed
+
+    def _types(self) -> frozenset[int]:
+        """The payload types of both parties' SDP; none if one does not tell any."""
+        lists = [sdp.payload_types for sdp in self.sdp.values()]
+        return frozenset([t.number for told in lists for t in told]) if all(lists) else frozenset()
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news at the ports that are still ours."""

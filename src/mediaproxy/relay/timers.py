@@ -28,8 +28,12 @@ def expiry(call: Call) -> tuple[float, EndReason]:
 
 def due(call: Call, now: float) -> float:
     """When the call must be looked at next: it may end, or have a source fall silent that SIP has replaced."""
-    deserts = [port.latch.deserts_at() for stream in call.all_streams() for port in stream.ports]
-    times = [expiry(call)[0], *[at for at in deserts if at is not None and at > now]]
+    times = [expiry(call)[0]]
+    for stream in call.all_streams():
+        for port in stream.ports:
+            at = port.latch.deserts_at()
+            if at is not None and at > now:
+                times.append(at)
     if call.bypassed or call.perhaps_held:  # the first packet brings the end nearer
         times.append(now + call.board.settings.silence)
     return min(times)

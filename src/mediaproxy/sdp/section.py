@@ -7,6 +7,7 @@ not, are passed over. What cannot be read there is an SdpError that names the li
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -100,7 +101,7 @@ class Section(Block, frozen=True, kw_only=True):
     @property
     def rtp(self) -> bool:
         """Whether it is RTP, so that RTCP belongs to it."""
-        return "RTP/" in self.transport.upper()
+        return "RTP/" in self.transport or "RTP/" in self.transport.upper()
 
     @property
     def rtcp(self) -> tuple[int, str]:
@@ -149,6 +150,24 @@ def _contents(
     return tuple(connections), tuple(attributes), frozenset(names)
 
 
+def _about(
+    first: int, lines: tuple[bytes, ...]
+) -> tuple[tuple[Connection, ...], tuple[Attribute, ...], frozenset[str]]:
+    """``_contents`` of the section that begins at line ``first``, whose other lines these are."""
+    # Phones of one kind always write the same, but for what only one call has: keys, candidates.
+    if len(lines) <= _KEPT_LINES and sum(map(len, lines)) <= _KEPT_LENGTH:
+        return _kept(first, lines)
+    return _contents((b"",) * (first + 1) + lines, first + 1, first + 1 + len(lines))
+
+
+@lru_cache(maxsize=1024)
+def _kept(first: int, lines: tuple[bytes, ...]) -> tuple[tuple[Connection, ...], tuple[Attribute, ...], frozenset[str]]:
+    return _contents((b"",) * (first + 1) + lines, first + 1, first + 1 + len(lines))
+
+
+_KEPT_LINES, _KEPT_LENGTH = 24, 1000
+
+
 def _connection(number: int, line: str) -> Connection:
     match = CONNECTION.match(line)
     if match is None:
@@ -167,7 +186,7 @@ def _section(lines: Sequence[bytes], first: int, end: int) -> Section:
     if len(port) > 5 or int(port) > 65535:
         raise SdpError(f"line {first + 1}: port {match[2][:20]} is not in 0..65535")
     count = match[3] or "1"
-    connections, attributes, names = _contents(lines, first, end)
+    connections, attributes, names = _about(first, tuple(lines[first + 1 : end]))
     return Section(
         first=first,
         end=end,
