@@ -290,6 +290,14 @@ async def test_too_many_open_files() -> None:
         assert (await bench.offer("fourth")).error == ""
 
 
+async def test_a_full_relay_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with Bench(UserPlane(max_sockets=4), cool=0.0, cool_quiet=0.0) as bench:
+        await bench.talk("first")
+        replies = [await bench.offer(f"more {number}") for number in range(20)]
+        assert {reply.status for reply in replies} == {480}
+        assert caplog.text.count("no port: ") == 1
+
+
 async def test_a_second_stream_that_finds_no_port_leaves_the_first_alone() -> None:
     async with Bench(UserPlane(max_sockets=6)) as bench:
         facing_alice, facing_bob = await bench.talk()

@@ -21,6 +21,7 @@ from mediaproxy.relay.bpf.objects import load_object
 from mediaproxy.relay.kernel.netlink import Netlink
 from mediaproxy.relay.kernel.pins import is_bpffs, pins_advice
 from mediaproxy.relay.kernel.selftest import try_out
+from mediaproxy.relay.lending import PER_CALL, spared
 from mediaproxy.relay.native import extension
 from mediaproxy.relay.portmap import Control, PortMap
 from mediaproxy.relay.service import port_warnings
@@ -30,8 +31,6 @@ _OLDEST = (5, 11)
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
 _ADMIN = 21
 "CAP_SYS_ADMIN includes CAP_BPF."
-_PER_CALL = 4
-"Open files of a call with one stream in user space."
 _MANY_FILES = 16384
 _TRIAL = PortMap(addresses=(("192.0.2.1", "192.0.2.1"),), port_min=20000, ports=4)
 "Of maps that are only tried: addresses that nobody has (RFC 5737)."
@@ -313,9 +312,12 @@ def _cards(settings: RelaySettings) -> Finding:
 
 def _files(settings: RelaySettings) -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or hard >= _MANY_FILES:
-        return _good("open files", f"{soft}, and {'any number' if hard < 0 else hard} if needed")
-    found = f"at most {hard}: enough for {hard // _PER_CALL} calls in user space; calls in the kernel need none"
+    if hard == resource.RLIM_INFINITY:
+        return _good("open files", f"{soft}, and any number if needed")
+    enough = f"enough for {spared(hard) // PER_CALL} calls in user space; calls in the kernel need none"
+    if hard >= _MANY_FILES:
+        return _good("open files", f"{soft}, and {hard} if needed: {enough}")
+    found = f"at most {hard}: {enough}"
     return _note("open files", found, "raise it if media is relayed in user space (ulimit -n, LimitNOFILE=)")
 
 

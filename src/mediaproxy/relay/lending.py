@@ -18,9 +18,9 @@ log = logging.getLogger("mediaproxy.relay")
 
 _RESERVE = 512
 "File descriptors left to the rest of the process: SIP connections, log, database."
-_PER_CALL = 4
+PER_CALL = 4
 "Sockets of a call with one stream: RTP and RTCP, towards either party."
-_ENOUGH = 1000 * _PER_CALL
+_ENOUGH = 1000 * PER_CALL
 "Sockets below which an operator is told."
 
 
@@ -37,16 +37,21 @@ class Lendable(Protocol):
 S = TypeVar("S", bound=Lendable)
 
 
+def spared(files: int) -> int:
+    """How many of so many open files may be sockets of a plane."""
+    return max(files - _RESERVE, files // 2)
+
+
 def most_sockets(wanted: int) -> int:
     """How many sockets a plane may have: ``wanted``, 0 = as many as the limit of open files allows, which is raised as
     far as it goes. A limit that is low is logged."""
     files = raise_file_limit()
-    limit = max(files - _RESERVE, files // 2)
+    limit = spared(files)
     if limit < _ENOUGH:
         log.warning(
             "the limit of open files (%d) allows %d calls at a time: raise it (ulimit -n, LimitNOFILE=)",
             files,
-            limit // _PER_CALL,
+            limit // PER_CALL,
         )
     return min(wanted, limit) if wanted else limit
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import assert_never
 
 from mediaproxy import clock
+from mediaproxy.complaints import Complaints
 from mediaproxy.control import (
     ConfirmRequest,
     EndRequest,
@@ -85,6 +86,8 @@ class RelayService:
         "That were asked, by kind."
         self.question_errors = Counter(self.questions)
         "Of these, those answered by an error."
+        self._complaints = Complaints(1)
+        "About ports that the operating system has refused: a full relay is asked often."
 
     # -- life
 
@@ -214,7 +217,8 @@ class RelayService:
         busy = error.errno == errno.EADDRINUSE
         effects = self.calls.withdraw(local, now, busy=busy)
         if not busy:
-            log.error("no port: %s", error.strerror)
+            for line in self._complaints.note("no port", error.strerror or str(error), now):
+                log.error("%s", line)
         elif effects:  # none: another port of the same stream was refused before
             log.warning("%s is used by another program: it is not lent any more", local)
         self._carry_out(effects, events)
