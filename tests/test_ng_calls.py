@@ -259,6 +259,16 @@ def test_a_call_that_is_challenged_tries_again() -> None:
     assert bench.stands() == [(CallState.TALKING, False)]
 
 
+def test_traffic_is_dropped_until_it_is_said_otherwise() -> None:
+    bench = NgBench()
+    _, facing_bob = bench.start(PRIVATE, **{"drop-traffic": "start"})
+    assert bench.packet(BOB, facing_bob) == []
+    assert bench.ports(reoffer(PRIVATE)) == [facing_bob.port]
+    assert bench.packet(BOB, facing_bob) == []
+    assert bench.ports(reoffer(HOLD, flags=["drop-traffic-stop"])) == [facing_bob.port]
+    assert len(bench.packet(BOB, facing_bob)) == 1
+
+
 def test_no_ports_and_no_calls_left() -> None:
     bench = NgBench(port_min=20000, port_max=20002)
     bench.start()

@@ -50,6 +50,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     transport: str = ""
     ice: frozenset[str] = frozenset()
     ice_lite: str = ""
+    drop_traffic: str = ""
+    "``start`` or ``stop``."
     dtls: frozenset[str] = frozenset()
     sdes: frozenset[str] = frozenset()
     osrtp: frozenset[str] = frozenset()

@@ -9,7 +9,18 @@ from collections.abc import Generator, Sequence
 
 import msgspec
 
-from mediaproxy.control import Inquiry, KnownBy, MediaReply, MediaRequest, Party, PhoneAddress, Question, Wishes
+from mediaproxy.control import (
+    Inquiry,
+    KnownBy,
+    MediaReply,
+    MediaRequest,
+    Party,
+    PhoneAddress,
+    Question,
+    Switch,
+    SwitchRequest,
+    Wishes,
+)
 from mediaproxy.control import Stream as Media
 from mediaproxy.dialects.dialect import Peer
 from mediaproxy.dialects.ng import head, needs
@@ -27,6 +38,8 @@ Asking = Generator[Question | Inquiry, MediaReply | None, Answer]
 NO_PORTS = "Ran out of ports"
 "SIP servers that get this try another relay."
 UNKNOWN_CALL = "Unknown call-id"
+_DROPPING = {"start": Switch.BLOCK, "stop": Switch.UNBLOCK}
+"What ``drop-traffic`` does to both parties' media, until it is said otherwise."
 _MOST_STREAMS = 256
 _NO_VERSION = "this relay has no IPv"
 
@@ -46,7 +59,11 @@ def _negotiate(command: Command, peer: Peer, settings: NgSettings) -> Asking:
         sdp = _read(command)
         if sdp is None:
             return {"result": "ok"}
-        return (yield from _Negotiation(command, peer, settings, sdp).run())
+        told = yield from _Negotiation(command, peer, settings, sdp).run()
+        switch = _DROPPING.get(command.drop_traffic)
+        if switch is not None and told["result"] == "ok":
+            yield SwitchRequest(call_id=command.call_id, switch=switch)
+        return told
     except NgError as error:
         return _error(str(error))
     except _Refused as refused:

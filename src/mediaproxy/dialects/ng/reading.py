@@ -249,7 +249,7 @@ _METHODS = {
     "flags": "flags",
     "rtpp-flags": "raw",
 }
-_LOWER = frozenset(("endpoint-learning", "ice-lite", "sip-message-type", "all"))
+_LOWER = frozenset(("endpoint-learning", "ice-lite", "sip-message-type", "all", "drop-traffic"))
 _NEEDS = ((words.RECORDING, "recording"), (words.TRANSCODING, "transcoding"), (words.SRTP, "SRTP termination"))
 
 

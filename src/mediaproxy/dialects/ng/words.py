@@ -20,6 +20,7 @@ TEXTS = {
     "media-address": "media_address",
     "endpoint-learning": "learning",
     "ice-lite": "ice_lite",
+    "drop-traffic": "drop_traffic",
 }
 "Key -> field of Command that holds its text."
 
@@ -65,6 +66,7 @@ PREFIXES = {
     "t38-": "t.38",
     "endpoint-learning-": "endpoint-learning",
     "ice-lite-": "ice-lite",
+    "drop-traffic-": "drop-traffic",
     "ice-": "ice",
     "from-tags-": "from-tags",
     "sdp-media-remove-": "sdp-media-remove",
