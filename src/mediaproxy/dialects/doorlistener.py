@@ -19,6 +19,7 @@ from mediaproxy.link import bind_unix
 from mediaproxy.link.address import TlsFiles
 from mediaproxy.link.server import HANDSHAKE, keep_alive
 from mediaproxy.link.socketfile import unlink_unix
+from mediaproxy.link.tcp import bind_tcp
 from mediaproxy.link.tls import Context, door_side
 
 _TURN = 16
@@ -69,7 +70,7 @@ class Listener:
             self._sock = bind_unix(path, mode=int(settings.mode, 8), owner=settings.owner, group=settings.group)
             self._inode = path.lstat().st_ino
         else:
-            self._sock = _bind(address.host, address.port)
+            self._sock = bind_tcp(address.host, address.port)
             door.address = replace(address, port=self._sock.getsockname()[1])
         asyncio.get_running_loop().add_reader(self._sock, self._acceptable, self._sock)
 
@@ -142,22 +143,6 @@ class Listener:
             raise
         finally:
             self._arriving.discard(protocol)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    host = "127.0.0.1" if host == "localhost" else host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        sock.listen(1024)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _shown(source: Any) -> str:

@@ -88,7 +88,7 @@ class LineServer:
             self._listening = bind_unix(path, mode=rights.mode, owner=rights.owner, group=rights.group)
             self._inode = path.lstat().st_ino
         else:
-            self._listening = bind_tcp(self.address)
+            self._listening = bind_tcp(self.address.host, self.address.port)
             port = self._listening.getsockname()[1]
             self.address = msgspec.structs.replace(self.address, port=port)
         asyncio.get_running_loop().add_reader(self._listening, self._acceptable)

@@ -2,19 +2,17 @@
 
 import socket
 
-from mediaproxy.link.address import Address
 
-
-def bind_tcp(address: Address) -> socket.socket:
-    """Listen there. OSError if that is not possible."""
-    host = "127.0.0.1" if address.host == "localhost" else address.host
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """Listen there, without blocking. ``host``: IPv6 without brackets. OSError if that is not possible."""
+    host = "127.0.0.1" if host == "localhost" else host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, address.port))
+        sock.bind((host, port))
         sock.listen(1024)
     except OSError:
         sock.close()

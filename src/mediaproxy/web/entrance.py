@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from mediaproxy.dialects.dooraccess import AccessList
+from mediaproxy.link.tcp import bind_tcp
 
 _TURN = 16
 "Connections that are accepted before others have their turn."
@@ -33,10 +34,7 @@ class Entrance:
 
     def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address that it got. OSError."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.create_server((host, port), family=family, backlog=128)
-        sock.setblocking(False)
-        self._sock = sock
+        sock = self._sock = bind_tcp(host, port)
         asyncio.get_running_loop().add_reader(sock, self._acceptable)
         name = sock.getsockname()
         return name[0], name[1]
