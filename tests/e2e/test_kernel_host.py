@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -42,9 +43,6 @@ class Relay:
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         folder.chmod(0o777)
-        for parent in folder.parents:
-            if parent.stat().st_mode & 0o1 == 0:
-                parent.chmod(parent.stat().st_mode | 0o011)
         self.configure()
 
     def configure(self, more: str = "", bpffs: str = "bpf") -> None:
@@ -90,17 +88,19 @@ class Relay:
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
+def relay() -> Iterator[Relay]:
     need()
     spaces = Namespaces()
-    made = Relay(spaces.add("relay"), tmp_path)
-    yield made
-    if made.process is not None:
-        stop(made.process, signal.SIGKILL)
-    made.run("relay", "--release")
-    spaces.close()
-    if (tmp_path / "bpf").is_mount():
-        subprocess.run(["umount", str(tmp_path / "bpf")], check=True)
+    with TemporaryDirectory(prefix="mediaproxy-host-") as name:  # pytest shuts its own folders for other users
+        folder = Path(name)
+        made = Relay(spaces.add("relay"), folder)
+        yield made
+        if made.process is not None:
+            stop(made.process, signal.SIGKILL)
+        made.run("relay", "--release")
+        spaces.close()
+        if (folder / "bpf").is_mount():
+            subprocess.run(["umount", str(folder / "bpf")], check=True)
 
 
 def bpffs_for(user: int, path: Path) -> None:
