@@ -340,6 +340,7 @@ def test_a_call_that_was_given_up_can_be_tried_again() -> None:
     bench = ProxyBench(linger=32)
     port = bench.port(U)
     assert bench.say("D c1 a") == "0"
+    assert [bench.say(f"{verb} c1 a;1") for verb in "QDSR"] == ["E50"] * 4, "it is gone, but for who tries it again"
     assert bench.port(U) == port
     bench.run(60)
     assert not bench.ended and bench.state() is CallState.RINGING

@@ -27,7 +27,7 @@ from mediaproxy.dialects.dialect import Peer, Steps
 from mediaproxy.dialects.rtpproxy import names
 from mediaproxy.dialects.rtpproxy.command import Command
 from mediaproxy.dialects.rtpproxy.errors import Code, Refusal
-from mediaproxy.events import CallReport, Side, SideReport, StreamReport, reports_of
+from mediaproxy.events import CallReport, CallState, Side, SideReport, StreamReport, reports_of
 
 OK = b"0"
 _COUNT = re.compile(rb"[+-]?[0-9]{1,9}")
@@ -181,11 +181,13 @@ def _about(command: Command, at: int) -> _Asking:
 
 
 def _session(call_id: str, first: str, second: str) -> _Asking:
-    """The call of that Call-ID whose caller has one of the tags. Refusal if there is none."""
+    """The call of that Call-ID whose caller has one of the tags. Refusal if there is none, or only one that was deleted
+    before it was answered, whose ports an L may still ask for."""
     reply = yield QueryRequest(call_id=call_id)
     _check(reply)
     reports = reports_of(reply) if reply is not None else ()
-    found = next((report for report in reports if report.caller.tag and report.caller.tag in (first, second)), None)
+    live = [report for report in reports if report.state is not CallState.LINGERING]
+    found = next((report for report in live if report.caller.tag and report.caller.tag in (first, second)), None)
     if found is None:
         raise Refusal(Code.UNKNOWN_SESSION)
     return found
