@@ -34,8 +34,8 @@ class Account:
     ice: bool = False
     "PJSIP tries all ways by ICE (RFC 8445); what it knows are its own addresses."
     answers: str = "auto"
-    """When baresip takes a call: ``auto``, at once; ``manual``, when it is told to; ``early`` is the same, but it is
-    heard before that."""
+    """When baresip takes a call: ``auto``, at once; ``manual``, when it is told to; ``early`` is the same, but it
+    tells its SDP in a 183 and hears the caller before that."""
     learns: bool = False
     "PJSIP takes the public address that answers to REGISTER show it (Via's received and rport) for its own."
 

@@ -438,9 +438,10 @@ async def test_two_calls_at_once_know_nothing_of_each_other(server: BesideStock)
 # -- calls that end by themselves
 
 
-async def test_kamailio_is_told_to_end_the_dialog(tmp_path: Path) -> None:
-    place = KAMAILIO.with_port(PORT + 3_000)  # the other one may still run
-    with running(Stock.ENGAGE, tmp_path, place, silence=3.0) as server:
+@pytest.mark.parametrize(("stock", "offset"), [(Stock.ENGAGE, 3_000), (Stock.RTPENGINE, 3_001)])
+async def test_kamailio_is_told_to_end_the_dialog(stock: Stock, offset: int, tmp_path: Path) -> None:
+    place = KAMAILIO.with_port(PORT + offset)  # the other one may still run
+    with running(stock, tmp_path, place, silence=3.0) as server:
         async with phones("alice", "bob", place=place) as (alice, bob):
             dialog = await talk(server, alice, bob)
             # An ACK that overtakes what Kamailio does with the 200 leaves the dialog unconfirmed: it is sent again.
@@ -452,6 +453,27 @@ async def test_kamailio_is_told_to_end_the_dialog(tmp_path: Path) -> None:
                 phone.answer(bye, 200)
             one = await record(server, dialog.call_id)
             assert one["reason"] == "silent"
+        doors = await asyncio.to_thread(server.ask, "doors")
+        assert (doors["notices_told"], doors["notices_failed"]) == (1, 0)
+
+
+async def test_rtpproxys_timeout_socket(tmp_path: Path) -> None:
+    """Kamailio 5.6 names it in re-INVITEs only."""
+    place = KAMAILIO.with_port(PORT + 3_002)
+    came: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.put_nowait(await reader.read())
+        writer.close()
+
+    with running(Stock.RTPPROXY, tmp_path, place, silence=3.0, hold=4.0) as server:
+        listening = await asyncio.start_unix_server(take, server.timeouts)
+        async with listening, phones("alice", "bob", place=place) as (alice, bob):
+            dialog = await talk(server, alice, bob)
+            await dialog.offer(alice, sdp(AUDIO), sdp(OTHER))
+            async with asyncio.timeout(sipua.PATIENCE * 8):
+                assert await came.get() == f"{dialog.call_id}\n".encode()
+            assert (await record(server, dialog.call_id))["reason"] in ("silent", "hold-expired")
         doors = await asyncio.to_thread(server.ask, "doors")
         assert (doors["notices_told"], doors["notices_failed"]) == (1, 0)
 
