@@ -84,6 +84,8 @@ def command(**keys: Any) -> Command:
         (b"delete-delay", b"5", "delete_delay", 5),
         (b"delete-delay", b"5.5", "delete_delay", None),
         (b"limit", -1, "limit", -1),
+        (b"limit", 10**19, "limit", 9_999_999_999),
+        (b"delete-delay", -(10**400), "delete_delay", -9_999_999_999),
         (b"sdp-media-remove", [b"video"], "media_remove", frozenset({"video"})),
         (b"flags", [b"trust address", b"SIP-source_address"], "flags", {"trust-address", "sip-source-address"}),
         (b"flags", b"trust-address,asymmetric", "flags", {"trust-address", "asymmetric"}),

@@ -4,6 +4,7 @@ An Inquiry comes in, a reply and effects go out. Nothing here changes what a cal
 for.
 """
 
+import sys
 from itertools import islice
 from typing import assert_never
 
@@ -24,7 +25,7 @@ def inquire(
         case QueryRequest():
             return _query(calls, inquiry, now), []
         case ListRequest():
-            found = islice(dict.fromkeys(call.call_id for call in calls), max(0, inquiry.limit))
+            found = islice(dict.fromkeys(call.call_id for call in calls), _most(inquiry.limit))
             return MediaReply(calls=tuple(found), relay=calls.name), []
         case TotalsRequest():
             return MediaReply(totals=(raw(totals(calls, carried)),), relay=calls.name), []
@@ -40,9 +41,14 @@ def _query(calls: Calls, inquiry: QueryRequest, now: float) -> MediaReply:
         if not found:
             return MediaReply(error=UNKNOWN.error, status=UNKNOWN.status, relay=calls.name)
     else:
-        found = list(islice(calls, max(0, inquiry.limit)))
+        found = list(islice(calls, _most(inquiry.limit)))
     reports = tuple(raw(calls.report(call, now)) for call in found)
     return MediaReply(reports=reports, relay=calls.name)
+
+
+def _most(limit: int) -> int:
+    """A limit that ``islice`` takes."""
+    return max(0, min(limit, sys.maxsize))
 
 
 def _switch(calls: Calls, inquiry: SwitchRequest, now: float) -> tuple[MediaReply, list[Effect]]:

@@ -14,6 +14,8 @@ from mediaproxy.dialects.ng.words import normal
 from mediaproxy.endpoint import address_text
 
 _MOST_UNKNOWN = 16
+_LARGEST = 9_999_999_999
+"Of numbers, either way: larger ones mean no more, and not all that is done with numbers could be done with them."
 
 
 class Reader:
@@ -271,7 +273,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _integer(value: Any) -> int | None:
     if isinstance(value, int):
-        return int(value)
+        return max(-_LARGEST, min(int(value), _LARGEST))
     text = text_of(value).strip()
     digits = text.removeprefix("-")
     return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
