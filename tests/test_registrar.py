@@ -17,7 +17,7 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.nat import Arrival
 from mediaproxy.sip.grammar import SipError
 from mediaproxy.sip.message import Request, parse
-from mediaproxy.traversal import repair
+from tests.repairs import repair
 
 NOW = 1_700_000_000.0
 HOME = Endpoint("203.0.113.7", 40000)

@@ -23,7 +23,8 @@ from mediaproxy.nat import Arrival
 from mediaproxy.policy import Policy
 from mediaproxy.sdp import IcePolicy, Sdp
 from mediaproxy.sip.message import Message, Request, Response, parse
-from mediaproxy.traversal import Facts, Failure, Plan, contact_uri, end_request, plan, repair
+from mediaproxy.traversal import Facts, Failure, Plan, contact_uri, end_request, plan
+from tests.repairs import repair
 from tests.test_sdp import bodies
 
 SIPTONE = AgentList.parse("ipDialog SipTone.*")

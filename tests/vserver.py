@@ -13,6 +13,7 @@ from mediaproxy.nat import Arrival
 from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Message, Request, Response, parse, response_to
 from mediaproxy.traversal import Facts, Failure
+from tests.repairs import repair
 from tests.vnet import Datagram, Host
 from tests.vrelay import Relay
 
@@ -160,7 +161,7 @@ class Server:
 
     def _through(self, message: Message, arrival: Arrival, facts: Facts) -> tuple[Message, Failure | None]:
         """The message repaired, with its media sent by the relay if there is one; or why that cannot be."""
-        repaired = traversal.repair(message, arrival, self.policy, direct=arrival.source != self.peer).message
+        repaired = repair(message, arrival, self.policy, direct=arrival.source != self.peer).message
         if self.relay is None:
             return repaired, None
         plan = traversal.plan(message, arrival, self.policy, facts)

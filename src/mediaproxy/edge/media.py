@@ -12,10 +12,10 @@ from mediaproxy.edge.hop import Inbound
 from mediaproxy.edge.routing import BEHIND_NAT, MARK
 from mediaproxy.edge.settings import EdgeSettings
 from mediaproxy.module import RouteType, Run
-from mediaproxy.nat import Arrival, contacts
+from mediaproxy.nat import Arrival, client_nat_test, contacts, force_rport, note_source
 from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Message, Request
-from mediaproxy.traversal import Facts, Plan, plan, repair
+from mediaproxy.traversal import Facts, Plan, plan
 
 _M = TypeVar("_M", bound=Message)
 
@@ -66,11 +66,14 @@ class Media:
         return Run(message, arrival_of(inbound), self._policy, route, facts)
 
     def noted(self, request: Request, inbound: Inbound) -> Request:
-        """The request as the server itself answers it: its source noted, and its port too if it seems to be behind a
-        NAT."""
-        found = repair(request, arrival_of(inbound), self._policy).message
-        assert isinstance(found, Request)
-        return found
+        """The request as the server itself answers it: its source noted, and its port too if the phone seems to be
+        behind a NAT. A SIP-asymmetric one does not listen where it sends from; phones of other servers are theirs."""
+        arrival, policy = arrival_of(inbound), self._policy
+        asymmetric = policy.sip_asymmetric.matches(request.user_agent)
+        ours = len(request.values("via")) <= 1 and not policy.trusts(inbound.source.address)
+        if ours and not asymmetric and client_nat_test(request, arrival, policy.nat_tests):
+            return force_rport(request, arrival)
+        return note_source(request, arrival)
 
     def plan(self, message: Message, inbound: Inbound, facts: Facts | None = None) -> Plan:
         """What to ask about a message as it arrived."""
