@@ -172,6 +172,8 @@ def test_two_phones_ring_by_two_branches() -> None:
     first = bench.ports(answer(theirs(PLAIN), via_branch="z1", to_tag="b1"))
     second = bench.ports(answer(theirs(PLAIN).replace("6000", "6600"), via_branch="z2", to_tag="b2"))
     assert first != second  # both are answers: the caller hears each where it was told
+    tags = bench.say({"command": "query", "call-id": "c"})["tags"]
+    assert {tag: told.get(b"via-branch") for tag, told in tags.items()} == {b"a": None, b"b1": b"z1", b"b2": b"z2"}
     assert len(list(bench.calls)) == 1
 
 

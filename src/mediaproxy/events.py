@@ -154,6 +154,8 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     callee: SideReport
     leg: str = ""
     "To tag of the callee's leg if the call has more than one; empty otherwise."
+    branch: str = ""
+    "Via branch of that leg's answer, as PartyReport.branch."
     held: bool = False
     plane: str = ""
     "What forwards it: ``kernel``, ``user`` or empty while learning."

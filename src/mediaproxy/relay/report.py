@@ -12,7 +12,7 @@ from mediaproxy.events import CallReport, CallState, PartyReport, Refused, Side,
 from mediaproxy.relay import timers
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.expectation import rtcp_place
-from mediaproxy.relay.leg import Party
+from mediaproxy.relay.leg import Leg, Party
 from mediaproxy.relay.stream import End, Port, Stream
 
 _SHOWN = 8
@@ -38,12 +38,12 @@ def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
     """All there is to say about a call."""
     several = any(leg.streams is not None for leg in call.legs)
     first = next((leg for leg in call.legs if leg.answered and leg.streams is None), None)
-    tag = first.tag if several and first is not None else ""
-    streams = [_stream_report(call, stream, tag, plane, now) for stream in call.streams if stream is not None]
+    own = first if several else None
+    streams = [_stream_report(call, stream, own, plane, now) for stream in call.streams if stream is not None]
     for leg in call.legs:
         for stream in leg.streams or ():
             if stream is not None:
-                streams.append(_stream_report(call, stream, leg.tag, plane, now))
+                streams.append(_stream_report(call, stream, leg, plane, now))
     found = [side.quality for stream in streams for side in (stream.caller, stream.callee) if side.quality is not None]
     return CallReport(
         mos=min([one.average_mos for one in found if one.average_mos is not None], default=None),
@@ -66,7 +66,7 @@ def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
     )
 
 
-def _stream_report(call: Call, stream: Stream, leg: str, plane: str, now: float) -> StreamReport:
+def _stream_report(call: Call, stream: Stream, leg: Leg | None, plane: str, now: float) -> StreamReport:
     offloaded = any(port.offloaded for port in stream.ports)
     return StreamReport(
         index=stream.index,
@@ -74,7 +74,8 @@ def _stream_report(call: Call, stream: Stream, leg: str, plane: str, now: float)
         transport=stream.described.transport,
         caller=_side_report(call, stream, Side.CALLER, now),
         callee=_side_report(call, stream, Side.CALLEE, now),
-        leg=leg,
+        leg="" if leg is None else leg.tag,
+        branch="" if leg is None else leg.branch,
         held=stream.held,
         plane=plane if offloaded else "",
     )

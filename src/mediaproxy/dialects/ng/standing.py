@@ -51,7 +51,7 @@ class _Leg:
 
 
 def _legs(report: CallReport) -> Iterator[_Leg]:
-    """The legs of a call; of those besides the callee's no more is known than their tag."""
+    """The legs of a call; of those besides the callee's no more is known than tag and branch."""
     by_tag: dict[str, list[StreamReport]] = {}
     for stream in report.streams:
         by_tag.setdefault(stream.leg or report.callee.tag, []).append(stream)
@@ -59,7 +59,7 @@ def _legs(report: CallReport) -> Iterator[_Leg]:
     if not by_tag[report.callee.tag] and len(by_tag) > 1:
         del by_tag[report.callee.tag]
     for tag, streams in by_tag.items():
-        callee = report.callee if tag == report.callee.tag else PartyReport(tag=tag)
+        callee = report.callee if tag == report.callee.tag else PartyReport(tag=tag, branch=streams[0].branch)
         yield _Leg(report, callee, streams)
 
 
