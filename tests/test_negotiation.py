@@ -84,17 +84,25 @@ def test_a_spiral_is_left_alone(address: str) -> None:
     ours = f"{V4 if address == 'advertised' else '10.9.9.9'}:{port.rtp.port}"
     flows, events = dict(bench.flows), list(bench.events)
     assert bench.invite((stream(ours),)).ports == (None,), "the same call comes round again"
-    assert bench.invite((stream(ours),), call_id="another").ports == (None,), "or as another one"
     assert bench.flows == flows and bench.events == events and len(bench.calls) == 1
     assert bench.invite((stream(f"{V4}:9000"),), call_id="third").ports != (None,), "not a lent port: no spiral"
+    assert bench.invite((stream(ours),), call_id="another").ports != (None,), "a server between two calls"
+
+
+def test_a_port_that_cools_is_left_alone() -> None:
+    """Whose it was is not known any more."""
+    bench = Bench()
+    _, facing_bob = bench.talk()
+    bench.bye()
+    assert len(bench.calls) == 0 and bench.calls.ports_cooling
+    assert bench.invite((stream(str(facing_bob)),), call_id="another").ports == (None,)
 
 
 def test_an_answer_to_what_was_left_alone_is_left_alone() -> None:
     bench = Bench()
-    other = bench.invite(call_id="first").ports[0]
-    assert other is not None
-    mixed = (stream("10.0.0.1:4000"), stream(f"{V4}:{other.rtp.port}", kind="video"), stream(None))
-    assert [bool(port) for port in bench.invite(mixed).ports] == [True, False, False]
+    (own,) = ports_of(bench.invite())
+    mixed = (stream("10.0.0.1:4000"), stream(f"{V4}:{own}", kind="video"), stream(None))
+    assert [bool(port) for port in bench.invite(mixed, cseq=2).ports] == [True, False, False]
     answer = tuple(stream(f"198.51.100.2:{port}") for port in (5000, 5002, 5004))
     assert [bool(port) for port in bench.answer(answer).ports] == [True, False, False]
 

@@ -47,6 +47,7 @@ class Calls(Register):
                 reply, effects = self._confirm(question, now)
             case EndRequest():
                 reply, effects = end(self, question, now)
+        effects = [*effects, *self.meet(question.call_id, now)] if self.board.ground.met else effects
         return msgspec.structs.replace(reply, relay=self.name), effects
 
     def packet(self, packet: Packet, now: float) -> list[Effect]:
@@ -82,6 +83,7 @@ class Calls(Register):
             effects += self.changing(call, timers.look(call, now))
             self.look_again(call, now)
         self.forget_gone(now)
+        self.note_met(now)
         return effects
 
     @property
@@ -96,7 +98,9 @@ class Calls(Register):
         """An operator ends all calls of that Call-ID. ``counters`` as with ``ask``."""
         self.note(counters)
         calls = list(self._calls.get(call_id, ()))
-        return [effect for call in calls for effect in self.finish(call, EndReason.ADMIN, now)]
+        effects = [effect for call in calls for effect in self.finish(call, EndReason.ADMIN, now)]
+        self.note_met(now)
+        return effects
 
     def shutdown(self, now: float, counters: Iterable[SlotCounters] = ()) -> list[Effect]:
         """The relay stops: all calls end, all ports go back at once. Those that were over already keep their reason.
@@ -120,7 +124,9 @@ class Calls(Register):
                     streams[streams.index(stream)] = call.retiring.pop(stream, None)
                     call.memory.forget()
                     self.plan(call, now)
-        return self.board.withdraw(stream, local if busy else None)
+        effects = self.board.withdraw(stream, local if busy else None, now)
+        self.note_met(now)
+        return effects
 
     # -- questions
 
@@ -134,7 +140,8 @@ class Calls(Register):
             question = msgspec.structs.replace(question, streams=streams)
         found = self.find(question)
         question, others = widened(question, found[0] if found is not None else None)
-        ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and self.board.pool.ours(s.endpoint))
+        spiral, call_id = self.board.spiral, question.call_id
+        ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and spiral(s.endpoint, call_id))
         if ours and all(s.endpoint is None or i in ours for i, s in enumerate(question.streams)):
             return narrowed(question, MediaReply(ports=(None,) * len(question.streams)), self.settings), []  # a spiral
         try:

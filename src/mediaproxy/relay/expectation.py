@@ -63,10 +63,13 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     v4_bits: int
     v6_bits: int
     others: Policy
+    own: Endpoint | None = None
+    """The port of another call of this relay, as bound, that the party's SDP names. Nobody else may speak, and it only
+    if its call names this port (``ties``)."""
 
     def rank(self, source: Endpoint) -> int:
         """1 to 3 (calls.md 2); 0: no address vouches for the source."""
-        if self.unknown:
+        if self.unknown or self.own is not None:
             return 0
         if source == self.sdp:
             return 1
@@ -103,6 +106,8 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         """Prefixes of the sources that can have a rank, for Flow.allowed; empty: anybody may matter."""
         if self.others == "probation":
             return ()
+        if self.own is not None:
+            return (prefix(self.own.address, 32, 128),)
         near = self.nearby + ((self.signalling,) if self.signalling else ())
         prefixes = [prefix(address, self.v4_bits, self.v6_bits) for address in near]
         if self.sdp and self.sdp.address not in near:
@@ -125,6 +130,8 @@ class Ground:
         self._own = {name for a in settings.addresses for name in (a.bind, a.public)}
         self._on_loopback = {a.version for a in settings.addresses if scope(a.bind) is Scope.LOOPBACK}
         self._routable = tuple(ipaddress.ip_network(p) for p in settings.routable)
+        self.met = False
+        "Whether any SDP has named a port of this relay that another call has."
 
     def _in_routable(self, address: str) -> bool:
         if not self._routable:
@@ -191,7 +198,7 @@ class Ground:
         if types is None:
             lists = [s.payload_types for s in (stream, other) if s is not None]
             types = frozenset([t.number for payload_types in lists for t in payload_types] if all(lists) else ())
-        return Expectation(
+        expectation = Expectation(
             anchor=Anchor(sdp=place, contact=party.contact, signalling=signalling),
             sdp=usable,
             nearby=nearby,
@@ -212,6 +219,27 @@ class Ground:
             v4_bits=settings.v4_bits,
             v6_bits=settings.v6_bits,
             others=settings.latch_unknown if unknown or not stream.told else settings.latch_others,
+        )
+        own = self._pool.own(usable) if usable is not None else None
+        return expectation if own is None else self._elsewhere(expectation, own)
+
+    def _elsewhere(self, expectation: Expectation, own: Endpoint) -> Expectation:
+        """A party that is a port of another call: no address vouches for anybody else, and nothing is sent there before
+        that call names this port, too (``ties``)."""
+        self.met = True
+        return msgspec.structs.replace(
+            expectation,
+            own=own,
+            nearby=(),
+            signalling=None,
+            unknown=False,
+            target=None,
+            target_in_sdp=False,
+            asymmetric=False,
+            strict=True,
+            handover=False,
+            ufrag="",
+            others="never",
         )
 
 

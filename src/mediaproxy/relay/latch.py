@@ -102,11 +102,23 @@ class Latch:
             self._nominated = (source, ufrag)
             return _FORWARD
         self._nominated = None
+        return _FORWARD if expectation.own is not None else self._settle(source, Input.NOMINATED, now)
+
+    def meet(self, place: Endpoint, now: float) -> Verdict:
+        """The port of another call that SDP has named, which has named ours (``ties``)."""
+        return self._settle(place, Input.MET, now)
+
+    def part(self) -> None:
+        """The learned source was such a port, and is this party no more."""
+        self.learned, self.rank, self._provisional, self._moved_target = None, 0, None, None
+        self._step(Input.PARTED)
+
+    def _settle(self, source: Endpoint, given: Input, now: float) -> Verdict:
         if source == self.learned and self.state is State.SETTLED:
             return _FORWARD
         before, self.learned, self.rank, self.learned_at = self.learned, source, 1, now
-        self._step(Input.NOMINATED)
-        self._home, self._moved_target = expectation.anchor, None
+        self._step(given)
+        self._home, self._moved_target = self.expectation.anchor if self.expectation else None, None
         self._last = Trace(now) if source != before else self._last
         return Verdict(Action.FORWARD, latched=source != before, before=before)
 

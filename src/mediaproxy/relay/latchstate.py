@@ -30,21 +30,40 @@ class Input(Enum):
     SECOND = "a second has passed"
     NOMINATED = "nominated by ICE"
     "A connectivity check with our password, by which its sender wants media to go this way (RFC 8445 §7.3.1.5)."
+    MET = "met another call"
+    "The party is a port of another call of this relay, and that call's SDP names this port (calls.md, spirals)."
+    PARTED = "parted from it"
+    "That is so no more."
 
 
 TRANSITIONS: dict[State, dict[Input, State]] = {
     State.WAITING: {Input.SDP: State.EXPECTING},
-    State.EXPECTING: {Input.SDP: State.EXPECTING, Input.PACKET: State.LEARNED, Input.NOMINATED: State.SETTLED},
+    State.EXPECTING: {
+        Input.SDP: State.EXPECTING,
+        Input.PACKET: State.LEARNED,
+        Input.NOMINATED: State.SETTLED,
+        Input.MET: State.SETTLED,
+    },
     State.LEARNED: {
         Input.PACKET: State.LEARNED,
         Input.SECOND: State.SETTLED,
         Input.NOMINATED: State.SETTLED,
+        Input.MET: State.SETTLED,
+        Input.PARTED: State.EXPECTING,
         Input.SDP: State.MOVING,
     },
-    State.SETTLED: {Input.PACKET: State.SETTLED, Input.NOMINATED: State.SETTLED, Input.SDP: State.MOVING},
+    State.SETTLED: {
+        Input.PACKET: State.SETTLED,
+        Input.NOMINATED: State.SETTLED,
+        Input.MET: State.SETTLED,
+        Input.PARTED: State.EXPECTING,
+        Input.SDP: State.MOVING,
+    },
     State.MOVING: {
         Input.PACKET: State.LEARNED,
         Input.NOMINATED: State.SETTLED,
+        Input.MET: State.SETTLED,
+        Input.PARTED: State.EXPECTING,
         Input.SDP: State.MOVING,
         Input.BACK: State.SETTLED,
     },

@@ -61,6 +61,7 @@ class Port:
         "refusals",
         "rtcp",
         "tally",
+        "tie",
         "shared",
     )
 
@@ -76,6 +77,8 @@ class Port:
         "The port that faces the other party; None: it has been closed, or this one has."
         self.shared: Port | None = None
         "The port of another leg that this party was told to send to, by the offer (second 2xx, calls.md 9)."
+        self.tie: Port | None = None
+        "The port of another call that is this one's party, as this one is that one's (``ties``)."
         self.native = True
         "Whether the party has been heard at this port itself, if it was told of another one."
         self.guests: list[Port] = []
@@ -123,12 +126,19 @@ class Port:
 
     def target(self, now: float) -> Endpoint | None:
         """Where packets for this port's party go; None: not known, or of an IP version that this port has not."""
-        target = self.latch.target(now)
+        target = self._open(self.latch.target(now))
         return target if target is not None and target.version == self.local.version else None
+
+    def _open(self, place: Endpoint | None) -> Endpoint | None:
+        """A place, but not the port of another call whose party is not this port: streams of a call that take turns
+        have one latch."""
+        expectation = self.latch.expectation
+        shut = self.tie is None and expectation is not None and expectation.own == place
+        return None if shut else place
 
     def route(self, now: float) -> tuple[Endpoint, Endpoint] | None:
         """The local port and the target by which user space reaches this port's party; None: no way is known."""
-        target = self.latch.target(now)
+        target = self._open(self.latch.target(now))
         if target is None or self.closed:
             return None
         ways = [port.local for port in (self.via, self) if port is not None]
@@ -156,7 +166,7 @@ class Port:
 
     def _carried(self, now: float) -> Endpoint | None:
         """The learned source, if the plane may forward what comes from it, or drop that, without asking."""
-        peer, learned, stream = self.outlet, self.latch.learned, self.end.stream
+        peer, learned, stream = self.outlet, self._open(self.latch.learned), self.end.stream
         if peer is None or learned is None or self.via is not None or peer.via is not None:
             return None
         if learned.version != self.local.version:  # heard at another leg's port, which has gone
@@ -205,12 +215,23 @@ class Port:
         if self.peer is not None:
             self.peer.peer = None
             self.peer = None
+        self.part()
         if self.shared is not None:
             self.shared.guests.remove(self)
             self.shared = None
         for guest in self.guests:
             guest.shared = None
         self.guests.clear()
+
+    def part(self) -> None:
+        """The port of another call is this one's party no more."""
+        other, self.tie = self.tie, None
+        if other is None:
+            return
+        other.tie = None
+        for port, party in ((self, other.local), (other, self.local)):
+            if port.latch.learned == party:
+                port.latch.part()
 
     def renew(self) -> None:
         """The plane counts this port's packets from 0 again."""

@@ -104,8 +104,13 @@ class PortPool:
 
     def ours(self, endpoint: Endpoint) -> bool:
         """Whether an SDP or a packet names one of our ports that is in use: a spiral, or a loop."""
+        return self.own(endpoint) is not None
+
+    def own(self, endpoint: Endpoint) -> Endpoint | None:
+        """Of one of our ports that is in use, as bound or as advertised: as it is bound. None: it is none of them."""
         bind = self._bound.get(endpoint.address)
-        return bind is not None and self.holds(Endpoint(bind, endpoint.port))
+        place = None if bind is None else Endpoint(bind, endpoint.port)
+        return place if place is not None and self.holds(place) else None
 
     def lend(self, address: RelayAddress) -> Pair | None:
         """A pair of the relay's address that nobody has; None: there is none left."""

@@ -216,6 +216,20 @@ class Register:
         self._ends.plan(call, max(timers.due(call, now), now))
         self.look_again(call, now)
 
+    def meet(self, call_id: str, now: float) -> list[Effect]:
+        """The SDP of these calls has changed: whose ports name each other's, and whose do no more (``ties``)."""
+        streams = [stream for call in self._calls.get(call_id, ()) for stream in call.all_streams()]
+        effects = self.board.ties.settle(streams, now)
+        self.note_met(now)
+        return effects
+
+    def note_met(self, now: float) -> None:
+        """Look again at calls that have changed because another one has."""
+        changed = self.board.ties.changed
+        while changed:
+            for call in self._calls.get(changed.pop(), ()):
+                self.plan(call, now)
+
     def look_again(self, call: Call, now: float) -> None:
         at = timers.next_look(call, now)
         if at is not None:

@@ -91,8 +91,12 @@ class Resumption:
             self._calls.remember(gone)
         for value in cooling:
             self._effects += [self._deaf(local, value.pair.generation) for local in (value.pair.rtp, value.pair.rtcp)]
+        met = self._board.ties.settle([stream for call in calls for stream in call.all_streams()], self._now)
+        self._effects += [effect for effect in met if not isinstance(effect, Report)]
+        self._board.ground.met = bool(calls)  # who has named what is in their values; nobody has looked for it
         for call in calls:
             self._resume(call, recorded)
+        self._calls.note_met(self._now)
         strays = [Remove(local, generation) for local, generation in self._slots]
         return [*strays, *self._effects]
 

@@ -20,6 +20,7 @@ from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from mediaproxy.relay.silence import silenced
 from mediaproxy.relay.stream import End, Port, Stream
 from mediaproxy.relay.tally import Traffic
+from mediaproxy.relay.ties import Ties
 
 _DISABLED = Verdict(Action.REFUSE, "SDP has disabled the stream", early=True, reason=Reason.DISABLED)
 _LOOP = Verdict(Action.REFUSE, "a port of this relay: a loop", reason=Reason.LOOP)
@@ -35,6 +36,7 @@ class Switchboard:
         self.rng = rng
         self.traffic = Traffic()
         self._ports: dict[Endpoint, Port] = {}
+        self.ties = Ties(self._ports, self.pool)
 
     # -- lending
 
@@ -90,12 +92,14 @@ class Switchboard:
         if end.closed:
             return []
         known: set[str] = set()
+        others = self.ties.others(end.ports)
         for port in end.ports:
             port.close()
             del self._ports[port.local]
             known |= port.latch.addresses
         self.pool.cool(end.pair, now, known)
-        return [Install(Flow(local=port.local, generation=port.generation)) for port in end.ports]
+        deaf: list[Effect] = [Install(Flow(local=port.local, generation=port.generation)) for port in end.ports]
+        return [*deaf, *(effect for other in others for effect in other.sync(now))]
 
     def thaw(self, now: float) -> list[Effect]:
         """Give cooled ports back to the plane."""
@@ -105,13 +109,21 @@ class Switchboard:
         """Give all cooling ports back at once: the relay stops."""
         return [effect for pair in self.pool.drain() for effect in removed(pair)]
 
+    def spiral(self, place: Endpoint, call_id: str) -> bool:
+        """Whether an SDP names a port that this relay has lent to a call of the same Call-ID, or one that cools: it has
+        been here before. A port of another call is a party (``ties``)."""
+        own = self.pool.own(place)
+        port = None if own is None else self._ports.get(own)
+        return own is not None and (port is None or port.end.stream.call_id == call_id)
+
     def find(self, local: Endpoint) -> Port | None:
         """The port of a call, lent and not cooling."""
         return self._ports.get(local)
 
-    def withdraw(self, stream: Stream, busy: Endpoint | None) -> list[Effect]:
+    def withdraw(self, stream: Stream, busy: Endpoint | None, now: float) -> list[Effect]:
         """Undo ``lend`` of a stream. The pair with the port ``busy``, that another program has, is not lent again."""
         effects: list[Effect] = []
+        others = self.ties.others(stream.ports)
         for end in stream.ends:
             if end.closed:
                 continue
@@ -123,7 +135,7 @@ class Switchboard:
             else:
                 self.pool.unlend(end.pair)
             effects += removed(end.pair)
-        return effects
+        return [*effects, *(effect for other in others for effect in other.sync(now))]
 
     # -- packets
 
@@ -150,7 +162,7 @@ class Switchboard:
         port.noted(packet.slot)
         if port.end.idle:
             return self._refuse(port, packet.source, _DISABLED, now)
-        if self.pool.ours(packet.source):
+        if (port.tie is None or port.tie.local != packet.source) and self.pool.ours(packet.source):
             return self._refuse(port, packet.source, _LOOP, now)
         if port.end.credentials is not None and kind_of(packet.data) is Kind.STUN:
             return self._check(port, packet, port.end.credentials, now)
