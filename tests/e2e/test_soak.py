@@ -78,10 +78,10 @@ def on_hold(host: Host, plane: str, folder: Path) -> None:
         alice.dial(bob.account.uri)
         alice.wait_established()
         bob.wait_established()
+        state = "held" if told else "talking"
         for holder, seconds in ((alice, SECONDS), (bob, 10.0)):
-            state = "held" if told else "talking"
             holder.hold()
-            server.wait("hold", "calls", until=lambda calls, state=state: calls[-1]["state"] == state)
+            server.wait("hold", "calls", until=lambda calls: calls[-1]["state"] == state)
             time.sleep(seconds)
             assert server.ask("calls")[-1]["state"] == state
             holder.resume()

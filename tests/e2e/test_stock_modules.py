@@ -334,6 +334,22 @@ async def test_a_refused_stream(server: BesideStock) -> None:
         await dialog.bye(alice)
 
 
+async def test_a_refused_offer(server: BesideStock) -> None:
+    """The call goes on, on the ports that it had."""
+    async with phones("alice", "bob") as (alice, bob):
+        dialog = await talk(server, alice, bob)
+        sent = dialog.request(alice, "INVITE", sdp("audio 5000 RTP/AVP 0", VIDEO))
+        came = await bob.receive("INVITE")
+        assert told(came)[:1] == told(dialog.arrived)
+        bob.answer(came, 488)
+        refused = await alice.receive(488, "INVITE")
+        dialog.request(alice, "ACK", cseq=int(sent.get("CSeq").split()[0]))
+        assert not refused.body
+        await call(server, state="talking")
+        assert await dialog.offer(bob, sdp(OTHER), sdp(AUDIO)) == (told(dialog.answer), told(dialog.arrived))
+        assert (await dialog.bye(alice))["reason"] == "bye"
+
+
 async def test_a_fax(server: BesideStock, stock: Stock) -> None:
     async with phones("alice", "bob") as (alice, bob):
         dialog = await talk(server, alice, bob)
