@@ -30,7 +30,7 @@ help:
 	@echo 'make test     install, then run all checks: lint, layers, types, tests, real phones behind real NATs'
 	@echo 'make install  install into $(VENV); the program is $(BIN)/mediaproxy'
 	@echo 'make kamailio install, then start Kamailio with our module and the relay server beside it (docs/kamailio.md)'
-	@echo 'make soak     25 minutes of long runs: kills under attack, calls on hold for minutes'
+	@echo 'make soak     an hour of long runs: kills under attack, calls on hold for minutes'
 	@echo 'make bench    measure ourselves beside Kamailio, rtpengine and sipmessage (docs/benchmarks.md)'
 	@echo 'make fuzz     $(FUZZ_SECONDS) s of coverage-guided fuzzing for each of: $(FUZZ_TARGETS)'
 	@echo 'make lint types layers docs unit e2e kernel   one part of make test each;  make format  write the format'
@@ -92,7 +92,7 @@ kernel: dev
 	tools/debian-packages $(TEST_PACKAGES)
 	$(BIN)/pytest -q -m 'e2e and not soak' -k 'kernel or bpf or restore_processes or restart or planes'
 
-# Long runs in real time, 25 minutes in all; SOAK_SECONDS=60 makes them shorter.
+# Long runs in real time, an hour in all; SOAK_SECONDS=60 makes them shorter.
 soak: dev kamailio-venv
 	tools/debian-packages $(TEST_PACKAGES)
 	$(BIN)/pytest -q -m soak

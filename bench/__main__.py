@@ -9,7 +9,7 @@ from bench.report import HEAD
 from lab.netns import LabError, end_on_signals
 from lab.site import missing
 
-NAMES = ("messages", "functions", "calls", "kemi", "plane", "doors", "sweep", "forwarding")
+NAMES = ("messages", "functions", "calls", "kemi", "plane", "doors", "sweep", "standing", "forwarding")
 "The benchmarks: modules of this package with a ``run``."
 
 

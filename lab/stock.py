@@ -82,7 +82,7 @@ class BesideStock(Server):
         listen: dict[str, Any] = {"protocol": "ng" if stock.module == "rtpengine" else stock.module, "address": door}
         listen |= {"allow": [kamailio.partition(":")[0]]} if door.startswith("udp:") else {}
         told = {"callback_url": f"http://{kamailio}/RPC2", "callback_format": "kamailio"}
-        return {"listen": [listen], "ng": told}
+        return {"listen": [listen], "ng": told, "rtpproxy": {"timeout_sockets": [f"unix:{self.timeouts}"]}}
 
     def _wait_answer(self, seconds: float = 15.0) -> None:
         """Wait until questions are taken."""

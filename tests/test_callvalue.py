@@ -43,8 +43,9 @@ KNOWN_OTHERWISE: dict[type, set[str]] = {
     | {"rtp", "side"},
     Port: {"call_id", "_end", "generation", "guests", "installed", "latch", "local", "peer", "refusals", "rtcp"}
     | {"tally", "shared"},
-    Latch: {"_settings", "_rtp", "_probation"},
-    Tally: {"traffic"},
+    Latch: {"_settings", "_rtp", "_probation", "_allowed"},
+    # A gap that is under way in the moment of a restart counts as lost.
+    Tally: {"traffic", "_aside", "_aside_at"},
     Refusals: set(),
     Limit: {"_sent"},
     Probation: {"_needed", "_runs"},

@@ -160,6 +160,21 @@ def test_the_last_branch_of_a_fork() -> None:
     assert bench.answer().error == "", "its 200 has crossed that"
 
 
+@pytest.mark.parametrize(
+    ("receiver", "ended"), [("", True), ("alice", False)], ids=["named alone, as by NG", "with the caller"]
+)
+def test_a_leg_of_a_fork_in_which_two_seem_to_have_answered(receiver: str, ended: bool) -> None:
+    """To a door that does not tell statuses, early media is an answer."""
+    bench = Bench()
+    bench.invite()
+    bench.answer()
+    bench.answer(by=DESK)
+    assert delete(bench, "desk", receiver).error == ""
+    assert [report.reason for report in bench.ended] == ([EndReason.BYE] if ended else [])
+    delete(bench, "alice")
+    assert len(bench.ended) == 1
+
+
 def test_an_unknown_branch_means_the_call() -> None:
     bench = Bench()
     fork(bench)

@@ -168,6 +168,14 @@ def test_old_counters_change_nothing() -> None:
     bench.play(refused(5.1, RANK3B, rtp(51)), latches(5.2, RANK3B, rtp(201)))
 
 
+def test_rtp_on_the_rtcp_port_is_called_that() -> None:
+    """Not a payload type that the SDP lacks: it has it, for the other port."""
+    bench = Bench()
+    rtcp = Latch(settings(), bench.latch)
+    bench.say(Say(0), rtcp, rtcp=True)
+    assert rtcp.judge(at(RANK1), rtp(), 1).why == "sends RTP of payload type 0, to the port of RTCP"
+
+
 def test_rtcp_of_a_source_that_probation_let_in() -> None:
     """It cannot prove itself by sequence numbers: its address is enough."""
     bench = Bench()

@@ -54,6 +54,8 @@ def test_python_is_the_last_resort(tmp_path: Path, caplog: pytest.LogCaptureFixt
         "media is relayed in user space, not in the kernel: BPF maps: CAP_BPF is missing",
         "media in user space goes through Python: the fast path in user space: it could not be compiled",
     ]
+    shown = "BPF maps: CAP_BPF is missing; and through Python: the fast path in user space: it could not be compiled"
+    assert found.why_not == shown  # `mediaproxy calls` says it as long as it is so
 
 
 @pytest.mark.usefixtures("closed", "bare")

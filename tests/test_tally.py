@@ -54,6 +54,14 @@ def test_what_user_space_handled_in_between_was_not_lost() -> None:
     assert tally.lost == 5
 
 
+def test_the_first_look_ends_an_interval_that_began_with_the_first_packet() -> None:
+    """A plane that is looked at every ten seconds: each of these is judged on its own."""
+    tally = Tally()
+    tally.accept(rtp(1, ssrc=7), 100.0, forwarded=True)
+    assert tally.noted(measured(500, 0, last=110.0))
+    assert tally.gauge is not None and tally.gauge.since == 100.0
+
+
 def test_the_same_counters_twice_count_once_and_older_ones_not_at_all() -> None:
     tally = Tally()
     for packets in (50, 50, 40, 60):

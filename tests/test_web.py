@@ -141,6 +141,17 @@ async def test_idle_connections_make_room(server: WebServer) -> None:
             await writer.wait_closed()
 
 
+async def test_what_is_no_http_is_told_in_a_few_lines(server: WebServer, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(8):
+        reader, writer = await asyncio.open_connection(server.address.address, server.address.port)
+        writer.write(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+        async with asyncio.timeout(30):
+            assert b" 400 " in await reader.read()
+        writer.close()
+    assert 0 < len([line for line in caplog.messages if "no HTTP" in line]) <= 3
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_strangers_make_room_first(toy: Toy) -> None:
     server = WebServer(WebSettings(address="0.0.0.0:0", allow=("127.0.0.2",)), toy, Chronicle())
     await server.start()

@@ -19,6 +19,8 @@ class Side(StrEnum):
     CALLER = "caller"
     CALLEE = "callee"
 
+    __hash__ = str.__hash__  # that of enumerations is written in Python, and half of what a call has is by side
+
     @property
     def other(self) -> "Side":
         return _OTHERS[self._name_]
@@ -334,17 +336,16 @@ _encoder = msgspec.json.Encoder()
 _report_decoder = msgspec.json.Decoder(CallReport)
 _totals_decoder = msgspec.json.Decoder(RelayTotals)
 _T = TypeVar("_T")
-_last: tuple[msgspec.Raw | None, Any] = (None, None)
-"The last report that was written: who reads it within this process is given it as it was."
+_last: tuple[msgspec.Raw, Any] = (msgspec.Raw(), None)
+"What was written last: it is asked for twice, and who reads it within this process is given it as it was."
 
 
 def raw(value: CallReport | RelayTotals) -> msgspec.Raw:
     """For MediaReply."""
     global _last
-    written = msgspec.Raw(_encoder.encode(value))
-    if isinstance(value, CallReport):
-        _last = written, value
-    return written
+    if value is not _last[1]:
+        _last = msgspec.Raw(_encoder.encode(value)), value
+    return _last[0]
 
 
 def _decoded(raw: msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T:

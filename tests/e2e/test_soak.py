@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from lab.homes import NatKind
+from lab.hosts import Host
 from lab.site import Site as Homes
 from tests.e2e.conftest import need, register
 from tests.e2e.restartsite import Attack, Site, Talks, talking
 from tests.e2e.test_hold import heard
 from tests.e2e.test_restart import ATTACK, CALLS, end, lost
+from tests.e2e.test_stock_phones import HOSTS as STOCK_HOSTS
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "300"))
 
@@ -56,22 +58,36 @@ def test_a_relay_that_is_killed_again_and_again(site: Site, figure: Callable[[st
 @pytest.mark.parametrize("plane", ["kernel", "native", "user"])
 def test_a_call_that_is_on_hold_for_long(plane: str, tmp_path: Path) -> None:
     """Longer than any timer of a talking call, and than the NATs remember a silent phone, in real time."""
-    with Homes((NatKind.SYMMETRIC, NatKind.RESTRICTED), tmp_path) as homes:
+    on_hold(Host.EDGE, plane, tmp_path)
+
+
+@pytest.mark.parametrize("host", STOCK_HOSTS)
+def test_a_call_that_a_stock_server_puts_on_hold_for_long(host: Host, tmp_path: Path) -> None:
+    """The same with Kamailio's own modules at our doors, also where the protocol tells nothing of a hold."""
+    need("kamailio", "unshare")
+    on_hold(host, "auto", tmp_path)
+
+
+def on_hold(host: Host, plane: str, folder: Path) -> None:
+    """Each phone holds once: nobody ends the call, and both are heard again."""
+    told = host not in (Host.RTPPROXY, Host.RTPPROXY_UNIX)
+    with Homes((NatKind.SYMMETRIC, NatKind.RESTRICTED), folder, host=host) as homes:
         server = homes.start_server({"relay": {"plane": plane}})
         alice, bob = homes.baresip("a"), homes.baresip("b")
         register(alice, bob)
         alice.dial(bob.account.uri)
         alice.wait_established()
         bob.wait_established()
+        state = "held" if told else "talking"
         for holder, seconds in ((alice, SECONDS), (bob, 10.0)):
             holder.hold()
-            server.wait("hold", "calls", until=lambda calls: calls[-1]["state"] == "held")
+            server.wait("hold", "calls", until=lambda calls: calls[-1]["state"] == state)
             time.sleep(seconds)
-            assert server.ask("calls")[-1]["state"] == "held"
+            assert server.ask("calls")[-1]["state"] == state
             holder.resume()
             server.wait("resume", "calls", until=lambda calls: calls[-1]["state"] == "talking")
             for number in range(5):  # other work on the machine only adds loss and delay
-                capture = tmp_path / f"resumed by {holder.account.user} {number}.pcap"
+                capture = folder / f"resumed by {holder.account.user} {number}.pcap"
                 with homes.capture(capture):
                     time.sleep(3)
                 wire = homes.wire(capture, "a", "b")

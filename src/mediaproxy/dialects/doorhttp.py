@@ -66,7 +66,7 @@ class HttpDoor(Door):
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            logger=_Log(self.malformed),
+            logger=HttpLog(log, self.malformed),
             handle_signals=False,
             keepalive_timeout=IDLE,
             lingering_time=0,  # what a client still sends after it was refused is not waited for
@@ -229,10 +229,11 @@ class HttpDoor(Door):
         return answer
 
 
-class _Log(logging.LoggerAdapter[logging.Logger]):
+class HttpLog(logging.LoggerAdapter[logging.Logger]):
     """What aiohttp has to say: of bytes that are no HTTP it says all there is to say each time they come."""
 
-    def __init__(self, malformed: Callable[[str, str], None]) -> None:
+    def __init__(self, log: logging.Logger, malformed: Callable[[str, str], None]) -> None:
+        """``malformed`` is told who has sent bytes that are no HTTP, and what was wrong; ``log`` all else."""
         super().__init__(log, {})
         self._malformed = malformed
 

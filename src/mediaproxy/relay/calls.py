@@ -135,13 +135,15 @@ class Calls(Register):
             return MediaReply(error=f"more than {self.settings.max_streams} streams", status=488), []
         if question.wishes is not None and not 0 <= (question.wishes.tos or 0) <= 255:
             return MediaReply(error=f"tos = {question.wishes.tos} is not in 0..255", status=488), []
-        streams = tuple([clean(stream) for stream in question.streams])
-        if any(one is not other for one, other in zip(streams, question.streams, strict=True)):
-            question = msgspec.structs.replace(question, streams=streams)
+        streams = [clean(stream) for stream in question.streams]
+        if [one for one, other in zip(streams, question.streams, strict=True) if one is not other]:
+            question = msgspec.structs.replace(question, streams=tuple(streams))
         found = self.find(question)
         question, others = widened(question, found[0] if found is not None else None)
         spiral, call_id = self.board.spiral, question.call_id
-        ours = frozenset(i for i, s in enumerate(question.streams) if s.endpoint and spiral(s.endpoint, call_id))
+        ours = frozenset(
+            [i for i, s in enumerate(question.streams) if s.endpoint is not None and spiral(s.endpoint, call_id)]
+        )
         if ours and all(s.endpoint is None or i in ours for i, s in enumerate(question.streams)):
             return narrowed(question, MediaReply(ports=(None,) * len(question.streams)), self.settings), []  # a spiral
         try:

@@ -292,7 +292,8 @@ class Latch:
             return Verdict(Action.REFUSE, self._stranger())
         if not self.expectation.passes(kind):
             what = f"RTP of payload type {data[1] & 0x7F}" if kind is Kind.RTP else kind.value
-            why = f"sends {what}, which the SDP of this stream does not have"
+            wrong = "to the port of RTCP" if self.expectation.rtcp else "which the SDP of this stream does not have"
+            why = f"sends {what}, {wrong}"
             return Verdict(Action.REFUSE, why, reason=Reason.NOT_MEDIA)
         quiet = now - self._provisional_at >= self._settings.equal_rank_silence
         if self._provisional in (None, source) or rank < self._provisional_rank or quiet:

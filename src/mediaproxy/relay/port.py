@@ -156,9 +156,9 @@ class Port:
     def rtp_only(self) -> bool:
         """Flow.rtp_only."""
         end = self.end
-        if self.rtcp or not end.stream.described.rtp:
-            return end.credentials is not None
-        return end.credentials is not None or end.stream.splits(end.side)
+        if end.credentials is not None:
+            return True
+        return not self.rtcp and end.stream.splits(end.side) and end.stream.described.rtp
 
     def limited(self, target: Endpoint) -> bool:
         """Whether the rate to that target is still limited (calls.md 5)."""
@@ -166,8 +166,11 @@ class Port:
 
     def _carried(self, now: float) -> Endpoint | None:
         """The learned source, if the plane may forward what comes from it, or drop that, without asking."""
-        peer, learned, stream = self.outlet, self._open(self.latch.learned), self.end.stream
-        if peer is None or learned is None or self.via is not None or peer.via is not None:
+        learned = self._open(self.latch.learned)
+        if learned is None:
+            return None
+        peer, stream = self.outlet, self.end.stream
+        if peer is None or self.via is not None or peer.via is not None:
             return None
         if learned.version != self.local.version:  # heard at another leg's port, which has gone
             return None
@@ -180,12 +183,13 @@ class Port:
 
     def flow(self, now: float) -> Flow:
         """What the plane should do at this port."""
-        peer, checked = self.outlet, self.end.credentials is not None
+        peer, end = self.outlet, self.end
+        stream, checked = end.stream, end.credentials is not None
         # Until a check has told where the party is, it may be anywhere; later ones from elsewhere pass as strangers.
-        anybody = bool(self.guests) or (checked and self.end.rtp.latch.learned is None)
-        if self.closed or self.end.idle or peer is None:
+        anybody = bool(self.guests) or (checked and end.rtp.latch.learned is None)
+        if self.closed or peer is None or not stream.enabled:
             return Flow(local=self.local, generation=self.generation)
-        if self.end.gate.blocked:
+        if end.gate.blocked:
             peer = None
         return Flow(
             local=self.local,
@@ -195,10 +199,10 @@ class Port:
             source=self._carried(now),
             target=self.target(now),
             allowed=() if anybody else self.latch.allowed(self.local.version),
-            tos=self.end.stream.tos,
+            tos=stream.tos,
             settled_at=None if anybody or checked else self.latch.settled_at,
             rtp_only=self.rtp_only,
-            clocks=() if self.rtcp else self.end.stream.clocks(self.end.side),
+            clocks=() if self.rtcp else stream.clocks(end.side),
         )
 
     def sync(self, now: float) -> list[Effect]:

@@ -292,6 +292,8 @@ class RelayService:
     def _set_alarm(self, now: float | None) -> None:
         """Wake up at the calls' deadline, unless the next sweep comes before it. None: no more alarms."""
         deadline = self.calls.deadline if now is not None else None
+        if self._alarm is None and (now is None or deadline is None or deadline - now >= _SWEEP):
+            return  # the usual case: the next sweep comes before it
         loop = asyncio.get_running_loop()
         due = None
         if now is not None and deadline is not None and self._sweep is not None:

@@ -282,11 +282,14 @@ class SlotTable:
 
     def store_bytes(self, index: int, generation: int, state: State, config: bytes) -> None:
         """The same with bytes of ``encode``."""
-        old = self.word(index)
-        copy = 1 - old.copy
-        at = index * SLOT.size + 8 + copy * CONFIG.size
+        # As Word does it, in plain numbers: for each change of a flow.
+        place = index * SLOT.size
+        old = self._words[place // 8]
+        copy = 1 - (old >> 32 & 1)
+        at = place + 8 + copy * CONFIG.size
         self._bytes[at : at + CONFIG.size] = config
-        self._words[index * SLOT.size // 8] = int(Word(generation, copy, state, old.change + 1))
+        change = (old >> 48) + 1 & 0xFFFF
+        self._words[place // 8] = generation & 0xFFFFFFFF | copy << 32 | int(state) << 40 | change << 48
 
     def free(self, index: int) -> None:
         """Take the port back: from now on its packets are dropped silently."""

@@ -232,13 +232,14 @@ def _inside(host: str, prefixes: tuple[str, ...]) -> bool:
 
 def bound_socket(local: Endpoint, receive_buffer: int, *, deaf: bool = True) -> socket.socket:
     """A bound socket that drops all. The filter stands before the port is ours, so nothing is ever queued unwanted.
-    ``deaf`` = False: one that hears all from the moment it is bound."""
+    ``deaf`` = False: one that hears all from the moment it is bound. ``receive_buffer`` = 0: as the host has it."""
     family = socket.AF_INET if local.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if deaf:
             sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)

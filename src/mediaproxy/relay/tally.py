@@ -158,7 +158,7 @@ class Tally:
         self._updated = received
         self._ssrc, self._sequence = slot.ssrc, slot.sequence
         if self.gauge is None:
-            self.gauge = Gauge()
+            self.gauge = Gauge(since=self.first or 0.0)
         aside = 0
         if self._aside and slot.last > self._aside_at:
             aside, self._aside = self._aside, 0

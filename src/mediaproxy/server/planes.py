@@ -71,6 +71,7 @@ def choose_plane(settings: RelaySettings, places: Places) -> Chosen:
             if settings.plane == "native":
                 raise StartError(f"media cannot be relayed by threads in C: {error}") from error
             log.warning("media in user space goes through Python: %s", error)
+            why_not = f"{why_not.splitlines()[0]}; and through Python: {error}"
         else:
             return Chosen(plane, f"in user space ({plane.threads} threads in C)", why_not)
     return Chosen(UserPlane(), "in user space", why_not)

@@ -12,7 +12,10 @@ import msgspec
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from mediaproxy import clock
+from mediaproxy.complaints import Complaints
 from mediaproxy.dialects.dooraccess import AccessList
+from mediaproxy.dialects.doorhttp import HttpLog
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.web.entrance import Entrance
 from mediaproxy.web.figures import Chronicle, Snapshot
@@ -27,6 +30,8 @@ _IDLE = 75.0
 "Seconds that a connection may be open without a request."
 _MOST = 64
 "Connections at a time."
+_LINES = 3
+"In the log a minute about one address that speaks no HTTP."
 _encoder = msgspec.json.Encoder()
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -64,6 +69,7 @@ class WebServer:
         self._runner: web.AppRunner | None = None
         self._entrance: Entrance | None = None
         self._at: Endpoint | None = None
+        self._complaints = Complaints(_LINES)
 
     async def start(self) -> None:
         """Listen. OSError."""
@@ -73,7 +79,13 @@ class WebServer:
         app.router.add_get("/status", self._status)
         app.router.add_get("/calls", self._calls)
         runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, keepalive_timeout=_IDLE, lingering_time=0, shutdown_timeout=1.0
+            app,
+            access_log=None,
+            logger=HttpLog(log, self._malformed),
+            handle_signals=False,
+            keepalive_timeout=_IDLE,
+            lingering_time=0,
+            shutdown_timeout=1.0,
         )
         await runner.setup()
         assert runner.server is not None
@@ -97,6 +109,10 @@ class WebServer:
         """Where it listens, with the port that it got."""
         assert self._at is not None, "not started"
         return self._at
+
+    def _malformed(self, source: str, text: str) -> None:
+        for line in self._complaints.note(source, text, clock.now()):
+            log.warning("%s", line)
 
     # -- requests
 

@@ -4,6 +4,8 @@ back in ``MediaReply.memo`` and ``before``, so that this dialect remembers nothi
 A value comes in, a text goes out, and back. A text that is no memo is an empty one.
 """
 
+from functools import lru_cache
+
 import msgspec
 
 
@@ -55,10 +57,18 @@ class Memo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         """Of a text from a reply."""
         if not text:
             return NOTHING
-        try:
-            return _decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return NOTHING
+        return _kept(text) if len(text) <= _KEPT_LENGTH else _read(text)
+
+
+def _read(text: str) -> Memo:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return NOTHING
+
+
+_KEPT_LENGTH = 200
+_kept = lru_cache(maxsize=512)(_read)
 
 
 NOTHING = Memo()

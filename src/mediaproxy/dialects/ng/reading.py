@@ -81,8 +81,17 @@ class Reader:
                 self._fields[words.INTEGERS[key]] = number
         elif key in words.LISTS:
             self._list(words.LISTS[key], value)
-        elif not self._need(key, written, value):
+        elif not self._operation(key, value) and not self._need(key, written, value):
             self._note(written)
+
+    def _operation(self, key: str, value: Any) -> bool:
+        """``codec-strip=PCMA``, which is ``codec-strip-PCMA``."""
+        operation = "transcode" if key == "transcode" else key.removeprefix("codec-")
+        if operation not in words.CODEC_OPERATIONS or (operation == key and key != "transcode"):
+            return False
+        for name in _texts(value):
+            self._codec(operation, name)
+        return True
 
     def _list(self, field: str, value: Any) -> None:
         items = list(_texts(value))
@@ -137,6 +146,14 @@ class Reader:
     def _key_interface(self, value: Any, depth: int) -> None:
         self._direction.setdefault(0, text_of(value))
         self._direction.setdefault(1, text_of(value))
+
+    def _key_transport(self, value: Any, depth: int) -> None:
+        """``accept`` is how answers are treated anyway."""
+        text = text_of(value).strip()
+        if text.lower() in words.TRANSPORTS:
+            self._fields["transport"] = text
+        elif text and normal(text) != "accept":
+            self._note(f"transport-protocol={text}")
 
     def _key_codec(self, value: Any, depth: int) -> None:
         if isinstance(value, dict):
@@ -246,6 +263,7 @@ _METHODS = {
     "to-interface": "to_interface",
     "interface": "interface",
     "codec": "codec",
+    "transport-protocol": "transport",
     "sdp-attr": "attributes",
     "extmap": "extmap",
     "flags": "flags",

@@ -16,7 +16,6 @@ TEXTS = {
     "all": "all",
     "xmlrpc-callback": "notify",
     "sip-message-type": "message_type",
-    "transport-protocol": "transport",
     "media-address": "media_address",
     "endpoint-learning": "learning",
     "ice-lite": "ice_lite",

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 "The system call's number."
-(_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD, _OBJ_PIN, _OBJ_GET) = (0, 1, 2, 3, 5, 6, 7)
-(_TEST_RUN, _PROG_FD, _INFO, _PROG_QUERY, _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH) = (10, 13, 15, 16, 28, 29, 34)
+(_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD, _OBJ_PIN, _OBJ_GET) = (0, 1, 2, 5, 6, 7)
+(_TEST_RUN, _INFO, _PROG_QUERY, _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH) = (10, 15, 16, 28, 29, 34)
 
 SCHED_CLS, XDP_PROGRAM, SK_LOOKUP_PROGRAM = 3, 6, 30
 "Program types."
@@ -82,12 +82,6 @@ def map_lookup(fd: int, key: bytes, size: int) -> bytes:
     k, v = _Buffer(key), _Buffer(size)
     _bpf(_MAP_LOOKUP, _attributes("IIQQQ", fd, 0, k.address, v.address, 0), "reading a map")
     return v.memory.raw
-
-
-def map_delete(fd: int, key: bytes) -> None:
-    """Remove one element."""
-    k = _Buffer(key)
-    _bpf(_MAP_DELETE, _attributes("IIQQQ", fd, 0, k.address, 0, 0), "removing from a map")
 
 
 # -- programs
@@ -204,11 +198,6 @@ def get(path: str) -> int:
     """Open what is pinned there."""
     name = _Buffer(os.fsencode(path) + b"\0")
     return _opened(_bpf(_OBJ_GET, _attributes("QII", name.address, 0, 0), f"opening {path}"))
-
-
-def program_by_id(number: int) -> int:
-    """Open a program by its number in the kernel. Needs CAP_SYS_ADMIN."""
-    return _opened(_bpf(_PROG_FD, _attributes("I", number), f"opening the program {number}"))
 
 
 def info(fd: int, size: int = 256) -> bytes:

@@ -12,8 +12,6 @@ from collections import Counter, OrderedDict
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.sockets import bound_socket, set_tos, socket_address
 
-_LEAST_BUFFER = 2048
-
 
 class Sender:
     """Mutable: the sockets that were used last."""
@@ -67,11 +65,11 @@ class Sender:
         if len(self._sockets) >= self._most:
             self.release(next(iter(self._sockets)))
         try:
-            sock = bound_socket(local, _LEAST_BUFFER)
+            sock = bound_socket(local, 0)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._sockets:
                 raise
             self.release(next(iter(self._sockets)))  # somebody else in this process took more than his share
-            sock = bound_socket(local, _LEAST_BUFFER)
+            sock = bound_socket(local, 0)
         self._sockets[local] = sock
         return sock
