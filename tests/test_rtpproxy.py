@@ -550,8 +550,9 @@ def test_our_own_port_in_a_command_stays_as_it_is() -> None:
     """A spiral: the SDP has been here before."""
     bench = ProxyBench()
     port = bench.port(U)
-    assert bench.say(f"Uc0 c2 {V4} {port} a;1") == f"{port} {V4}"
+    assert bench.say(f"Uc0 c1 {V4} {port} a;1") == f"{port} {V4}"
     assert len(bench.calls) == 1
+    assert bench.say(f"Uc0 c2 {V4} {port} a;1") != f"{port} {V4}", "another Call-ID: a server between two calls"
 
 
 def test_what_is_asked_of_the_relay() -> None:

@@ -23,7 +23,7 @@ from mediaproxy.relay.rtp import RtpHeader
 from mediaproxy.relay.terms import Terms
 from mediaproxy.relay.trace import Trace
 
-LAYOUT = 3
+LAYOUT = 4
 "Raised whenever one of these values changes: a journal of another layout is not read (relay/journal.py)."
 
 NONE = -1
