@@ -44,7 +44,7 @@ def test_a_call_of_mediaproxy() -> None:
 
 def ng(bench: NgBench, number: int, words: dict[str, object]) -> dict[bytes, object]:
     """The answer to a request with the cookie that OpenSIPS writes, without ``supports``."""
-    message = b"4711_%d_1 %b" % (number, bencode.encode(words))  # type: ignore[arg-type]  # a dict of what it encodes
+    message = b"4711_%d_1 %b" % (number, bencode.encode(words))
     answer = bench.tell(message, Peer("udp", "127.0.0.1:9", bench.now))
     assert answer.startswith(b"4711_%d_1 d" % number)
     found = bencode.decode(answer, answer.index(b" ") + 1)
