@@ -5,10 +5,11 @@ It says what the test tells it to say, shares no code with the product, and neve
 
 import asyncio
 import itertools
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mediaproxy.endpoint import Endpoint
 from tests.vsip import Text, parameter
@@ -29,7 +30,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 class Phone:
     """One phone: ``async with Phone("alice", edge) as alice``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a test may want otherwise
         self,
         user: str,
         edge: Endpoint,
@@ -38,11 +39,12 @@ class Phone:
         address: str = "127.0.0.1",
         says: str = "",
         tls: ssl.SSLContext | None = None,
+        sockets: Callable[[socket.SocketKind], socket.socket] | None = None,
     ) -> None:
         """``address``: where it sends from. ``says``: the address and port that it believes to have; empty: the true
-        ones."""
+        ones. ``sockets``: makes its UDP socket, such as one in another network namespace; None: one of this place."""
         self.user, self.edge, self.transport, self.domain = user, edge, transport, "example.com"
-        self._address, self._says, self._tls = address, says, tls
+        self._address, self._says, self._tls, self._sockets = address, says, tls, sockets
         self.source = Endpoint(address, 0)
         self.raw: list[bytes] = []
         "What came that is no SIP: pings and pongs."
@@ -57,9 +59,11 @@ class Phone:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         if self.transport == "udp":
-            self._udp, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self._received), local_addr=(self._address, 0)
-            )
+            where: dict[str, Any] = {"local_addr": (self._address, 0)}
+            if self._sockets is not None:
+                where = {"sock": self._sockets(socket.SOCK_DGRAM)}
+                where["sock"].bind((self._address, 0))
+            self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self._received), **where)
             name = self._udp.get_extra_info("sockname")
         else:
             reader, self._writer = await asyncio.open_connection(

@@ -1,4 +1,5 @@
-"""Calls of bare phones on loopback through a Kamailio with one of its own modules, for test_stock_modules.py."""
+"""Calls of bare phones through a Kamailio with one of its own modules, on loopback (test_stock_modules.py) or wherever
+else phones and relay are (test_stock_nats.py)."""
 
 import asyncio
 import contextlib
@@ -115,13 +116,13 @@ AUDIO, OTHER = "audio 4000 RTP/AVP 0", "audio 6000 RTP/AVP 0"
 VIDEO, NO_VIDEO = "video 4002 RTP/AVP 96", "video 0 RTP/AVP 96"
 
 
-def told(text: Text, *dead: int) -> list[int]:
-    """The ports in a message, which must be those of the relay, but for dead streams (by number)."""
+def told(text: Text, *dead: int, relay: str = RELAY) -> list[int]:
+    """The ports in a message, which must be those of the relay at this address, but for dead streams (by number)."""
     sections: list[Section] = read_sdp(text.body)
     assert sections, text.body
     for at, one in enumerate(sections):
         assert (one.endpoint.port == 0) == (at in dead), text.body
-        assert at in dead or one.endpoint.address == RELAY, text.body
+        assert at in dead or one.endpoint.address == relay, text.body
         assert at in dead or one.endpoint.port % 2 == 0
     return [one.endpoint.port for one in sections]
 
@@ -138,6 +139,8 @@ class Dialog:
     "The INVITE as it came."
     answer: Text
     "The answer as it came."
+    relay: str = RELAY
+    "Its address."
     cseqs: dict[str, int] = field(default_factory=lambda: {"caller": 1, "callee": 100})
 
     @property
@@ -181,7 +184,7 @@ class Dialog:
         back = await by.receive(200, "INVITE")
         self.request(by, "ACK", cseq=int(sent.get("CSeq").split()[0]))
         await other.receive("ACK")
-        return told(came, *dead), told(back, *dead)
+        return told(came, *dead, relay=self.relay), told(back, *dead, relay=self.relay)
 
     async def bye(self, by: Phone) -> Any:
         """Hang up; the record."""
@@ -198,14 +201,23 @@ async def phones(*users: str, place: Endpoint = KAMAILIO) -> AsyncIterator[list[
         yield [await stack.enter_async_context(Phone(user, place)) for user in users]
 
 
-async def talk(server: BesideStock, alice: Phone, bob: Phone, offer: str = "", answer: str = "") -> Dialog:
-    """Alice calls Bob."""
-    invite = alice.request("INVITE", bob.contact, body=offer or sdp(AUDIO), rport=True)
+async def talk(  # noqa: PLR0913 - who, where, and what they say
+    server: BesideStock,
+    alice: Phone,
+    bob: Phone,
+    offer: str = "",
+    answer: str = "",
+    *,
+    uri: str = "",
+    relay: str = RELAY,
+) -> Dialog:
+    """Alice calls Bob. ``uri``: whom she asks for; empty: his Contact."""
+    invite = alice.request("INVITE", uri or bob.contact, body=offer or sdp(AUDIO), rport=True)
     arrived = await bob.receive("INVITE")
     bob.answer(arrived, 180)
     bob.answer(arrived, 200, answer or sdp(OTHER))
     answered = await alice.receive(200)
-    dialog = Dialog(server, alice, bob, invite, arrived, answered)
+    dialog = Dialog(server, alice, bob, invite, arrived, answered, relay)
     dialog.request(alice, "ACK", cseq=1)
     await bob.receive("ACK")
     return dialog
