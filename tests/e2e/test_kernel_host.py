@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.netns import Namespace, Namespaces, stop, wait_until
+from lab.unprivileged import as_nobody
 from mediaproxy.admin import Command, ask
 from mediaproxy.server.answers import Status
 from tests.asking import Phone, answer, offer, ports
@@ -30,9 +31,8 @@ port_max = 20398
 addresses = [{{ bind = "127.0.0.1" }}]
 {more}
 """
-TWO = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+bpf,+net_admin"]
-TWO += ["--ambient-caps=+bpf,+net_admin"]
-NONE = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all"]
+TWO = as_nobody("bpf", "net_admin")
+NONE = as_nobody()
 
 
 class Relay:
