@@ -69,7 +69,7 @@ def tells(stock: Stock, fact: Fact) -> bool:
 def records(server: BesideStock) -> list[Any]:
     """Of all calls that have ended."""
     path = server.socket.parent.parent / "state" / "records.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
 async def asked(server: BesideStock, inquiry: Inquiry) -> MediaReply:
