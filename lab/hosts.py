@@ -1,11 +1,9 @@
 """The SIP server in front of the relay: the built-in edge, or Kamailio with our module."""
 
-import socket
-import time
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
+from lab.beside import Beside
 from lab.kamailio import EXAMPLE, Kamailio
 from lab.netns import Namespace
 from lab.server import Server, Settings, merge
@@ -55,7 +53,7 @@ _STOCK = {
 }
 
 
-class BesideKamailio(Server):
+class BesideKamailio(Beside):
     """``mediaproxy run`` without its edge, and Kamailio with the example's script or config in front of it."""
 
     def __init__(
@@ -63,52 +61,19 @@ class BesideKamailio(Server):
     ) -> None:
         """``settings`` are those of the server with its edge; what the edge's table says of the module's parameters is
         told to Kamailio instead."""
-        self._kamailio: Kamailio | None = None
         edge = dict(settings["edge"])
         told = {theirs: edge.pop(name) for name, theirs in _MODULE_SETTINGS.items() if name in edge}
-        self._questions = folder / "proxydispatcher.sock"
-        mine = {"edge": {"enabled": False}, "dispatcher": {"mediaproxy_socket": str(self._questions)}}
-        super().__init__(namespace, folder, merge({**settings, "edge": {}}, mine), sip)
-        host, port = sip
-        listen = [f"{transport}:{host}:{port}" for transport in ("udp", "tcp")]
-        told["mediaproxy_socket"] = str(self._questions)
-        try:
-            if native:
-                script, options = _NATIVE.format(settings=told), ["-f", str(EXAMPLE / "native.cfg")]
-                self._kamailio = Kamailio(
-                    folder / "kamailio", listen, script=script, options=options, namespace=namespace
-                )
-            else:
-                self._kamailio = Kamailio(folder / "kamailio", listen, settings=told, namespace=namespace)
-        except BaseException:
-            self.stop()
-            raise
+        questions = folder / "proxydispatcher.sock"
+        told["mediaproxy_socket"] = str(questions)
+        mine = {"edge": {"enabled": False}, "dispatcher": {"mediaproxy_socket": str(questions)}}
 
-    def _wait_answer(self, seconds: float = 15.0) -> None:
-        """Wait until questions are taken."""
-        deadline = time.monotonic() + seconds
-        while True:
-            self._check_alive(deadline)
-            with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
-                sock.connect(str(self._questions))
-                return
-            time.sleep(0.02)
+        def start(listen: list[str]) -> Kamailio:
+            if not native:
+                return Kamailio(folder / "kamailio", listen, settings=told, namespace=namespace)
+            script, options = _NATIVE.format(settings=told), ["-f", str(EXAMPLE / "native.cfg")]
+            return Kamailio(folder / "kamailio", listen, script=script, options=options, namespace=namespace)
 
-    @property
-    def log(self) -> str:
-        """What both printed so far."""
-        return super().log + (self._kamailio.log if self._kamailio is not None else "")
-
-    @property
-    def alive(self) -> bool:
-        """Whether both still run."""
-        return super().alive and self._kamailio is not None and self._kamailio.alive
-
-    def stop(self) -> int:
-        """End both with SIGTERM; the exit status of the server."""
-        if self._kamailio is not None:
-            self._kamailio.stop()
-        return super().stop()
+        super().__init__(namespace, folder, merge({**settings, "edge": {}}, mine), sip, questions, start)
 
 
 def start(host: Host, namespace: Namespace, folder: Path, settings: Settings, sip: tuple[str, int]) -> Server:

@@ -1,15 +1,13 @@
 """Our relay behind a Kamailio that knows nothing of us: its own C modules, pointed at our doors."""
 
-import socket
-import time
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lab.beside import Beside
 from lab.kamailio import Kamailio
 from lab.netns import Namespace
-from lab.server import Server, Settings, merge
+from lab.server import Settings, merge
 
 CONFIGS = Path(__file__).parent / "stock"
 
@@ -41,14 +39,13 @@ _DOOR = 6_000
 "From the port of Kamailio to that of a door."
 
 
-class BesideStock(Server):
+class BesideStock(Beside):
     """``mediaproxy run`` without its edge, and Kamailio with its own module in front of it."""
 
     def __init__(
         self, stock: Stock, namespace: Namespace | None, folder: Path, settings: Settings, sip: tuple[str, int]
     ) -> None:
         """``settings``: of the server; what they say of its edge does not matter. ``sip``: where Kamailio listens."""
-        self._kamailio: Kamailio | None = None
         self.rpc = folder / "kamailio" / "rpc.sock"
         self.timeouts = folder / "timeouts.sock"
         "Where rtpproxy's module wants to be told of calls that end by themselves."
@@ -56,18 +53,23 @@ class BesideStock(Server):
         self.socket = Path(settings["runtime_dir"]) / "dispatcher.sock"
         host, port = sip
         door = self._door(stock, folder, host, port + _DOOR)
-        super().__init__(namespace, folder, merge(settings, self._listening(stock, door, f"{host}:{port}")), sip)
-        options = ["-f", str(CONFIGS / f"{stock.module}.cfg")]
+        options = self._options(stock, door)
+        super().__init__(
+            namespace,
+            folder,
+            merge(settings, self._listening(stock, door, f"{host}:{port}")),
+            sip,
+            self.socket,
+            lambda listen: Kamailio(folder / "kamailio", listen, namespace=namespace, options=options),
+        )
+
+    def _options(self, stock: Stock, door: str) -> list[str]:
+        """What Kamailio is started with."""
         told = {"SOCKET": door.replace("//", ""), "RPC": self.rpc}
         told |= {"TIMEOUTS": f"unix:{self.timeouts}"} if stock.module == "rtpproxy" else {}
+        options = ["-f", str(CONFIGS / f"{stock.module}.cfg")]
         options += [word for name, value in told.items() for word in ("-A", f'{name}="{value}"')]
-        options += ["-A", _DEFINES[stock]] if stock in _DEFINES else []
-        listen = [f"{transport}:{host}:{port}" for transport in ("udp", "tcp")]
-        try:
-            self._kamailio = Kamailio(folder / "kamailio", listen, namespace=namespace, options=options)
-        except BaseException:
-            self.stop()
-            raise
+        return options + (["-A", _DEFINES[stock]] if stock in _DEFINES else [])
 
     def _door(self, stock: Stock, folder: Path, host: str, port: int) -> str:
         """Where the server is asked."""
@@ -83,35 +85,3 @@ class BesideStock(Server):
         listen |= {"allow": [kamailio.partition(":")[0]]} if door.startswith("udp:") else {}
         told = {"callback_url": f"http://{kamailio}/RPC2", "callback_format": "kamailio"}
         return {"listen": [listen], "ng": told, "rtpproxy": {"timeout_sockets": [f"unix:{self.timeouts}"]}}
-
-    def _wait_answer(self, seconds: float = 15.0) -> None:
-        """Wait until questions are taken."""
-        deadline = time.monotonic() + seconds
-        while True:
-            self._check_alive(deadline)
-            with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
-                sock.connect(str(self.socket))
-                return
-            time.sleep(0.02)
-
-    @property
-    def kamailio(self) -> Kamailio:
-        """The SIP server."""
-        assert self._kamailio is not None
-        return self._kamailio
-
-    @property
-    def log(self) -> str:
-        """What both printed so far."""
-        return super().log + (self._kamailio.log if self._kamailio is not None else "")
-
-    @property
-    def alive(self) -> bool:
-        """Whether both still run."""
-        return super().alive and self._kamailio is not None and self._kamailio.alive
-
-    def stop(self) -> int:
-        """End both with SIGTERM; the exit status of the server."""
-        if self._kamailio is not None:
-            self._kamailio.stop()
-        return super().stop()
