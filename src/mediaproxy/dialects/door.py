@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from mediaproxy import clock
+from mediaproxy.access import AccessList
 from mediaproxy.complaints import Complaints
 from mediaproxy.control import Inquiry, MediaReply, Question
 from mediaproxy.dialects.dialect import Dialect, DialectError, ErrorAnswer, Peer, Steps
-from mediaproxy.dialects.dooraccess import AccessList
 from mediaproxy.dialects.doorreport import Counters, DoorReport
 from mediaproxy.dialects.doorsettings import DoorAddress, DoorSettings
 from mediaproxy.link import ASK_TIMEOUT, Link, Pending, Prompt, reply_in_time

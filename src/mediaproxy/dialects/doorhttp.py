@@ -10,11 +10,9 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from mediaproxy import clock
 from mediaproxy.dialects.dialect import Dialect, Peer
@@ -23,6 +21,7 @@ from mediaproxy.dialects.doorcache import AnswerCache
 from mediaproxy.dialects.doorlistener import Listener
 from mediaproxy.dialects.doorreport import DoorReport
 from mediaproxy.dialects.doorsettings import DoorSettings
+from mediaproxy.httplog import HttpLog
 from mediaproxy.link import Link
 
 CONTENT_TYPE = "application/x-rtpengine-ng"
@@ -227,24 +226,6 @@ class HttpDoor(Door):
         answer = await self._answer(data, dialect, peer)
         self.cache.done((cookie, number), answer, clock.now())
         return answer
-
-
-class HttpLog(logging.LoggerAdapter[logging.Logger]):
-    """What aiohttp has to say: of bytes that are no HTTP it says all there is to say each time they come."""
-
-    def __init__(self, log: logging.Logger, malformed: Callable[[str, str], None]) -> None:
-        """``malformed`` is told who has sent bytes that are no HTTP, and what was wrong; ``log`` all else."""
-        super().__init__(log, {})
-        self._malformed = malformed
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """As LoggerAdapter."""
-        error = kwargs.get("exc_info")
-        if isinstance(error, HttpProcessingError):
-            source = str(args[0]) if args else "somebody"
-            self._malformed(source, f"no HTTP: {' '.join(error.message.split())[:80]}")
-        else:
-            super().log(level, msg, *args, **kwargs)
 
 
 @web.middleware

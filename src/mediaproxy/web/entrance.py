@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from mediaproxy.dialects.dooraccess import AccessList
+from mediaproxy.access import AccessList
 from mediaproxy.link.tcp import bind_tcp
 
 _TURN = 16

@@ -13,10 +13,10 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from mediaproxy import clock
+from mediaproxy.access import AccessList
 from mediaproxy.complaints import Complaints
-from mediaproxy.dialects.dooraccess import AccessList
-from mediaproxy.dialects.doorhttp import HttpLog
 from mediaproxy.endpoint import Endpoint
+from mediaproxy.httplog import HttpLog
 from mediaproxy.web.entrance import Entrance
 from mediaproxy.web.figures import Chronicle, Snapshot
 from mediaproxy.web.metrics import registry

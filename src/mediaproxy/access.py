@@ -1,4 +1,4 @@
-"""Who may ask at a door: addresses come in, yes or no goes out.
+"""Who may ask, at a door or by HTTP: addresses come in, yes or no goes out.
 
 Known addresses are remembered, because each datagram is asked about, and forgotten before they are too many.
 """
@@ -14,7 +14,7 @@ _MOST = 4096
 
 
 class AccessList:
-    """The addresses and prefixes of one door. ValueError if one is none."""
+    """The addresses and prefixes of one listener. ValueError if one is none."""
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
         """``allow``: addresses or prefixes; none: this host."""

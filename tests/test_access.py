@@ -2,7 +2,7 @@
 
 import pytest
 
-from mediaproxy.dialects.dooraccess import AccessList
+from mediaproxy.access import AccessList
 
 
 @pytest.mark.parametrize(
