@@ -194,7 +194,7 @@ def _head(flow: Stream, ssrc: int, sequence: int) -> bytes:
 
 def _checksum(data: bytes, more: int) -> int:
     """RFC 1071, with the sum of what follows."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data)) + more
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data)) + more
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -38,7 +38,7 @@ def test_every_struct_and_enum_is_in_btf(data: bytes) -> None:
 def test_slots_lie_in_whole_cache_lines() -> None:
     assert LAYOUT["slot"].size % 64 == LAYOUT["counters"].size % 64 == 0
     offsets = LAYOUT["config"].offsets
-    hot = max(sum(offsets[name]) for name in offsets if name not in ("allowed", "bits", "clocks", "more"))
+    hot = max(sum(offsets[name]) for name in offsets if name not in ("gateway", "allowed", "bits", "clocks"))
     assert hot <= 56, "with the word they fill one line"
 
 

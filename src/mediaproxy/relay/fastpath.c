@@ -335,8 +335,9 @@ static const struct {
 } layout[] = {
     FIELD(config, source), FIELD(config, target), FIELD(config, peer), FIELD(config, peer_generation),
     FIELD(config, ifindex), FIELD(config, source_port), FIELD(config, target_port), FIELD(config, mtu),
-    FIELD(config, address), FIELD(config, tos), FIELD(config, flags), FIELD(config, spare), FIELD(config, allowed),
-    FIELD(config, bits), FIELD(config, clocks), FIELD(config, more),
+    FIELD(config, address), FIELD(config, tos), FIELD(config, flags), FIELD(config, via), FIELD(config, spare),
+    FIELD(config, gateway), FIELD(config, allowed),
+    FIELD(config, bits), FIELD(config, clocks),
     FIELD(counters, packets), FIELD(counters, bytes), FIELD(counters, last), FIELD(counters, arrived),
     FIELD(counters, rtp), FIELD(counters, lost), FIELD(counters, jitter), FIELD(counters, tick), FIELD(counters, ssrc),
     FIELD(counters, timestamp), FIELD(counters, sequence), FIELD(counters, payload_type), FIELD(counters, change),

@@ -79,7 +79,7 @@ INLINE u32 build(union headers *h, const struct packet *p, const struct route *r
 }
 
 /* Write the headers; the packet already has the right IP version. 0: done. */
-CALLED int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const struct route *r, u8 ttl)
+INLINE int rewrite(struct __sk_buff *skb, u32 at, const struct packet *p, const struct route *r, u8 ttl)
 {
     u32 ports = fold32((u64)r->source_port + r->target_port + (u32)~p->source_port + (u32)~p->destination_port);
     u32 addresses = readdress(p, r), size;
@@ -122,6 +122,8 @@ INLINE u32 find_route(struct control *c, const struct slot *from, u64 word, stru
     r->mtu = k->mtu;
     r->flags = k->flags;
     r->tos = k->tos;
+    r->via = k->via;
+    copy(r->gateway, k->gateway);
     barrier();
     return READ_ONCE(to->word) == to_word && READ_ONCE(from->word) == word ? 0 : REASON_UP_CHANGED;
 }
@@ -144,16 +146,31 @@ CALLED const struct slot *shortcut(struct control *c, const struct route *r, u32
     return s;
 }
 
-/* Note a packet of the source of a slot: forwarded, or with nowhere to go. */
-CALLED void account(u32 index, const struct packet *p, int forwarded, u64 now)
+/* The slots behind the first one, if it leads to another leg of this relay. */
+CALLED void follow(struct control *c, struct scratch *room)
 {
-    struct counters *n = map_lookup(&counters, &index);
-    const struct slot *s = map_lookup(&slots, &index);
-    u64 word;
+    const struct slot *s;
+    u32 index = 0, i;
+    u64 word = 0;
 
-    if (!n || !s)
-        return;
-    word = READ_ONCE(s->word);
+    UNROLL
+    for (i = 1; i < HOPS; i++) {
+        s = room->route.flags & FLAG_OWN ? shortcut(c, &room->route, &index, &word) : 0;
+        if (!s)
+            return;
+        room->hops[i] = index;
+        room->count++;
+        room->reason = find_route(c, s, word, &room->route);
+        if (room->reason)
+            return;
+    }
+    if (room->route.flags & FLAG_OWN && shortcut(c, &room->route, &index, &word))
+        room->reason = REASON_LOOP;
+}
+
+/* Note a packet of the source of a slot: forwarded, or with nowhere to go. */
+INLINE void account(struct counters *n, const struct slot *s, u64 word, const struct packet *p, int forwarded, u64 now)
+{
     begin(n, (u32)word);
     hear(n, active(s, word), p, (u8)(word >> 48), now);
     if (forwarded) {
@@ -162,6 +179,16 @@ CALLED void account(u32 index, const struct packet *p, int forwarded, u64 now)
     } else {
         __sync_fetch_and_add(&n->undeliverable, p->segments);
     }
+}
+
+/* The same of a slot that the packet came to on a short cut. */
+CALLED void account_hop(u32 index, const struct packet *p, int forwarded, u64 now)
+{
+    struct counters *n = map_lookup(&counters, &index);
+    const struct slot *s = map_lookup(&slots, &index);
+
+    if (n && s)
+        account(n, s, READ_ONCE(s->word), p, forwarded, now);
 }
 
 /* Why a plain packet must take the way through user space; 0: it need not. */
@@ -179,11 +206,24 @@ INLINE u32 unfit(const struct __sk_buff *skb, const struct packet *p, const stru
     return r->mtu && size + header > r->mtu ? REASON_UP_TOO_BIG : 0;
 }
 
-/* Learn whether the field in the packet holds a whole checksum; if not or if unknown, l4_csum_replace must be asked. */
+/* Whether the field in the packet holds a whole checksum, as far as that can be known; if not, l4_csum_replace must be
+   asked. What a sender leaves to its card (CHECKSUM_PARTIAL) is the sum of the pseudo header and nothing else. */
+INLINE int is_whole(struct __sk_buff *skb, const struct packet *p)
+{
+    int v4 = p->version == 4;
+    u16 sum;
+
+    if (skb->gso_size)
+        return csum_level(skb, CSUM_LEVEL_QUERY) >= 0; /* CHECKSUM_UNNECESSARY: hardware has checked it */
+    sum = fold16(pseudo(p->source, v4) + pseudo(p->destination, v4) + be32(PROTO_UDP) + be32(p->length));
+    return sum != p->checksum && sum != 0xffff;
+}
+
+/* Note whether the checksum is whole. 0: the packet can be written. */
 INLINE int look_at_checksum(struct __sk_buff *skb, struct packet *p)
 {
-    p->whole = csum_level(skb, CSUM_LEVEL_QUERY) >= 0; /* CHECKSUM_UNNECESSARY: hardware has checked it */
-    if (p->whole || csum_update(skb, 0) < 0)
+    p->whole = is_whole(skb, p);
+    if (csum_update(skb, 0) < 0)
         return 0;
     /* CHECKSUM_COMPLETE: the kernel's sum of the packet would not survive the new Ethernet header, and a veth's receiver
        would drop the packet because of it. Growing makes the kernel forget the sum; nothing else does. */
@@ -195,7 +235,7 @@ INLINE int look_at_checksum(struct __sk_buff *skb, struct packet *p)
    as it was if it is to be passed up. */
 INLINE u32 reshape(struct __sk_buff *skb, u32 *at, struct packet *p, const struct route *r)
 {
-    u16 type = be16(r->flags & FLAG_V6 ? TYPE_IPV6 : TYPE_IPV4);
+    u16 type = be16(r->flags & FLAG_V6 ? TYPE_IPV6 : TYPE_IPV4), was = skb->protocol;
 
     if (skb->len > *at + p->ip_length) /* an Ethernet frame has at least 60 bytes */
         skb_change_tail(skb, *at + p->ip_length, 0);
@@ -205,12 +245,34 @@ INLINE u32 reshape(struct __sk_buff *skb, u32 *at, struct packet *p, const struc
         if (skb_change_head(skb, ETHERNET, 0))
             return REASON_UNDELIVERABLE;
         *at = ETHERNET;
+    } else if (skb->protocol == was) {
+        return 0;
     }
     skb_store_bytes(skb, *at - sizeof(type), &type, sizeof(type), 0);
     return 0;
 }
 
-INLINE int send(struct __sk_buff *skb, u32 at, const struct packet *p, const struct route *r, u8 ttl)
+/* To the neighbour that the relay has found, which spares the kernel a look at its routes. Not without a living relay,
+   for nobody would hear that routes have changed; nor from lo, whose packets have the route on them by which they came
+   there: the kernel would send along that, once it knew the neighbour. */
+INLINE int leave(struct __sk_buff *skb, struct control *c, const struct route *r, u64 now)
+{
+    struct neighbour to = {};
+
+    if (!r->via || skb->ifindex == LOOPBACK || gone(c, now))
+        return redirect_neigh(r->ifindex, 0, 0, 0);
+    if (r->via == 4) {
+        to.family = FAMILY_INET;
+        to.address[0] = r->gateway[3];
+    } else {
+        to.family = FAMILY_INET6;
+        copy(to.address, r->gateway);
+    }
+    return redirect_neigh(r->ifindex, &to, sizeof(to), 0);
+}
+
+INLINE int send(struct __sk_buff *skb, u32 at, struct control *c, const struct packet *p, const struct route *r, u8 ttl,
+                u64 now)
 {
     if (rewrite(skb, at, p, r, ttl))
         return drop(REASON_UNDELIVERABLE);
@@ -218,40 +280,29 @@ INLINE int send(struct __sk_buff *skb, u32 at, const struct packet *p, const str
     /* What other programs wrote there was for the packet that came. Volatile: two fields, two writes. */
     *(volatile u32 *)&skb->mark = 0;
     *(volatile u32 *)&skb->queue_mapping = 0;
-    return redirect_neigh(r->ifindex, 0, 0, 0);
+    return leave(skb, c, r, now);
 }
 
 /* The slots that a packet of the source of slot `s` comes to, and where it leaves, into room. The answers are left in
    memory, so that the verifier goes on with one case and not with all of them. */
-CALLED void resolve(struct control *c, struct scratch *room, u32 index, const struct slot *s, u64 word)
+INLINE void resolve(struct control *c, struct scratch *room, const struct slot *s, u64 word)
 {
-    u32 i;
-
-    room->count = 0;
-    UNROLL
-    for (i = 0; i < HOPS; i++) {
-        room->hops[i] = index;
-        room->count++;
-        room->reason = find_route(c, s, word, &room->route);
-        if (room->reason)
-            return;
-        s = room->route.flags & FLAG_OWN ? shortcut(c, &room->route, &index, &word) : 0;
-        if (!s)
-            return;
-    }
-    room->reason = REASON_LOOP;
+    room->count = 1;
+    room->reason = find_route(c, s, word, &room->route);
+    if (!READ_ONCE(room->reason) && room->route.flags & FLAG_OWN)
+        follow(c, room);
 }
 
 /* A packet from the source of slot `s`. */
-INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, struct scratch *room, u32 index,
-                   const struct slot *s, u64 word, struct counters *n, u64 now)
+INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, struct scratch *room, const struct slot *s,
+                   u64 word, struct counters *n, u64 now)
 {
     struct packet *p = &room->packet;
     struct route *r = &room->route;
     u32 reason, count_, i;
 
-    resolve(c, room, index, s, word);
-    reason = room->reason;
+    resolve(c, room, s, word);
+    reason = READ_ONCE(room->reason);
     if (!reason && p->ttl <= room->count)
         reason = REASON_TTL;
     if (!reason)
@@ -263,9 +314,10 @@ INLINE int forward(struct __sk_buff *skb, u32 at, struct control *c, struct scra
         return pass_up(c, n, 1, reason, now);
     }
     count_ = room->count;
+    account(n, s, word, p, !reason || count_ > 1, now);
     UNROLL
-    for (i = 0; i < HOPS; i++)
+    for (i = 1; i < HOPS; i++)
         if (i < count_)
-            account(room->hops[i], p, !reason || i + 1 < count_, now);
-    return reason ? drop(reason) : send(skb, at, p, r, p->ttl - count_);
+            account_hop(room->hops[i], p, !reason || i + 1 < count_, now);
+    return reason ? drop(reason) : send(skb, at, c, p, r, p->ttl - count_, now);
 }

@@ -6,6 +6,12 @@
 #include "packet.bpf.h"
 #include "rules.bpf.h"
 
+/* Whether no relay is alive. */
+INLINE int gone(const struct control *c, u64 now)
+{
+    return now > c->heartbeat && now - c->heartbeat > c->alive;
+}
+
 /* Pass up, or drop because nobody is there or enough were passed up. */
 CALLED int pass_up(struct control *c, struct counters *n, int ranked, u32 reason, u64 now)
 {
@@ -14,7 +20,7 @@ CALLED int pass_up(struct control *c, struct counters *n, int ranked, u32 reason
 
     if (!t)
         return TC_DROP;
-    if (now > c->heartbeat && now - c->heartbeat > c->alive)
+    if (gone(c, now))
         return drop(REASON_NO_PROCESS);
     if (ranked ? !take(&n->ranked, &c->ranked, now)
                : !take(&n->strangers, &c->strangers, now) || !take(&t->strangers, &c->spray, now)) {

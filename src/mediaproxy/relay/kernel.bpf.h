@@ -39,6 +39,12 @@ struct fib_lookup {
     u8 source_mac[6], target_mac[6];
 };
 
+/* struct bpf_redir_neigh: who takes what redirect_neigh sends. */
+struct neighbour {
+    u32 family;
+    u32 address[4]; /* IPv4: the first */
+};
+
 /* struct bpf_sk_lookup: the context of a socket lookup. */
 struct bpf_sk_lookup {
     u64 sk;
@@ -68,6 +74,7 @@ enum { TC_NEXT = -1, TC_DROP = 2 };
 enum { SK_PASS = 1 };
 enum { XDP_PASS = 2 };
 enum { FAMILY_INET = 2, FAMILY_INET6 = 10 };
+enum { LOOPBACK = 1 }; /* the index of lo in every network namespace */
 enum { FOR_THIS_HOST = 0 }; /* pkt_type */
 
 /* Helpers; what they do is in bpf-helpers(7). */
@@ -89,7 +96,7 @@ static s64 (*const csum_level)(struct __sk_buff *, u64 what) = (void *)135;
 static long (*const sk_assign)(struct bpf_sk_lookup *, void *sk, u64 flags) = (void *)124;
 static long (*const store_frame)(struct xdp_md *, u32 offset, const void *, u32 size) = (void *)190;
 static u64 (*const frame_length)(struct xdp_md *) = (void *)188;
-static long (*const redirect_neigh)(u32 ifindex, void *next_hop, int size, u64 flags) = (void *)152;
+static long (*const redirect_neigh)(u32 ifindex, struct neighbour *, int size, u64 flags) = (void *)152;
 
 #define OWN_NETNS ((u64)-1) /* of find_socket */
 enum { FIB_OUTPUT = 2 }; /* of find_neighbour */

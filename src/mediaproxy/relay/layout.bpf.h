@@ -7,7 +7,7 @@
 #pragma once
 #include "words.bpf.h"
 
-enum { PREFIXES = 4, CLOCKS = 12, ADDRESSES = 8, EXTENSIONS = 6, SHORTCUTS = 2, REASONS = 32 };
+enum { PREFIXES = 4, CLOCKS = 11, ADDRESSES = 8, EXTENSIONS = 6, SHORTCUTS = 2, REASONS = 32 };
 
 /* The word of a slot, stored in one piece: generation | copy << 32 | state << 40 | change << 48. */
 enum state {
@@ -27,7 +27,7 @@ enum flag {
     FLAG_RTP_ONLY = 64, /* what is no RTP of the source is passed up */
 };
 
-/* One copy of a slot's configuration; the first 56 bytes are all that forwarding reads. */
+/* One copy of a slot's configuration. Forwarding reads the first 56 bytes, and gateway of the slot that a packet leaves from. */
 struct config {
     u32 source[4];       /* LEARNED: packets from exactly here are forwarded */
     u32 target[4];       /* where what leaves from here is sent */
@@ -40,11 +40,12 @@ struct config {
     u8 address;          /* index of the own address in control.addresses */
     u8 tos;
     u8 flags;
-    u8 spare[3];
+    u8 via;              /* IP version of gateway; 0: the host's routing is asked for each packet */
+    u8 spare[2];
+    u32 gateway[4];      /* the neighbour on that interface that takes it: a router, or target itself */
     u32 allowed[PREFIXES][4]; /* prefixes whose packets may change a decision */
     u8 bits[PREFIXES];        /* their lengths, IPv4 plus 96; 0: unused */
     u32 clocks[CLOCKS];       /* RTP clocks: nanoseconds per timestamp unit times 32 << 7 | payload type */
-    u8 more[12];
 };
 
 /* One local port. Written by the relay only. */

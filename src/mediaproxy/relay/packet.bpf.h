@@ -14,7 +14,7 @@ enum { DONE = -2 }; /* verdict(): go on */
 struct packet {
     u32 source[4], destination[4];
     u32 head[15];      /* the IP header as it came, without options; then UDP and RTP, if they follow at once */
-    u32 got;           /* bytes of head that are there */
+    u32 whole_head;    /* not 0: they do, unless there are options or extensions */
     u32 udp;           /* offset of the UDP header */
     u16 source_port, destination_port, length, checksum;
     u16 ip_length;     /* of the whole IP packet */
@@ -31,7 +31,8 @@ struct route {
     u32 source[4], target[4];
     u32 ifindex;
     u16 source_port, target_port, mtu;
-    u8 flags, tos;
+    u8 flags, tos, via;
+    u32 gateway[4];
 };
 
 /* Room for one packet at a time per CPU: it would crowd the stack, which without CAP_PERFMON must not be reused. */
@@ -110,8 +111,10 @@ INLINE u32 address_index(struct control *c, const u32 *ip)
 {
     u32 i, found = ADDRESSES;
 
+    if (same(c->addresses[0], ip)) /* most relays have no other */
+        return 0;
     UNROLL
-    for (i = 0; i < ADDRESSES; i++)
+    for (i = 1; i < ADDRESSES; i++)
         if (found == ADDRESSES && same(c->addresses[i], ip))
             found = i;
     return found;
@@ -144,13 +147,13 @@ INLINE int fetch(struct __sk_buff *skb, u32 at, u32 ip, struct packet *p)
 {
     const u8 *data = (const u8 *)(u64)skb->data, *end = (const u8 *)(u64)skb->data_end;
     const u8 *from = data + at;
+    u32 i;
 
-    if (from + IPV6 + UDP + RTP <= end)
-        p->got = IPV6 + UDP + RTP;
-    else
-        p->got = ip;
-    if (p->got > ip) {
-        __builtin_memcpy(p->head, from, IPV6 + UDP + RTP);
+    p->whole_head = from + ip + UDP + RTP <= end;
+    if (p->whole_head) {
+        UNROLL
+        for (i = 0; i < (ip + UDP + RTP) / 4; i++) /* words: whoever reads them next waits for bytes to be joined */
+            p->head[i] = ((const u32 *)from)[i];
         return 0;
     }
     return skb_load_bytes(skb, at, p->head, ip) ? -1 : 0;
@@ -278,7 +281,7 @@ INLINE int read_udp(struct __sk_buff *skb, struct packet *p, int v4)
 {
     u32 udp[2], rtp[3] = {}, there = 1;
 
-    if (p->got > IPV6 && !p->odd) {
+    if (p->whole_head && !p->odd) {
         udp[0] = either(p, v4, 0), udp[1] = either(p, v4, 1);
         rtp[0] = either(p, v4, 2), rtp[1] = either(p, v4, 3), rtp[2] = either(p, v4, 4);
     } else {

@@ -79,6 +79,7 @@ INLINE int relay(struct __sk_buff *skb, u32 at)
         skb_vlan_pop(skb); /* a priority, no VLAN: the packet is for us */
     }
     word = READ_ONCE(s->word);
+    READ_ONCE(n->generation); /* so that memory is asked for both at once: reading the clock waits for what was asked */
     if (state_of(word) == STATE_FREE)
         return not_lent(skb, c, p);
     if (!well_formed(skb, at, p))
@@ -89,7 +90,7 @@ INLINE int relay(struct __sk_buff *skb, u32 at)
     k = active(s, word);
     if (state_of(word) == STATE_LEARNED && same(k->source, p->source) && k->source_port == p->source_port) {
         if (!aside(k, p))
-            return forward(skb, at, c, room, index, s, word, n, now);
+            return forward(skb, at, c, room, s, word, n, now);
         begin(n, (u32)word);
         return pass_up(c, n, 1, REASON_UP, now);
     }

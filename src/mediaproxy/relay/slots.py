@@ -20,7 +20,7 @@ import msgspec
 
 from mediaproxy.endpoint import Endpoint
 
-PREFIXES, CLOCKS, ADDRESSES, REASONS = 4, 12, 8, 32
+PREFIXES, CLOCKS, ADDRESSES, REASONS = 4, 11, 8, 32
 "How many of each fit: allowed prefixes and RTP clocks of a slot, addresses of a relay, drop reasons."
 TICK = 32
 "Ticks are nanoseconds per RTP timestamp unit times this."
@@ -112,8 +112,8 @@ class Record:
 
 CONFIG = Record(
     "config", source="16s", target="16s", peer="I", peer_generation="I", ifindex="I", source_port="2s",
-    target_port="2s", mtu="H", address="B", tos="B", flags="B", spare="3s", allowed="64s", bits="4s", clocks="48s",
-    more="12s",
+    target_port="2s", mtu="H", address="B", tos="B", flags="B", via="B", spare="2s", gateway="16s", allowed="64s",
+    bits="4s", clocks="44s",
 )  # fmt: skip
 SLOT = Record("slot", word="Q", copies=f"{2 * CONFIG.size}s", spare="8s")
 COUNTERS = Record(
@@ -155,6 +155,8 @@ class SlotConfig(msgspec.Struct, frozen=True, kw_only=True):
     "Where what leaves from here is sent, as the host's routing must see it: an own address is the one bound."
     ifindex: int = 0
     "Interface towards the target; that of lo for an address of this host."
+    gateway: str | None = None
+    "The neighbour on that interface that takes it: a router, or the target itself. None: the kernel looks for it."
     mtu: int = 0
     "Longest IP packet on that interface; longer ones are passed up. 0: not checked."
     peer: int = 0
@@ -172,7 +174,7 @@ class SlotConfig(msgspec.Struct, frozen=True, kw_only=True):
     rtp_only: bool = False
     "Of the source only RTP is forwarded; the rest of it is passed up."
     clocks: tuple[tuple[int, int], ...] = ()
-    "RTP payload type and clock rate in Hz, the likeliest first; at most 12 count, and rates from 954 Hz."
+    "RTP payload type and clock rate in Hz, the likeliest first; at most 11 count, and rates from 954 Hz."
 
 
 @lru_cache(maxsize=65536)
@@ -232,11 +234,12 @@ def encode(config: SlotConfig) -> bytes:
         config.address,
         config.tos or 0,
         flags,
+        0 if config.gateway is None else 6 if ":" in config.gateway else 4,
         b"",
+        packed(config.gateway) if config.gateway is not None else b"",
         networks,
         lengths,
         _clocks(config.clocks),
-        b"",
     )
 
 

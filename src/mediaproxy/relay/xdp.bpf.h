@@ -152,7 +152,7 @@ INLINE int relay_frame(struct xdp_md *ctx)
         return XDP_PASS;
     if (replace(ctx, p, r, &f))
         return XDP_PASS;
-    account(index, p, 1, ktime_get_ns());
+    account_hop(index, p, 1, ktime_get_ns());
     count(REASON_FORWARDED);
     return redirect(r->ifindex, 0);
 }

@@ -20,13 +20,13 @@ _LINK = struct.Struct("=BxHiII")
 _REQUEST, _DUMP = 0x1, 0x300
 _NEWLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 18, 20, 22, 24, 26
 _ERROR, _DONE = 2, 3
-_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_METRICS = 1, 2, 4, 8
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_VIA = 1, 2, 4, 5, 8, 18
 _RTAX_MTU = 2
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
 _UNICAST, _LOCAL, _ANYCAST = 1, 2, 4
 _UP = 1
-_ETHERNET, _LOOPBACK = 1, 772
+ETHERNET, _LOOPBACK = 1, 772
 "ARPHRD_ETHER and ARPHRD_LOOPBACK."
 _GROUPS = 1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
 "RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, and RTNLGRP_IPV6_RULE."
@@ -40,6 +40,8 @@ class Way:
     ifindex: int
     mtu: int
     "Longest IP packet on that way, as far as a route says so; 0: what the interface has."
+    gateway: str | None = None
+    "The router on that interface that takes them; None: the target is its neighbour."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Link:
     @property
     def ethernet(self) -> bool:
         """Its packets begin with an Ethernet header."""
-        return self.type in (_ETHERNET, _LOOPBACK)
+        return self.type in (ETHERNET, _LOOPBACK)
 
 
 class Netlink:
@@ -88,7 +90,7 @@ class Netlink:
         if kind not in (_UNICAST, _LOCAL, _ANYCAST) or _RTA_OIF not in told:
             return None
         metrics = _attributes(told.get(_RTA_METRICS, b""))
-        return Way(_number(told[_RTA_OIF]), _number(metrics.get(_RTAX_MTU, bytes(4))))
+        return Way(_number(told[_RTA_OIF]), _number(metrics.get(_RTAX_MTU, bytes(4))), _gateway(family, told))
 
     def links(self) -> dict[int, Link]:
         """All interfaces by index."""
@@ -180,6 +182,14 @@ class Changes:
             self._timer.cancel()
         with contextlib.suppress(OSError):
             self._sock.close()
+
+
+def _gateway(family: int, told: dict[int, bytes]) -> str | None:
+    """RTA_GATEWAY; RTA_VIA has a family before the address, where it is not that of the route."""
+    if _RTA_GATEWAY in told:
+        return socket.inet_ntop(family, told[_RTA_GATEWAY])
+    via = told.get(_RTA_VIA)
+    return socket.inet_ntop(struct.unpack_from("=H", via)[0], via[2:]) if via is not None else None
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -45,6 +45,7 @@ def config_of(flow: Flow, ports: PortMap, way: Way | None, *, settled: bool) -> 
         source=flow.source,
         target=target,
         ifindex=way.ifindex if way is not None else 0,
+        gateway=way.gateway if way is not None else None,
         mtu=way.mtu if way is not None and way.mtu < _LONGEST else 0,
         peer=peer or 0,
         peer_generation=flow.peer_generation if peer is not None else 0,

@@ -7,7 +7,7 @@ phones again and again.
 from dataclasses import replace
 
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.relay.kernel.netlink import Link, Netlink, Way
+from mediaproxy.relay.kernel.netlink import ETHERNET, Link, Netlink, Way
 
 _KEPT = 100_000
 
@@ -32,8 +32,9 @@ class Ways:
         except KeyError:
             pass
         way = self._netlink.way(*key)
-        if way is not None and not way.mtu and way.ifindex in self.links:
-            way = replace(way, mtu=self.links[way.ifindex].mtu)
+        if way is not None and way.ifindex in self.links:
+            link = self.links[way.ifindex]
+            way = replace(way, mtu=way.mtu or link.mtu, gateway=_neighbour(link, target, way))
         if len(self._known) >= _KEPT:
             self._known.clear()
         self._known[key] = way
@@ -43,3 +44,11 @@ class Ways:
         """Routes or interfaces have changed. OSError."""
         self._known.clear()
         self.links = self._netlink.links()
+
+
+def _neighbour(link: Link, target: Endpoint, way: Way) -> str | None:
+    """Who takes the packet. None on lo, where a packet without a route is taken for a forgery, and in tunnels, which
+    have no neighbours."""
+    if link.type != ETHERNET:
+        return None
+    return way.gateway or target.address
