@@ -244,9 +244,9 @@ class Call:
             else:
                 stream.callee.attach(*leg.latches(index), leg.party.gate)
             if leg is None or not leg.sdp:
-                stream.sdp.pop(Side.CALLEE, None)
+                stream.describe(Side.CALLEE, None)
             else:
-                stream.sdp[Side.CALLEE] = leg.sdp[index] if index < len(leg.sdp) else disabled(stream)
+                stream.describe(Side.CALLEE, leg.sdp[index] if index < len(leg.sdp) else disabled(stream))
 
     def expect(self, leg: Leg | None, now: float) -> bool:
         """Tell the latches of a leg's streams what SDP and signalling say. True if somebody's whereabouts changed."""

@@ -326,7 +326,7 @@ class Negotiation:
         """What the receiver is told of the streams."""
         for index, stream in enumerate(streams[: len(self._question.streams)]):
             if stream is not None and index not in self._left_alone:
-                stream.terms[self._sender.other] = Terms.of(wishes, index)
+                stream.tell(self._sender.other, Terms.of(wishes, index))
         self._call.assign()
 
     def _apply_callee(self, leg: Leg) -> None:
@@ -352,7 +352,7 @@ class Negotiation:
             if stream is None or index in self._left_alone:
                 continue
             sdp = self._question.streams[index] if index < len(self._question.streams) else disabled(stream)
-            stream.sdp[self._sender] = sdp
+            stream.describe(self._sender, sdp)
 
 
 def _at(streams: list[Stream | None], index: int) -> Stream | None:
@@ -363,7 +363,7 @@ def _branch_off(stream: Stream, first: Stream, leg: Leg) -> None:
     """A further leg's own stream: its callee was told the first one's port, so it is heard and served there too."""
     stream.callee.attach(*leg.latches(stream.index), leg.party.gate)
     if Side.CALLER in first.sdp:
-        stream.sdp[Side.CALLER] = first.sdp[Side.CALLER]
+        stream.describe(Side.CALLER, first.sdp[Side.CALLER])
     if first.callee.closed:
         return
     for port, shared in zip(stream.callee.ports, first.callee.ports, strict=True):

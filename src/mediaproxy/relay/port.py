@@ -148,7 +148,7 @@ class Port:
     def outlet(self) -> "Port | None":
         """The port by which the plane lets out what comes here: of RTCP, the RTP port of a party that has but one."""
         peer = self.peer
-        if peer is None or not self.rtcp or not self.end.stream.splits(peer.end.side):
+        if peer is None or not self.rtcp or not peer.end.splits:
             return peer
         return peer.end.rtp
 
@@ -158,7 +158,7 @@ class Port:
         end = self.end
         if end.credentials is not None:
             return True
-        return not self.rtcp and end.stream.splits(end.side) and end.stream.described.rtp
+        return not self.rtcp and end.splits and end.stream.described.rtp
 
     def limited(self, target: Endpoint) -> bool:
         """Whether the rate to that target is still limited (calls.md 5)."""

@@ -104,7 +104,7 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         refused_packets=_refused(end.rtp) + _refused(end.rtcp),
         direction=sdp.direction.value if sdp is not None else "",
         ice=sdp is not None and sdp.ice,
-        mux=stream.muxed(side),
+        mux=end.muxed,
         ssrc=tally.ssrc,
         sequence=tally.sequence,
         rtcp_sdp=rtcp_place(sdp) if sdp is not None else None,

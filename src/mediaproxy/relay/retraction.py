@@ -58,17 +58,14 @@ def _restore(call: Call, change: Change) -> None:
     for index, terms in said.terms.items():
         told = streams[index] if index < len(streams) else None
         if told is not None:
-            told.terms[side.other] = terms
+            told.tell(side.other, terms)
     if side is Side.CALLEE and leg.streams is None:
         leg.sdp = said.whole
         streams = streams if call.active is leg else []
     for index, stream in enumerate(streams):
         if stream is None:
             continue
-        if index in said.sdp:
-            stream.sdp[side] = said.sdp[index]
-        else:
-            stream.sdp.pop(side, None)
+        stream.describe(side, said.sdp.get(index))
 
 
 def _give_back(call: Call, change: Change, now: float) -> list[Effect]:
@@ -87,7 +84,7 @@ def _give_back(call: Call, change: Change, now: float) -> list[Effect]:
             continue
         old = call.retiring.pop(stream, None)
         if old is not None:
-            old.sdp = dict(stream.sdp)
+            old.understand(dict(stream.sdp), old.terms)
         elif any(sdp.endpoint for sdp in stream.sdp.values()):  # the other party has offered it, too
             call.offers.hand_on(stream, leg)
             continue

@@ -83,7 +83,8 @@ class Revival:
     def _make_stream(self, call_id: str, value: StreamValue) -> Stream:
         pairs = {Side.CALLER: value.caller.pair, Side.CALLEE: value.callee.pair}
         stream = Stream(value.index, pairs, self._board.settings, call_id, value.changed)
-        stream.sdp, stream.terms, stream.one_way = value.sdp, value.terms, value.one_way
+        stream.understand(value.sdp, value.terms)
+        stream.one_way = value.one_way
         self._make_end(stream.caller, value.caller)
         self._make_end(stream.callee, value.callee)
         for port in stream.ports:

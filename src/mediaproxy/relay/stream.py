@@ -3,11 +3,12 @@
 SDP comes in, and what both parties' SDP together means goes out; what comes of it for the plane is the ports' business.
 """
 
+from functools import lru_cache
 from weakref import ref
 
 import msgspec
 
-from mediaproxy.control import Direction, MediaPort
+from mediaproxy.control import Direction, MediaPort, PayloadType
 from mediaproxy.control import Stream as Sdp
 from mediaproxy.events import Side
 from mediaproxy.relay.effects import Effect
@@ -30,6 +31,9 @@ _SPEAKS = (Direction.SENDRECV, Direction.SENDONLY)
 _LISTENS = (Direction.SENDRECV, Direction.RECVONLY)
 _REFUSALS = 20
 "Answers per second to ICE checks of whoever does not know the password."
+_NOTHING = Sdp(kind="", transport="")
+"What SDP says of a stream before there is any."
+Types = tuple[PayloadType, ...]
 
 
 class End:
@@ -42,11 +46,13 @@ class End:
         "credentials",
         "gate",
         "limit",
+        "muxed",
         "pair",
         "refusing",
         "rtcp",
         "rtp",
         "side",
+        "splits",
     )
 
     def __init__(self, stream: "Stream", side: Side, pair: Pair, settings: RelaySettings) -> None:
@@ -62,6 +68,11 @@ class End:
         self.limit = Limit(settings.unlearned_rate)
         self.refusing: Limit | None = None
         "Of answers to checks without the password."
+        self.muxed = False
+        """Whether its party's RTCP comes to its RTP port (RFC 5761 §5.1.1): its own SDP says so, and that which it was
+        shown. An offerer takes it that its wish will be granted."""
+        self.splits = False
+        "Whether its party's RTCP comes to its RTP port, and leaves for the other party's port for RTCP."
         latch = Latch(settings)
         self.rtp = Port(self, pair.rtp, latch, rtcp=False)
         self.rtcp = Port(self, pair.rtcp, Latch(settings, latch), rtcp=True)
@@ -118,13 +129,19 @@ class Stream:
     __slots__ = (
         "__weakref__",
         "_clocks",
+        "audio",
         "caller",
         "changed",
         "call_id",
         "callee",
+        "described",
+        "enabled",
+        "held",
         "index",
+        "kind",
         "one_way",
         "sdp",
+        "shakes_hands",
         "terms",
         "tos",
     )
@@ -137,12 +154,24 @@ class Stream:
         self.tos = settings.tos
         "Of what is sent; None: as it came, or as the operating system does."
         self.sdp: dict[Side, Sdp] = {}
-        "What each party's SDP said last."
+        "What each party's SDP said last; changed by ``describe`` and ``understand``."
         self.terms: dict[Side, Terms] = {}
-        "What each party was told by the SDP that it was shown."
+        "What each party was told by the SDP that it was shown; changed by ``tell`` and ``understand``."
+        self.described = _NOTHING
+        "Its SDP, for reports: the caller's if there is one."
+        self.kind = ""
+        "Media type: audio, video, image…"
+        self.audio = False
+        "It is RTP that is heard, not seen."
+        self.enabled = True
+        "No party has set its port to 0."
+        self.held = False
+        "A party has put it on hold."
+        self.shakes_hands = False
+        "ICE checks or DTLS handshakes pass on it."
         self.one_way: dict[Side, float] = {}
         "Sides that an event has called silent, with its time."
-        self._clocks: dict[Side, tuple[tuple[Sdp | None, ...], Clocks]] = {}
+        self._clocks: dict[Side, Clocks] = {}
         self.caller = End(self, Side.CALLER, pairs[Side.CALLER], settings)
         self.callee = End(self, Side.CALLEE, pairs[Side.CALLEE], settings)
         for one, other in zip(self.caller.ports, self.callee.ports, strict=True):
@@ -150,8 +179,8 @@ class Stream:
 
     def inherit(self, old: "Stream") -> None:
         """Take the place of another stream: its SDP, and what its latches have learned."""
-        self.sdp, self.changed, self.one_way = dict(old.sdp), old.changed, dict(old.one_way)
-        self.terms = dict(old.terms)
+        self.changed, self.one_way = old.changed, dict(old.one_way)
+        self.understand(dict(old.sdp), dict(old.terms))
         for end, former in zip(self.ends, old.ends, strict=True):
             end.attach(former.rtp.latch, former.rtcp.latch, former.gate)
 
@@ -170,52 +199,49 @@ class Stream:
         return self.caller if side is Side.CALLER else self.callee
 
     @property
-    def enabled(self) -> bool:
-        """No party has set its port to 0."""
-        return all([sdp.endpoint is not None for sdp in self.sdp.values()])
-
-    @property
     def closed(self) -> bool:
         """It has no port left."""
         return self.caller.closed and self.callee.closed
 
-    @property
-    def held(self) -> bool:
-        """A party has put it on hold."""
-        return any([sdp.held for sdp in self.sdp.values()])
+    # -- what SDP says
 
-    @property
-    def described(self) -> Sdp:
-        """Its SDP, for reports: the caller's if there is one."""
-        return self.sdp.get(Side.CALLER) or self.sdp.get(Side.CALLEE) or Sdp(kind="", transport="")
+    def describe(self, side: Side, sdp: Sdp | None) -> None:
+        """A party's SDP says that of it; None: it says nothing any more."""
+        if self.sdp.get(side) is sdp:
+            return
+        if sdp is None:
+            del self.sdp[side]
+        else:
+            self.sdp[side] = sdp
+        self._conclude()
 
-    @property
-    def kind(self) -> str:
-        """Media type: audio, video, image…"""
-        return self.described.kind
+    def tell(self, side: Side, terms: Terms) -> None:
+        """A party was shown an SDP with these terms."""
+        if self.terms.get(side) != terms:
+            self.terms[side] = terms
+            self._conclude()
 
-    def muxed(self, side: Side) -> bool:
-        """Whether a party's RTCP comes to its RTP port (RFC 5761 §5.1.1): its own SDP says so, and that which it was
-        shown. An offerer takes it that its wish will be granted."""
-        own = self.sdp.get(side)
-        if own is None or not own.rtcp_mux or not own.rtp:
-            return False
-        other, told = self.sdp.get(side.other), self.terms.get(side, NONE).mux
-        return (other is None or other.rtcp_mux) if told is None else told
+    def understand(self, sdp: dict[Side, Sdp], terms: dict[Side, Terms]) -> None:
+        """All SDP and all terms are these."""
+        self.sdp, self.terms = sdp, terms
+        self._conclude()
 
-    def splits(self, side: Side) -> bool:
-        """Whether a party's RTCP comes to its RTP port, and leaves for the other party's port for RTCP."""
-        return len(self.sdp) == 2 and self.muxed(side) and not self.muxed(side.other)
-
-    @property
-    def audio(self) -> bool:
-        """It is RTP that is heard, not seen."""
-        return self.described.rtp and self.kind == "audio"
-
-    @property
-    def shakes_hands(self) -> bool:
-        """ICE checks or DTLS handshakes pass on it."""
-        return any([sdp.ice or sdp.dtls for sdp in self.sdp.values()])
+    def _conclude(self) -> None:
+        """Find out what follows from the SDP. It changes seldom, and what follows is asked with each packet, each timer
+        and each look at the call."""
+        self._clocks.clear()
+        caller, callee = self.sdp.get(Side.CALLER), self.sdp.get(Side.CALLEE)
+        said = [sdp for sdp in (caller, callee) if sdp is not None]
+        described = self.described = said[0] if said else _NOTHING
+        self.kind = described.kind
+        self.audio = described.kind == "audio" and described.rtp
+        self.enabled = None not in [sdp.endpoint for sdp in said]
+        self.held = True in [sdp.held for sdp in said]
+        self.shakes_hands = True in [sdp.ice or sdp.dtls for sdp in said]
+        one = self.caller.muxed = _muxed(caller, callee, self.terms.get(Side.CALLER, NONE).mux)
+        other = self.callee.muxed = _muxed(callee, caller, self.terms.get(Side.CALLEE, NONE).mux)
+        self.caller.splits = len(said) == 2 and one and not other
+        self.callee.splits = len(said) == 2 and other and not one
 
     @property
     def encrypted(self) -> bool:
@@ -225,14 +251,14 @@ class Stream:
     def clocks(self, side: Side) -> Clocks:
         """RTP payload types and clock rates of what that side may send: what the other one wants, then what it wants
         itself."""
-        told = (self.sdp.get(side.other), self.sdp.get(side))
         known = self._clocks.get(side)
-        if known is None or known[0][0] is not told[0] or known[0][1] is not told[1]:
-            rates = {t.number: t.clock_rate for sdp in reversed(told) if sdp is not None for t in sdp.payload_types}
-            order = dict.fromkeys(t.number for sdp in told if sdp is not None for t in sdp.payload_types)
-            clocks = tuple((number, rates[number]) for number in order if rates[number])
-            known = self._clocks[side] = told, clocks if order or not self.described.rtp else _STATIC_CLOCKS
-        return known[1]
+        if known is None:
+            own, other = self.sdp.get(side), self.sdp.get(side.other)
+            known = _clocks(() if other is None else other.payload_types, () if own is None else own.payload_types)
+            if known is None:
+                known = _STATIC_CLOCKS if self.described.rtp else ()
+            self._clocks[side] = known
+        return known
 
     def codec(self, side: Side) -> str:
         """The name of the codec that a party sent last; empty: not known. Digits, comfort noise and repair of losses
@@ -279,7 +305,7 @@ class Stream:
             voucher = vouchers.get(end.side)
             if sdp is None or voucher is None or sdp.endpoint is None or end.closed:
                 continue
-            other, mux = self.sdp.get(end.side.other), self.muxed(end.side)
+            other, mux = self.sdp.get(end.side.other), end.muxed
             for port in end.ports if sdp.rtp or sdp.rtcp is not None else (end.rtp,):
                 new = ground.expect(voucher, sdp, other, rtcp=port.rtcp, index=self.index, mux=mux, types=types)
                 changed |= port.latch.expect(new, now)
@@ -287,12 +313,36 @@ class Stream:
 
     def _types(self) -> frozenset[int]:
         """The payload types of both parties' SDP; none if one does not tell any."""
-        lists = [sdp.payload_types for sdp in self.sdp.values()]
-        return frozenset([t.number for told in lists for t in told]) if all(lists) else frozenset()
+        return _numbers(*[sdp.payload_types for sdp in self.sdp.values()])
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news at the ports that are still ours."""
         return [effect for port in self.ports if not port.closed for effect in port.sync(now)]
+
+
+def _muxed(own: Sdp | None, other: Sdp | None, told: bool | None) -> bool:
+    """End.muxed. ``told``: Terms.mux of that party."""
+    if own is None or not own.rtcp_mux or not own.rtp:
+        return False
+    return (other is None or other.rtcp_mux) if told is None else told
+
+
+# Phones of a kind offer the same payload types in each call.
+
+
+@lru_cache(maxsize=1024)
+def _clocks(wanted: Types, own: Types) -> Clocks | None:
+    """Stream.clocks; None: no payload types are told."""
+    told = (*wanted, *own)
+    rates = {t.number: t.clock_rate for t in (*own, *wanted)}
+    clocks = tuple([(number, rates[number]) for number in dict.fromkeys([t.number for t in told]) if rates[number]])
+    return clocks if told else None
+
+
+@lru_cache(maxsize=1024)
+def _numbers(*lists: Types) -> frozenset[int]:
+    """The payload types of all lists; none if one is empty."""
+    return frozenset([t.number for told in lists for t in told]) if all(lists) else frozenset()
 
 
 def disabled(stream: Stream) -> Sdp:

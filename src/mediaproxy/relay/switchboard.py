@@ -258,8 +258,8 @@ class Switchboard:
 
 def _exit(port: Port, kind: Kind) -> Port | None:
     """The port by which a packet leaves: RTCP by that which the other party has for RTCP."""
-    stream, peer = port.end.stream, port.outlet
-    if peer is not None and kind is Kind.RTCP and not port.rtcp and stream.splits(port.end.side):
+    peer = port.outlet
+    if peer is not None and kind is Kind.RTCP and not port.rtcp and port.end.splits:
         return peer.end.rtcp if not peer.end.closed else None
     return peer
 
