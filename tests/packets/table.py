@@ -4,6 +4,7 @@ Kernel rows go through the specification (relay/packetpath.py), BPF_PROG_TEST_RU
 ``plain`` are ordinary datagrams that every plane must treat alike.
 """
 
+import struct
 from dataclasses import dataclass, replace
 
 from msgspec.structs import replace as change
@@ -13,7 +14,7 @@ from mediaproxy.relay.flow import Flow
 from mediaproxy.relay.packetpath import Slot, Verdict, World
 from mediaproxy.relay.portmap import Control, PortMap, Rate
 from mediaproxy.relay.slots import Reason, SlotConfig, State
-from tests.packets.datagram import Checksum, Datagram, rtp
+from tests.packets.datagram import Checksum, Datagram, ones_sum, rtp
 
 RELAY4, RELAY6 = "192.0.2.1", "2001:db8::1"
 PORTS = PortMap(addresses=((RELAY4, "203.0.113.1"), (RELAY6, RELAY6)), port_min=20000, ports=64)
@@ -109,6 +110,21 @@ def _none(datagram: Datagram) -> Datagram:
     return replace(datagram, checksum=Checksum.NONE)
 
 
+def _ambiguous(datagram: Datagram, *, voice: bytes) -> Datagram:
+    """With a whole checksum that happens to be what a sender leaves to its card: the sum of the pseudo header alone."""
+    made = replace(datagram, payload=voice + bytes(2))
+    length = 8 + len(made.payload)
+    size = 40 if made.source.version == 6 else 20
+    addresses = made.ip[8:40] if size == 40 else made.ip[12:20]
+    pseudo = ones_sum(addresses + struct.pack("!HH", 17, length))
+    checksum = made.ip[size + 6 : size + 8]
+    made = replace(made, payload=voice + struct.pack("!H", ones_sum(checksum + (pseudo ^ 0xFFFF).to_bytes(2, "big"))))
+    assert int.from_bytes(made.ip[size + 6 : size + 8], "big") == pseudo
+    return made
+
+
+_AMBIGUOUS, _AMBIGUOUS6 = _ambiguous(VOICE, voice=rtp()), _ambiguous(VOICE6, voice=rtp())
+
 _HOP_BY_HOP = bytes([17, 0, 1, 4, 0, 0, 0, 0])
 _TWO_EXTENSIONS = bytes([60, 0, 1, 4, 0, 0, 0, 0]) + bytes([17, 1, 1, 12]) + bytes(12)
 _FIRST_FRAGMENT6 = bytes([17, 0, 0, 1, 0, 0, 0, 9])
@@ -149,6 +165,10 @@ FORWARDED = (
     send("no UDP checksum stays none", _none(VOICE), CALL, _none(RELAYED)),
     send("a wrong UDP checksum stays wrong", replace(VOICE, checksum=Checksum.WRONG), CALL,
          replace(RELAYED, checksum=Checksum.WRONG), plain=False),
+    send("a checksum that could be unfinished", _AMBIGUOUS, CALL, replace(RELAYED, payload=_AMBIGUOUS.payload)),
+    send("the same in IPv6", _AMBIGUOUS6, CALL6, replace(RELAYED6, payload=_AMBIGUOUS6.payload)),
+    send("the same from IPv6 to IPv4", _AMBIGUOUS6, INWARD,
+         replace(RELAYED, payload=_AMBIGUOUS6.payload, identification=0, fragment=0x4000)),
     send("DSCP and ECN are kept", replace(VOICE, tos=0xBA), CALL, replace(RELAYED, tos=0xBA), plain=False),
     send("the policy's DSCP, the packet's ECN", replace(VOICE, tos=0x03), (leg(A, ALICE, B), leg(B, BOB, A, tos=0xB8)),
          replace(RELAYED, tos=0xBB), plain=False),
