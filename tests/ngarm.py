@@ -8,7 +8,8 @@ import msgspec
 from mediaproxy.control import Inquiry, MediaPort, MediaReply, MediaRequest, Question
 from mediaproxy.dialects.dialect import Peer
 from mediaproxy.dialects.ng.flags import Command
-from mediaproxy.dialects.ng.negotiation import answer, offer
+from mediaproxy.dialects.ng.negotiation import negotiate
+from mediaproxy.dialects.ng.patterns import Patterns
 from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.endpoint import Endpoint
 
@@ -66,12 +67,13 @@ class Arm:
             password="password-of-the-relay" if lite else "",
         )
 
-    def run(self, request: Mapping[Any, Any], settings: NgSettings | None = None) -> dict[str, Any]:
-        """Answer an offer or answer of a decoded dictionary."""
+    def run(
+        self, request: Mapping[Any, Any], settings: NgSettings | None = None, patterns: Patterns | None = None
+    ) -> dict[str, Any]:
+        """Answer an offer or answer of a decoded dictionary. ``patterns``: those that are known; None: none."""
         command = Command.of(request)
         settings = settings or NgSettings(mark="0123456789ab", interfaces=frozenset(self._addresses))
-        steps = (answer if command.name == "answer" else offer)(command, PEER, settings)
-        return self.finish(steps)
+        return self.finish(negotiate(command, PEER, settings, patterns or Patterns()))
 
     def finish(self, steps: Generator[Question | Inquiry, MediaReply | None, dict[str, Any]]) -> dict[str, Any]:
         """Ask what a generator wants to know until it is done."""

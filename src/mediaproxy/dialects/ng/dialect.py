@@ -16,6 +16,7 @@ from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.framing import NgFramer, begins_with_dictionary
 from mediaproxy.dialects.ng.limits import SESSIONS, Busy, Idle, exceeded
 from mediaproxy.dialects.ng.message import Coding, decode, split
+from mediaproxy.dialects.ng.patterns import Patterns
 from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.dialects.ng.tally import Tally
 
@@ -25,7 +26,7 @@ _JSON = b"{"
 
 
 class Ng:
-    """The dialect. It remembers no call, but counts what it was asked."""
+    """The dialect. It remembers no call, but how SDPs look, and counts what it was asked."""
 
     name = "ng"
 
@@ -48,6 +49,7 @@ class Ng:
         self._clock = clock
         self._remark = remark
         self._plain = plain
+        self._patterns = Patterns()
 
     def framer(self, transport: str) -> NgFramer:
         """Over a UNIX socket modules leave the cookie out."""
@@ -88,9 +90,10 @@ class Ng:
     def _do(self, command: Command, peer: Peer) -> Doing:
         if command.name == "offer":
             turned_away = yield from self._limited(command)
-            return turned_away or (yield from negotiation.offer(command, peer, self._settings))
-        if command.name == "answer":
-            return (yield from negotiation.answer(command, peer, self._settings))
+            if turned_away:
+                return turned_away
+        if command.name in ("offer", "answer"):
+            return (yield from negotiation.negotiate(command, peer, self._settings, self._patterns))
         return (yield from do(command, self._tally, peer.now))
 
     def _limited(self, command: Command) -> Doing:

@@ -5,12 +5,13 @@ case, a list also as text with commas, a number also as text, and all of it from
 modules. Words that nobody knows are collected for the log. Nothing is ever raised.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from mediaproxy.dialects.ng.reading import Reader, text_of
+from mediaproxy.dialects.ng.reading import Reader, received, text_of
 from mediaproxy.dialects.ng.wanted import Codecs, Edits
 
 
@@ -76,6 +77,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     termination``."""
     unknown: tuple[str, ...] = ()
     "Words that nobody knows, as sent; for the log."
+    phrase: int = 0
+    """The same number in all requests that differ in nothing but name, SDP, Call-ID, tags, branch and where signalling
+    came from, as a SIP server writes them call after call. 0: none yet."""
 
     @classmethod
     def of(cls, dictionary: Mapping[Any, Any]) -> "Command":
@@ -85,10 +89,16 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
         always: list[tuple[Any, Any]] = []
         for key, value in dictionary.items():
             field = _EACH_TIME.get(key)
-            if field is not None and isinstance(value, (bytes, str)):
-                fields[field] = text_of(value)
-            else:
+            if field is None:
                 always.append((key, value))
+            elif field == "received_from":
+                address = received(value)
+                if address is not None:
+                    fields[field] = address
+            elif not isinstance(value, (bytes, str)):
+                always.append((key, value))
+            else:
+                fields[field] = text_of(value)
         if "sdp" in fields:
             fields["sdp"] = fields["sdp"].encode("latin-1")
         return msgspec.structs.replace(_recurring(always), **fields)
@@ -106,7 +116,7 @@ def _recurring(items: list[tuple[Any, Any]]) -> Command:
         reader = Reader()
         for name, value in items:
             reader.key(text_of(name), value, 0)
-        known = Command(**reader.fields())
+        known = Command(**reader.fields(), phrase=next(_phrases))
         if len(key) <= _LONGEST_KEPT:
             if len(_seen) >= _MOST_KEPT:
                 _seen.clear()
@@ -115,6 +125,7 @@ def _recurring(items: list[tuple[Any, Any]]) -> Command:
 
 
 _seen: dict[str, Command] = {}
+_phrases = itertools.count(1)
 _MOST_KEPT, _LONGEST_KEPT = 512, 2000
 
 
@@ -127,6 +138,7 @@ _EACH_TIME: dict[Any, str] = {
         ("from-tag", "from_tag"),
         ("to-tag", "to_tag"),
         ("via-branch", "via_branch"),
+        ("received-from", "received_from"),
     )
     for key in (name, name.encode())
 }

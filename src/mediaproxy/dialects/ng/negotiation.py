@@ -28,6 +28,7 @@ from mediaproxy.dialects.ng.bencode import Answer, NgError
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.limits import SESSIONS
 from mediaproxy.dialects.ng.memo import NOTHING, Memo
+from mediaproxy.dialects.ng.patterns import Pattern, Patterns, Places
 from mediaproxy.dialects.ng.rewriting import Rewriting, Written
 from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.dialects.ng.streams import Streams, moved
@@ -44,22 +45,19 @@ _MOST_STREAMS = 256
 _NO_VERSION = "this relay has no IPv"
 
 
-def offer(command: Command, peer: Peer, settings: NgSettings) -> Asking:
-    """Answer an offer: ``{"sdp": …, "result": "ok"}`` or an error."""
-    return (yield from _negotiate(command, peer, settings))
-
-
-def answer(command: Command, peer: Peer, settings: NgSettings) -> Asking:
-    """Answer an answer. ``from-tag`` is who offered, ``to-tag`` who answers."""
-    return (yield from _negotiate(command, peer, settings))
-
-
-def _negotiate(command: Command, peer: Peer, settings: NgSettings) -> Asking:
+def negotiate(command: Command, peer: Peer, settings: NgSettings, patterns: Patterns) -> Asking:
+    """Answer an offer or an answer: ``{"sdp": …, "result": "ok"}`` or an error. Of an answer, ``from-tag`` is who
+    offered, ``to-tag`` who answers. ``patterns``: of SDPs that this dialect has seen with these settings."""
     try:
-        sdp = _read(command)
-        if sdp is None:
-            return {"result": "ok"}
-        told = yield from _Negotiation(command, peer, settings, sdp).run()
+        _check(command)
+        found = patterns.find(command, lambda marked: _begun(marked, peer, settings))
+        if found is not None:
+            told = yield from _as_before(command, peer, settings, *found)
+        else:
+            sdp = _read(command)
+            if sdp is None:
+                return {"result": "ok"}
+            told = yield from _Negotiation(command, peer, settings, sdp).run()
         switch = _DROPPING.get(command.drop_traffic)
         if switch is not None and told["result"] == "ok":
             yield SwitchRequest(call_id=command.call_id, switch=switch)
@@ -70,8 +68,34 @@ def _negotiate(command: Command, peer: Peer, settings: NgSettings) -> Asking:
         return refused.answer
 
 
-def _read(command: Command) -> Sdp | None:
-    """The SDP of a request that can be answered; None: there is nothing to ask about it. NgError."""
+def _as_before(command: Command, peer: Peer, settings: NgSettings, pattern: Pattern, places: Places) -> Asking:
+    """A request whose SDP has a pattern."""
+    streams = pattern.streams(places)
+    if _by_source(command, settings):
+        streams = tuple([moved(stream, command.received_from) for stream in streams])
+    sender, receiver = _parties(command)
+    question = msgspec.structs.replace(
+        pattern.question,
+        call_id=command.call_id,
+        sender=sender,
+        receiver=receiver,
+        sdp_hash=Sdp(command.sdp or b"").hash,
+        branch=command.via_branch,
+        phone=_phone(command, streams),
+        streams=streams,
+        notify=_notify(command, peer, settings),
+    )
+    reply = yield question
+    body = None if reply is None else pattern.body(places, reply)
+    if body is not None:
+        return {"sdp": body, "result": "ok"}
+    sdp = _read(command)
+    assert sdp is not None
+    return (yield from _Negotiation(command, peer, settings, sdp).go_on(question, reply))
+
+
+def _check(command: Command) -> None:
+    """Whether there is all that a request must have. NgError."""
     if command.sdp is None:
         raise NgError("No SDP body in message")
     if not command.call_id:
@@ -80,6 +104,10 @@ def _read(command: Command) -> Sdp | None:
         raise NgError("No from-tag in message")
     if command.name == "answer" and not command.to_tag:
         raise NgError("No to-tag in message")
+
+
+def _read(command: Command) -> Sdp | None:
+    """The SDP of a request; None: there is nothing to ask about it. NgError."""
     needs.check(command)
     if not command.sdp or command.has("fragment"):
         return None  # candidates that trickle in: a lite agent waits for checks, and sends none
@@ -94,6 +122,15 @@ def _read(command: Command) -> Sdp | None:
     if not sdp.sections:
         raise NgError("Error rewriting SDP")
     return sdp
+
+
+def _begun(command: Command, peer: Peer, settings: NgSettings) -> "_Negotiation":
+    """An SDP that patterns learn from. NgError, LookupError."""
+    sdp = _read(command)
+    negotiation = None if sdp is None else _Negotiation(command, peer, settings, sdp)
+    if negotiation is None or negotiation.came_back:
+        raise LookupError
+    return negotiation
 
 
 class _Refused(Exception):
@@ -119,16 +156,31 @@ class _Negotiation:
 
     def run(self) -> Asking:
         """All of it. NgError."""
+        if self.came_back:
+            return {"sdp": self._command.sdp, "result": "ok"}
+        question = self.question()
+        reply = yield question
+        return (yield from self.go_on(question, reply))
+
+    @property
+    def came_back(self) -> bool:
+        """Whether the SDP went through this server before."""
+        loops = self._command.has("loop-protect")
+        return loops and self._settings.mark in self._sdp.session.values("rtpengine")
+
+    def question(self) -> MediaRequest:
+        """What is asked first. NgError."""
+        return self._question(self._media(), "" if self._agrees else self._streams.memo().text())
+
+    def go_on(self, question: MediaRequest, reply: MediaReply | None) -> Asking:
+        """After the reply to the first question. NgError."""
         command = self._command
-        if command.has("loop-protect") and self._settings.mark in self._sdp.session.values("rtpengine"):
-            return {"sdp": command.sdp, "result": "ok"}
-        question = self._question(self._media(), "" if self._agrees else self._streams.memo().text())
-        reply = yield from self._ask(question)
+        reply = yield from self._accepted(question, reply)
         known = self._streams.readers(Memo.read(reply.memo), Memo.read(reply.before))
         wishes = self._wishes(known) if self._streams.differ(known) else question.wishes
         if wishes != question.wishes:
             question = msgspec.structs.replace(self._asked, wishes=wishes, sdp_hash=question.sdp_hash + "+")
-            again = yield from self._ask(question)
+            again = yield from self._accepted(question, (yield question))
             reply = msgspec.structs.replace(again, memo=reply.memo, before=reply.before)
         told = Memo.read(reply.before).told
         written = self._streams.written(known, reply.ports)
@@ -141,11 +193,24 @@ class _Negotiation:
             yield msgspec.structs.replace(self._asked, memo=memo.text())
         return {"sdp": body, "result": "ok"}
 
-    def _ask(self, question: MediaRequest) -> Generator[Question | Inquiry, MediaReply | None, MediaReply]:
-        """Put a question. Where no relay has an address of the SDP's IP version, but the phone signals by the other
-        one, its media is wanted there. _Refused."""
+    def body(self, reply: MediaReply) -> bytes | None:
+        """The SDP that goes on after that reply; None: none does, or not before more is asked. NgError."""
+        steps = self.go_on(self.question(), reply)
+        try:
+            next(steps)
+        except StopIteration as stop:
+            body = stop.value.get("sdp")
+            return body if isinstance(body, bytes) else None
+        except _Refused:
+            pass
+        return None
+
+    def _accepted(
+        self, question: MediaRequest, reply: MediaReply | None
+    ) -> Generator[Question | Inquiry, MediaReply | None, MediaReply]:
+        """The reply if it is a good one. Where no relay has an address of the SDP's IP version, but the phone signals
+        by the other one, its media is wanted there. _Refused."""
         self._asked = question
-        reply = yield question
         place = question.phone.endpoint
         if reply is not None and reply.error.startswith(_NO_VERSION) and place is not None:
             streams = tuple([moved(stream, place.address) for stream in question.streams])
@@ -172,32 +237,24 @@ class _Negotiation:
             for section in self._sdp.sections:
                 if section.port and self._streams.carried(section) and not section.connections:
                     raise NgError("Incomplete SDP specification")
-        return self._streams.media(address, by_source=self._by_source())
-
-    def _by_source(self) -> bool:
-        """Whether media goes to where signalling comes from, whatever the SDP says."""
-        command = self._command
-        wanted = command.has("sip-source-address") or (self._settings.sip_source and not command.has("trust-address"))
-        return wanted and bool(command.received_from)
+        return self._streams.media(address, by_source=_by_source(self._command, self._settings))
 
     def _question(self, media: tuple[Media, ...], memo: str) -> MediaRequest:
         command, offering = self._command, self._offering
-        sender, receiver = command.from_tag, command.to_tag
-        if not offering:
-            sender, receiver = receiver, sender
+        sender, receiver = _parties(command)
         return MediaRequest(
             call_id=command.call_id,
-            sender=Party(tag=sender),
-            receiver=Party(tag=receiver),
+            sender=sender,
+            receiver=receiver,
             cseq=-1,
             sdp_hash=self._sdp.hash,
             status=0 if offering else self._status(),
             branch=command.via_branch,
-            phone=self._phone(media),
+            phone=_phone(command, media),
             asymmetric=command.has("asymmetric"),
             streams=media,
             receiver_version=self._interfaces()[2],
-            notify=self._notify(),
+            notify=_notify(command, self._peer, self._settings),
             wishes=self._wishes(NOTHING),
             ice=self._streams.credentials(),
             memo=memo,
@@ -225,12 +282,6 @@ class _Negotiation:
         )
         return None if wishes == _NO_WISHES else wishes
 
-    def _notify(self) -> str:
-        """Whom to tell if the call ends by itself: the address in the request, else who asks."""
-        if not self._settings.callback_url:
-            return ""
-        return f"xmlrpc:{self._command.notify or self._peer.address.rpartition(':')[0].strip('[]')}"
-
     def _status(self) -> int:
         """Of the response that the answer came in: most servers do not say, and an answer may be the last one."""
         code = self._command.code
@@ -250,19 +301,6 @@ class _Negotiation:
                     version = 4 if name == "internal" else 6
         version = version or self._settings.versions.get(names[1], 0)
         return names[0], names[1], version
-
-    def _phone(self, media: Sequence[Media]) -> PhoneAddress:
-        """Where the sender's signalling comes from, if that can be the phone's address at all: from a server on this
-        very host it tells nothing."""
-        address = self._command.received_from
-        places = [one.endpoint.address for one in media if one.endpoint is not None]
-        near = next((place for place in places if scope(place) is Scope.LOOPBACK), "")
-        address = address or near  # a program of this host needs nobody to vouch for it
-        if not address or scope(address) is Scope.UNSPECIFIED:
-            return PhoneAddress(known_by=KnownBy.UNKNOWN)
-        if scope(address) is Scope.LOOPBACK and not near and not self._command.has("sip-source-address"):
-            return PhoneAddress(known_by=KnownBy.UNKNOWN)
-        return PhoneAddress(endpoint=Endpoint(address, 0), known_by=KnownBy.EXPLICIT)
 
     # -- what the relay says
 
@@ -285,6 +323,39 @@ class _Negotiation:
         if reply.error == "no ports left" or reply.status == 503:
             return _error(NO_PORTS)
         return _error(reply.error)
+
+
+def _parties(command: Command) -> tuple[Party, Party]:
+    """Who wrote the SDP, and who will read it."""
+    offers, answers = Party(tag=command.from_tag), Party(tag=command.to_tag)
+    return (answers, offers) if command.name == "answer" else (offers, answers)
+
+
+def _by_source(command: Command, settings: NgSettings) -> bool:
+    """Whether media goes to where signalling comes from, whatever the SDP says."""
+    wanted = command.has("sip-source-address") or (settings.sip_source and not command.has("trust-address"))
+    return wanted and bool(command.received_from)
+
+
+def _phone(command: Command, media: Sequence[Media]) -> PhoneAddress:
+    """Where the sender's signalling comes from, if that can be the phone's address at all: from a server on this very
+    host it tells nothing."""
+    address = command.received_from
+    places = [one.endpoint.address for one in media if one.endpoint is not None]
+    near = next((place for place in places if scope(place) is Scope.LOOPBACK), "")
+    address = address or near  # a program of this host needs nobody to vouch for it
+    if not address or scope(address) is Scope.UNSPECIFIED:
+        return PhoneAddress(known_by=KnownBy.UNKNOWN)
+    if scope(address) is Scope.LOOPBACK and not near and not command.has("sip-source-address"):
+        return PhoneAddress(known_by=KnownBy.UNKNOWN)
+    return PhoneAddress(endpoint=Endpoint(address, 0), known_by=KnownBy.EXPLICIT)
+
+
+def _notify(command: Command, peer: Peer, settings: NgSettings) -> str:
+    """Whom to tell if the call ends by itself: the address in the request, else who asks."""
+    if not settings.callback_url:
+        return ""
+    return f"xmlrpc:{command.notify or peer.address.rpartition(':')[0].strip('[]')}"
 
 
 _WISHING = frozenset(("strict-source", "media-handover", "port-latching"))

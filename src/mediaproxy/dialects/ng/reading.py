@@ -122,9 +122,7 @@ class Reader:
             self._fields["sdp"] = text_of(value).encode("latin-1")
 
     def _key_received(self, value: Any, depth: int) -> None:
-        texts = list(_texts(value))
-        last = texts[-1] if texts else ""
-        address = address_text(last[4:] if last[:4].upper() in ("IP4:", "IP6:") else last)
+        address = received(value)
         if address is not None:
             self._fields["received_from"] = address
 
@@ -271,6 +269,13 @@ _METHODS = {
 }
 _LOWER = frozenset(("endpoint-learning", "ice-lite", "sip-message-type", "all", "drop-traffic"))
 _NEEDS = ((words.RECORDING, "recording"), (words.TRANSCODING, "transcoding"), (words.SRTP, "SRTP termination"))
+
+
+def received(value: Any) -> str | None:
+    """The address in ``received-from``, canonical: ``["IP4", "192.0.2.1"]`` or ``IP4:192.0.2.1``."""
+    texts = list(_texts(value))
+    last = texts[-1] if texts else ""
+    return address_text(last[4:] if last[:4].upper() in ("IP4:", "IP6:") else last)
 
 
 def text_of(value: Any) -> str:
