@@ -203,7 +203,7 @@ def _checksum(data: bytes, more: int) -> int:
 def busy_seconds() -> float:
     """CPU time of this machine so far: what is neither idle nor waiting (10 ms)."""
     fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return (sum(fields[:8]) - fields[3] - fields[4]) / 100
+    return (sum(fields[:7]) - fields[3] - fields[4]) / 100
 
 
 def latencies(site: Site, flow: Stream, count: int = 1500) -> tuple[float, float]:
