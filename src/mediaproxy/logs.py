@@ -82,10 +82,11 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": escaped(record.getMessage()),
         }
-        for name in ("event", "call_id", "details"):
-            value = getattr(record, name, None)
-            if value is not None:
-                fields[name] = value
+        call_id, event = getattr(record, "call_id", None), getattr(record, "event", None)
+        if event is not None:
+            fields |= {"event": type(event).__name__, "call_id": call_id, "details": _details(event)}
+        elif call_id is not None:
+            fields["call_id"] = call_id
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields)
@@ -116,8 +117,7 @@ def log_event(event: Event) -> None:
     level = logging.WARNING if isinstance(event, OneWay | SourceRefused) else logging.INFO
     if log.isEnabledFor(level):
         call_id = readable(event.call_id)
-        extra = {"event": type(event).__name__, "call_id": call_id, "details": _details(event)}
-        log.log(level, "call %s: %s", call_id, describe(event), extra=extra)
+        log.log(level, "call %s: %s", call_id, describe(event), extra={"event": event, "call_id": call_id})
 
 
 def _details(event: Event) -> dict[str, object]:

@@ -76,9 +76,9 @@ class Calls(Register):
                 self.census.note(call)
                 self._ends.plan(call, max(timers.due(call, now), now))
         for call in self._looks.due(now):
-            heard = timers.heard(call, now)
-            if heard is not None:
-                self._looks.plan(call, heard)
+            again = timers.undisturbed(call, now)
+            if again is not None:
+                self._looks.plan(call, again)
                 continue
             effects += self.changing(call, timers.look(call, now))
             self.look_again(call, now)

@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from mediaproxy.control import KnownBy, PhoneAddress, Stream, Wishes
-from mediaproxy.endpoint import Endpoint, Scope, ip_address, same_prefix, scope
+from mediaproxy.endpoint import Endpoint, Scope, address_text, ip_address, same_prefix, scope
 from mediaproxy.relay.ports import PortPool
 from mediaproxy.relay.rtp import Kind
 from mediaproxy.relay.settings import Policy, RelaySettings
@@ -150,24 +150,19 @@ class Ground:
             return place.version in self._on_loopback
         return place.port > 0 and where not in (None, Scope.MULTICAST, Scope.BROADCAST, Scope.UNSPECIFIED)
 
-    def _may_send(self, target: Endpoint, signalling: str | None) -> bool:
-        """Whether a packet may go there (calls.md 5). SIP has come from the signalling address, so it is reachable."""
-        if not self._is_host(target) or self._pool.ours(target):
-            return False
-        if target.address == signalling:
-            return True
-        return target.address not in self._own and self._reachable(target.address)
-
-    def _target(self, sdp: Endpoint | None, signalling: str | None) -> Endpoint | None:
-        """The SDP's address if public, else the signalling address with the SDP's port (calls.md 5)."""
-        if sdp is None:
+    def _target(self, place: Endpoint | None, usable: bool, signalling: str | None) -> Endpoint | None:
+        """Where a packet may go (calls.md 5): the SDP's address if it is ``usable`` and public, else the signalling
+        address with the SDP's port. SIP has come from the signalling address, so that is reachable."""
+        if place is None:
             return None
-        if self._may_send(sdp, signalling):
-            return sdp
-        if signalling is None:
+        if usable and not self._pool.ours(place):
+            address = place.address
+            if address == signalling or (address not in self._own and self._reachable(address)):
+                return place
+        if signalling is None or signalling == place.address:
             return None
-        target = Endpoint(signalling, sdp.port)
-        return target if self._may_send(target, signalling) else None
+        target = Endpoint(signalling, place.port)
+        return target if self._is_host(target) and not self._pool.ours(target) else None
 
     def expect(  # noqa: PLR0913  # one fact each, by name; what callers know already is not found out again
         self,
@@ -189,12 +184,13 @@ class Ground:
         signalling = party.signalling
         nearby: tuple[str, ...] = ()
         for one in (place, stream.endpoint):
-            if one is not None and one.address not in nearby and one.address not in self._own:
-                nearby += (one.address,) if self._reachable(one.address) else ()
+            address = "" if one is None else one.address
+            if address and address not in nearby and address not in self._own and self._reachable(address):
+                nearby += (address,)
         # Signalling by IPv6 says nothing of media by IPv4, and the other way round.
         silent = signalling is None or (usable is not None and (":" in signalling) != (usable.version == 6))
         unknown = silent and not nearby
-        target = self._target(place, signalling)
+        target = self._target(place, usable is not None, signalling)
         if types is None:
             lists = [s.payload_types for s in (stream, other) if s is not None]
             types = frozenset([t.number for payload_types in lists for t in payload_types] if all(lists) else ())
@@ -265,10 +261,10 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         ice: tuple[tuple[str, str], ...] = (),
     ) -> "Voucher":
         """After a further message. What a message does not say (an ACK has no Contact) stays as it was."""
-        address = ip_address(phone.endpoint.address) if phone.endpoint is not None else None
-        known = address is not None and phone.known_by is not KnownBy.UNKNOWN
+        known = phone.endpoint is not None and phone.known_by is not KnownBy.UNKNOWN
+        address = address_text(phone.endpoint.address) if known and phone.endpoint is not None else None
         return Voucher(
-            signalling=str(address) if known else self.signalling,
+            signalling=address or self.signalling,
             contact=contact or self.contact,
             asymmetric=asymmetric,
             learn=self.learn if wishes is None else wishes.learn,

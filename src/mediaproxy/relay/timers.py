@@ -59,22 +59,21 @@ def next_look(call: Call, now: float) -> float | None:
     return first if first > now else now + _AGAIN
 
 
-def heard(call: Call, now: float) -> float | None:
-    """The same for a call of which nothing is to be told, because all its sides are heard; None: that must be looked
-    into. Nearly every call is of this kind, so it is quick."""
-    one_way = call.board.settings.one_way
+def undisturbed(call: Call, now: float) -> float | None:
+    """The same for a call of which nothing is to be told, because all its sides are heard, or nobody has been for a
+    while; None: that must be looked into. Nearly every call is of this kind, so it is quick."""
     if call.answered is None or call.lingering is not None:
         return None
-    first = None
+    first, latest, told = now, 0.0, False
     for stream in call.present():
-        if stream.one_way:
-            return None
-        for end in stream.ends:
-            last = end.rtp.tally.last
-            if last is None or now - last >= one_way:
-                return None
-            first = last if first is None or last < first else first
-    return None if first is None else first + one_way
+        told = told or bool(stream.one_way)
+        for end in (stream.caller, stream.callee):
+            last = end.rtp.tally.last or 0.0
+            first, latest = min(first, last), max(latest, last)
+    one_way = call.board.settings.one_way
+    if now - first < one_way and latest and not told:
+        return first + one_way
+    return now + one_way if now - max(latest, call.changed, call.resumed) >= one_way else None
 
 
 def look(call: Call, now: float) -> list[Effect]:
