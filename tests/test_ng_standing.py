@@ -2,16 +2,19 @@
 
 from typing import Any
 
+from mediaproxy.dialects.ng.bencode import decode, encode
 from mediaproxy.dialects.ng.standing import standing
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallReport, Quality
-from tests.ngstand import party, report, side, stream
+from tests.ngstand import party, report, side, stream, texts
 
 A, B = "192.0.2.10:4000", "198.51.100.7:4002"
 
 
 def told(*reports: CallReport, tag: str = "") -> dict[str, Any]:
-    return dict(standing(reports, tag))
+    found = texts(decode(encode(standing(reports, tag))))
+    assert isinstance(found, dict)
+    return found
 
 
 def talking(**others: Any) -> CallReport:

@@ -25,6 +25,16 @@ _KEYS = {
     )
 }
 "How keys of the usual answers are written."
+
+
+class Written(str):
+    """A value that is written already."""
+
+    __slots__ = ()
+
+
+NUMBER, VALUE = Written("i%de"), Written("%s")
+"What stands in a ``form`` for a whole number and for a value that is written already."
 _END, _DICTIONARY, _LIST, _INTEGER, _COLON, _MINUS = b"edli:-"
 
 
@@ -118,6 +128,21 @@ def encode(value: object) -> bytes:
     return "".join(parts).encode("latin-1", "replace")
 
 
+def written(value: object) -> Written:
+    """A value that need not be written again."""
+    return Written(encode(value).decode("latin-1"))
+
+
+def form(value: object) -> str:
+    """What becomes a written value by ``%``: for each NUMBER and VALUE in it. No percent sign may be in it."""
+    return written(value)
+
+
+def text(value: str) -> str:
+    """A written text."""
+    return f"{len(value)}:{value}"
+
+
 def _write(value: object, put: Callable[[str], None]) -> None:
     # An answer with the statistics of a call has two hundred values: the types it really has come first.
     kind = type(value)
@@ -148,6 +173,8 @@ def _write(value: object, put: Callable[[str], None]) -> None:
 
 def _odd(value: object) -> str:
     """What is seldom in an answer."""
+    if isinstance(value, Written):
+        return value
     if isinstance(value, bytes):
         return f"{len(value)}:{value.decode('latin-1')}"
     if isinstance(value, str):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mediaproxy.dialects.ng import bencode
-from mediaproxy.dialects.ng.bencode import DEEPEST, NgError
+from mediaproxy.dialects.ng.bencode import DEEPEST, NgError, Written
 
 _BRACE, _DICTIONARY = b"{d"
 _json = msgspec.json.Decoder()
@@ -73,6 +73,8 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 def _for_json(value: object) -> object:
+    if isinstance(value, Written):
+        value = bencode.decode(value.encode("latin-1", "replace"))
     if isinstance(value, str):
         value = value.encode("latin-1", "replace")
     if isinstance(value, bytes):

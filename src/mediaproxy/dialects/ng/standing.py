@@ -1,20 +1,39 @@
 """How a call stands, as rtpengine's ``query`` and ``delete`` tell it (rtpengine 10.5).
 
-Reports of a call come in, a dictionary goes out. A tag's streams show our ports that face this party, and the endpoint
-is this party's: what is counted there came from it. What our relay does not measure is left out rather than made up:
-round-trip times, the best MOS and its progression.
+Reports of a call come in, a dictionary goes out, in which what there is of each stream is written already: it is what
+each ``delete`` takes longest for. A tag's streams show our ports that face this party, and the endpoint is this
+party's: what is counted there came from it. What our relay does not measure is left out rather than made up: round-trip
+times, the best MOS and its progression.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
-from mediaproxy.dialects.ng.bencode import Answer
+from mediaproxy.dialects.ng.bencode import NUMBER, VALUE, Answer, Written, form, text, written
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallReport, PartyReport, Side, SideReport, StreamReport
 
 _SENDS = ("sendrecv", "sendonly", "")
 _RECEIVES = ("sendrecv", "recvonly", "")
 _Count = dict[str, int]
+_OTHER = form({"tag": VALUE, "type": "offer/answer"})
+_PLACE = form({"family": VALUE, "address": VALUE, "port": NUMBER})
+_NOWHERE = written({})
+_PORT = {
+    "local port": NUMBER,
+    "local address": VALUE,
+    "family": VALUE,
+    "endpoint": VALUE,
+    "advertised endpoint": VALUE,
+    "flags": VALUE,
+    "stats": {"packets": NUMBER, "bytes": NUMBER, "errors": NUMBER},
+    "last packet": NUMBER,
+}
+_STREAM, _STREAM_OF_SSRC = form(_PORT), form({**_PORT, "SSRC": NUMBER})
+_KIND = {"index": NUMBER, "type": VALUE, "protocol": VALUE}
+_STATE = {"streams": VALUE, "flags": VALUE}
+_MEDIA, _MEDIA_OF_CODEC = form(_KIND | _STATE), form(_KIND | {"codec": VALUE} | _STATE)
 
 
 def standing(reports: Sequence[CallReport], tag: str = "") -> Answer:
@@ -78,6 +97,9 @@ class _Monologue:
         other = leg.callee.tag if self.side is Side.CALLER else leg.caller.tag
         if other not in self.others:
             self.others.append(other)
+        if not self.streams:
+            self.streams += leg.streams
+            return
         known = {(stream.index, _side(stream, self.side).local) for stream in self.streams}
         self.streams += [one for one in leg.streams if (one.index, _side(one, self.side).local) not in known]
 
@@ -89,9 +111,9 @@ class _Monologue:
             told["via-branch"] = party.branch
         if party.label:
             told["label"] = party.label
-        others: list[object] = [{"tag": other, "type": "offer/answer"} for other in self.others]
+        others = _list([_OTHER % text(other) for other in self.others])
         told |= {"created": started, "subscriptions": others, "subscribers": others}
-        told["medias"] = [_media(one, self, totals, quality) for one in self.streams]
+        told["medias"] = _list([_media(one, self, totals, quality) for one in self.streams])
         return told
 
 
@@ -111,86 +133,84 @@ def _side(stream: StreamReport, side: Side) -> SideReport:
     return stream.caller if side is Side.CALLER else stream.callee
 
 
-def _media(stream: StreamReport, of: _Monologue, totals: dict[str, _Count], quality: Answer) -> Answer:
+def _list(values: Iterable[str]) -> Written:
+    return Written(f"l{''.join(values)}e")
+
+
+def _media(stream: StreamReport, of: _Monologue, totals: dict[str, _Count], quality: Answer) -> str:
     mine = _side(stream, of.side)
-    told: Answer = {"index": stream.index + 1, "type": stream.kind, "protocol": stream.transport}
-    if mine.codec:
-        told["codec"] = mine.codec
-    streams: list[object] = []
+    streams = ""
     if mine.local.port:
-        streams.append(_rtp(stream, mine, of, totals["RTP"]))
+        streams = _rtp(stream, mine, of, totals["RTP"])
         if "RTP/" in stream.transport.upper():
-            streams.append(_rtcp(mine, of, totals["RTCP"]))
-    told |= {"streams": streams, "flags": _media_flags(mine, of.party)}
+            streams += _rtcp(mine, of, totals["RTCP"])
     if mine.ssrc is not None:
         quality[str(mine.ssrc)] = _quality(mine)
-    return told
+    sends, receives = mine.direction in _SENDS, mine.direction in _RECEIVES
+    flags = _media_flags(mine.sdp is not None, of.party.asymmetric, sends, receives, mine.mux, mine.ice)
+    kind = stream.index + 1, text(stream.kind), text(stream.transport)
+    state = f"l{streams}e", flags
+    return _MEDIA_OF_CODEC % (*kind, text(mine.codec), *state) if mine.codec else _MEDIA % (*kind, *state)
 
 
-def _media_flags(mine: SideReport, party: PartyReport) -> list[object]:
-    """``send`` and ``recv`` are what we do, so the other way round than the party's own direction."""
+@lru_cache(maxsize=64)
+def _media_flags(initialized: bool, asymmetric: bool, sends: bool, receives: bool, mux: bool, ice: bool) -> str:
+    """``send`` and ``recv`` are what we do, so the other way round than what the party does."""
     flags = (
-        ("initialized", mine.sdp is not None),
-        ("asymmetric", party.asymmetric),
-        ("send", mine.direction in _RECEIVES),
-        ("recv", mine.direction in _SENDS),
-        ("rtcp-mux", mine.mux),
-        ("ICE", mine.ice),
+        ("initialized", initialized),
+        ("asymmetric", asymmetric),
+        ("send", receives),
+        ("recv", sends),
+        ("rtcp-mux", mux),
+        ("ICE", ice),
     )
-    return [name for name, is_so in flags if is_so]
+    return written([name for name, is_so in flags if is_so])
 
 
-def _rtp(stream: StreamReport, mine: SideReport, of: _Monologue, totals: _Count) -> Answer:
-    refused = mine.refused_packets - mine.rtcp_refused
-    counted = {"packets": mine.packets, "bytes": mine.bytes, "errors": refused}
-    flags = _stream_flags("RTP", mine.sdp, mine.learned, kernel=stream.plane == "kernel")
-    told = _stream(mine.local, mine.learned or mine.sdp, mine.sdp, flags, counted)
-    told["last packet"] = int(mine.last_packet or of.report.started)
-    if mine.ssrc is not None:
-        told["SSRC"] = mine.ssrc
-    _add(totals, counted)
-    return told
+def _rtp(stream: StreamReport, mine: SideReport, of: _Monologue, totals: _Count) -> str:
+    told = (
+        *_ends(mine.local, mine.learned or mine.sdp, mine.sdp),
+        _stream_flags("RTP", mine.sdp is not None, mine.learned is not None, stream.plane == "kernel"),
+        *_add(totals, mine.packets, mine.bytes, mine.refused_packets - mine.rtcp_refused),
+        int(mine.last_packet or of.report.started),
+    )
+    return _STREAM % told if mine.ssrc is None else _STREAM_OF_SSRC % (*told, mine.ssrc)
 
 
-def _rtcp(mine: SideReport, of: _Monologue, totals: _Count) -> Answer:
-    counted = {"packets": mine.rtcp_packets, "bytes": mine.rtcp_bytes, "errors": mine.rtcp_refused}
+def _rtcp(mine: SideReport, of: _Monologue, totals: _Count) -> str:
     local = mine.local if mine.mux else mine.local.with_port(mine.local.port + 1)
     wanted = mine.rtcp_sdp or (mine.sdp if mine.mux else None)
-    told = _stream(
-        local, mine.rtcp_learned or wanted, wanted, _stream_flags("RTCP", wanted, mine.rtcp_learned), counted
+    return _STREAM % (
+        *_ends(local, mine.rtcp_learned or wanted, wanted),
+        _stream_flags("RTCP", wanted is not None, mine.rtcp_learned is not None, False),
+        *_add(totals, mine.rtcp_packets, mine.rtcp_bytes, mine.rtcp_refused),
+        int(mine.rtcp_last or of.report.started),
     )
-    told["last packet"] = int(mine.rtcp_last or of.report.started)
-    _add(totals, counted)
-    return told
 
 
-def _stream_flags(
-    name: str, wanted: Endpoint | None, learned: Endpoint | None, *, kernel: bool = False
-) -> list[object]:
-    flags = ((name, True), ("filled", wanted is not None), ("confirmed", learned is not None), ("kernelized", kernel))
-    return [flag for flag, is_so in flags if is_so]
+@lru_cache(maxsize=16)
+def _stream_flags(name: str, filled: bool, confirmed: bool, kernel: bool) -> str:
+    flags = ((name, True), ("filled", filled), ("confirmed", confirmed), ("kernelized", kernel))
+    return written([flag for flag, is_so in flags if is_so])
 
 
-def _stream(
-    local: Endpoint, there: Endpoint | None, wanted: Endpoint | None, flags: list[object], counted: _Count
-) -> Answer:
-    return {
-        "local port": local.port,
-        "local address": local.address,
-        "family": _family(local),
-        "endpoint": _place(there),
-        "advertised endpoint": _place(wanted),
-        "flags": flags,
-        "stats": dict(counted),
-    }
+def _ends(local: Endpoint, there: Endpoint | None, wanted: Endpoint | None) -> tuple[int, str, str, str, str]:
+    place = _place(wanted)
+    local_address, family = _address(local.address)
+    return local.port, local_address, family, place if there is wanted else _place(there), place
 
 
-def _place(place: Endpoint | None) -> Answer:
-    return {} if place is None else {"family": _family(place), "address": place.address, "port": place.port}
+@lru_cache(maxsize=4096)
+def _address(address: str) -> tuple[str, str]:
+    """An address as it is written, and its family."""
+    return text(address), text("IPv6" if ":" in address else "IPv4")
 
 
-def _family(place: Endpoint) -> str:
-    return f"IPv{place.version}"
+def _place(place: Endpoint | None) -> str:
+    if place is None:
+        return _NOWHERE
+    address, family = _address(place.address)
+    return _PLACE % (family, address, place.port)
 
 
 def _quality(mine: SideReport) -> Answer:
@@ -215,6 +235,9 @@ def _nothing() -> _Count:
     return {"packets": 0, "bytes": 0, "errors": 0}
 
 
-def _add(totals: _Count, counted: _Count) -> None:
-    for name, number in counted.items():
-        totals[name] += number
+def _add(totals: _Count, packets: int, octets: int, errors: int) -> tuple[int, int, int]:
+    """What was counted, when the totals have it, too."""
+    totals["packets"] += packets
+    totals["bytes"] += octets
+    totals["errors"] += errors
+    return packets, octets, errors
