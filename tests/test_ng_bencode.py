@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaproxy.dialects.ng.bencode import DEEPEST, NgError, decode, encode
+from mediaproxy.dialects.ng.bencode import DEEPEST, NgError, decode, encode, entries
 
 VALUES = st.recursive(
     st.binary(max_size=40) | st.integers(-(10**15), 10**15),
@@ -121,3 +121,17 @@ class Text(str):
 
 def test_types_that_are_like_others() -> None:
     assert encode(Words(a=Text("b"), c={Text("d"): 1})) == b"d1:a1:b1:cd1:di1eee"
+
+
+@given(st.one_of(st.binary(max_size=60), st.text("dlei0123:-a", max_size=30).map(str.encode)))
+def test_a_dictionary_entry_by_entry(data: bytes) -> None:
+    data = b"d" + data
+    try:
+        value = decode(data)
+    except NgError:
+        with pytest.raises(NgError):
+            entries(data, 0)
+        return
+    found = entries(data, 0)
+    assert {key: one for key, one, _ in found} == value
+    assert data.startswith(b"d%be" % b"".join([written for _, _, written in found if isinstance(written, bytes)]))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mediaproxy.dialects.ng.bencode import entries
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.wanted import Codecs, Edits
 
@@ -210,3 +211,20 @@ def test_no_dictionary_raises_anything(dictionary: dict[Any, Any]) -> None:
 @given(st.binary(max_size=80))
 def test_no_raw_flags_raise_anything(raw: bytes) -> None:
     command(**{"rtpp-flags": raw})
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "meant"),
+    [
+        (b"d5:flagsl3:alle5:flagsl4:fastee", "flags", frozenset(("fast",))),
+        (b"d7:call-id1:a7:call-id1:be", "call_id", "b"),
+        (b"d7:call-id1:a7:call-idi7ee", "call_id", "7"),
+        (b"d7:call-idi7e7:call-id1:ae", "call_id", "a"),
+        (b"d3:sdp3:v=03:sdpi7ee", "sdp", None),
+        (b"d13:received-from3:::113:received-fromlee", "received_from", ""),
+        (b"d7:command4:ping7:Command5:offere", "name", "ping"),
+        (b"d7:Command5:offere", "name", ""),
+    ],
+)
+def test_of_equal_keys_the_last_one_counts(message: bytes, field: str, meant: object) -> None:
+    assert getattr(Command.read(entries(message, 0)), field) == meant

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaproxy.dialects.ng.bencode import DEEPEST, NgError
-from mediaproxy.dialects.ng.message import Coding, decode, split
+from mediaproxy.dialects.ng.message import Coding, entries, split
+
+
+def decode(message: bytes, at: int) -> dict[Any, Any]:
+    """The dictionary."""
+    return {key: value for key, value, _ in entries(message, at)}
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ the last counts. Nothing but NgError is raised, and neither depth nor size of wh
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Answer: TypeAlias = dict[str, object]
 """What is answered: values are texts (Latin-1, one character per byte) or bytes, whole numbers, lists, and dictionaries
 of such."""
 Value: TypeAlias = "bytes | int | list[Value] | dict[bytes, Value]"
+Entry: TypeAlias = tuple[Any, Any, "bytes | str"]
+"Of a dictionary: a key, its value, and how both are written."
 
 DEEPEST = 32
 "Lists and dictionaries within each other."
@@ -48,6 +50,27 @@ def decode(data: bytes, at: int = 0) -> Value:
         return _value(data, at, 0)[0]
     except (IndexError, ValueError) as error:
         raise NgError("Could not decode bencode dictionary") from error
+
+
+def entries(data: bytes, at: int) -> list[Entry]:
+    """Of the dictionary that begins at ``at``, as ``decode``; of equal keys the last one counts. NgError."""
+    found: list[Entry] = []
+    try:
+        at += 1
+        while data[at] != _END:
+            begin = at
+            start, at = string_at(data, at)
+            key = data[start:at]
+            value: Value
+            if 0x30 <= data[at] <= 0x39:
+                start, at = string_at(data, at)
+                value = data[start:at]
+            else:
+                value, at = _value(data, at, 1)
+            found.append((key, value, data[begin:at]))
+    except (IndexError, ValueError) as error:
+        raise NgError("Could not decode bencode dictionary") from error
+    return found
 
 
 def _value(data: bytes, at: int, depth: int) -> tuple[Value, int]:

@@ -5,7 +5,6 @@ new calls are taken is decided here, before an offer is looked at.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from mediaproxy.control import QueryRequest
 from mediaproxy.dialects.dialect import DialectError, ErrorAnswer, Peer, Steps
@@ -15,7 +14,7 @@ from mediaproxy.dialects.ng.commands import UNKNOWN_CALL, Doing, do
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.framing import NgFramer, begins_with_dictionary
 from mediaproxy.dialects.ng.limits import SESSIONS, Busy, Idle, exceeded
-from mediaproxy.dialects.ng.message import Coding, decode, split
+from mediaproxy.dialects.ng.message import Coding, entries, split
 from mediaproxy.dialects.ng.patterns import Patterns
 from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.dialects.ng.tally import Tally
@@ -65,9 +64,10 @@ class Ng:
         coding, at = self._coding(request, peer)
         name = ""
         try:
-            dictionary = decode(request, at)
-            command = _command(dictionary)
+            command = Command.read(entries(request, at))
             name = command.name
+            if not name:
+                raise NgError('Dictionary contains no key "command"')
             for word in command.unknown:
                 self._remark(f"{name}: unknown word {word!r} is ignored")
             told = yield from self._do(command, peer)
@@ -120,10 +120,3 @@ class Ng:
             why: Answer = {"result": "error", "error-reason": "The answer is too long for a datagram: ask over TCP"}
             return ErrorAnswer(coding.encode(why))
         return ErrorAnswer(answer) if failed else answer
-
-
-def _command(dictionary: dict[Any, Any]) -> Command:
-    name = dictionary.get(b"command", dictionary.get("command"))
-    if not isinstance(name, (bytes, str)) or not name:
-        raise NgError('Dictionary contains no key "command"')
-    return Command.of(dictionary)

@@ -6,11 +6,12 @@ modules. Words that nobody knows are collected for the log. Nothing is ever rais
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from mediaproxy.dialects.ng.bencode import Entry
 from mediaproxy.dialects.ng.reading import Reader, received, text_of
 from mediaproxy.dialects.ng.wanted import Codecs, Edits
 
@@ -83,24 +84,24 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, dictionary: Mapping[Any, Any]) -> "Command":
-        """Read a decoded dictionary. Keys and texts are bytes (bencode) or str (JSON, which stands for its UTF-8
+        """Read a decoded dictionary."""
+        return cls.read([(key, value, repr((key, value))) for key, value in dictionary.items()])
+
+    @classmethod
+    def read(cls, entries: Iterable[Entry]) -> "Command":
+        """Read the entries of a dictionary. Keys and texts are bytes (bencode) or str (JSON, which stands for its UTF-8
         bytes); anything else where a text is expected is as if it were not there."""
         fields: dict[str, Any] = {}
-        always: list[tuple[Any, Any]] = []
-        for key, value in dictionary.items():
-            field = _EACH_TIME.get(key)
-            if field is None:
-                always.append((key, value))
-            elif field == "received_from":
-                address = received(value)
-                if address is not None:
-                    fields[field] = address
-            elif not isinstance(value, (bytes, str)):
-                always.append((key, value))
-            else:
-                fields[field] = text_of(value)
-        if "sdp" in fields:
-            fields["sdp"] = fields["sdp"].encode("latin-1")
+        always: list[Entry] = []
+        for entry in entries:
+            each = _EACH_TIME.get(entry[0])
+            found = None if each is None else each[1](entry[1])
+            if each is not None and found is not None:
+                fields[each[0]] = found
+                continue
+            always.append(entry)
+            if each is not None:
+                fields.pop(each[0], None)
         return msgspec.structs.replace(_recurring(always), **fields)
 
     def has(self, *flags: str) -> bool:
@@ -108,38 +109,47 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
         return not self.flags.isdisjoint(flags)
 
 
-def _recurring(items: list[tuple[Any, Any]]) -> Command:
+def _recurring(entries: Sequence[Entry]) -> Command:
     """What does not differ from call to call: a SIP server always writes the same few."""
-    key = repr(items)
+    key = tuple([written for _, _, written in entries])
     known = _seen.get(key)
     if known is None:
         reader = Reader()
-        for name, value in items:
+        for name, value in {name: value for name, value, _ in entries}.items():
             reader.key(text_of(name), value, 0)
         known = Command(**reader.fields(), phrase=next(_phrases))
-        if len(key) <= _LONGEST_KEPT:
+        if sum(map(len, key)) <= _LONGEST_KEPT:
             if len(_seen) >= _MOST_KEPT:
                 _seen.clear()
             _seen[key] = known
     return known
 
 
-_seen: dict[str, Command] = {}
+_seen: dict[tuple[str | bytes, ...], Command] = {}
 _phrases = itertools.count(1)
 _MOST_KEPT, _LONGEST_KEPT = 512, 2000
 
 
-_EACH_TIME: dict[Any, str] = {
-    key: field
-    for name, field in (
-        ("command", "name"),
-        ("sdp", "sdp"),
-        ("call-id", "call_id"),
-        ("from-tag", "from_tag"),
-        ("to-tag", "to_tag"),
-        ("via-branch", "via_branch"),
-        ("received-from", "received_from"),
+def _text(value: Any) -> str | None:
+    return text_of(value) if isinstance(value, (bytes, str)) else None
+
+
+def _bytes(value: Any) -> bytes | None:
+    return value if isinstance(value, bytes) else text_of(value).encode("latin-1") if isinstance(value, str) else None
+
+
+_EACH_TIME: dict[Any, tuple[str, Callable[[Any], Any]]] = {
+    key: (field, read)
+    for name, field, read in (
+        ("command", "name", _text),
+        ("sdp", "sdp", _bytes),
+        ("call-id", "call_id", _text),
+        ("from-tag", "from_tag", _text),
+        ("to-tag", "to_tag", _text),
+        ("via-branch", "via_branch", _text),
+        ("received-from", "received_from", received),
     )
     for key in (name, name.encode())
 }
-"Keys whose values differ from call to call, as they are usually written -> field of Command."
+"""Keys whose values differ from call to call, as they are usually written -> field of Command, and how that is read;
+None: it is no such value."""

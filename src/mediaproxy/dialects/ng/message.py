@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mediaproxy.dialects.ng import bencode
-from mediaproxy.dialects.ng.bencode import DEEPEST, NgError, Written
+from mediaproxy.dialects.ng.bencode import DEEPEST, Entry, NgError, Written
 
 _BRACE, _DICTIONARY = b"{d"
 _json = msgspec.json.Decoder()
@@ -35,14 +35,12 @@ def split(message: bytes) -> tuple[bytes, int] | None:
     return None if at < 1 else (message[:at], at + 1)
 
 
-def decode(message: bytes, at: int) -> dict[Any, Any]:
-    """The dictionary that begins at ``at``: with keys of bytes (bencode) or str (JSON). NgError."""
+def entries(message: bytes, at: int) -> list[Entry]:
+    """Of the dictionary that begins at ``at``: with keys of bytes (bencode) or str (JSON). NgError."""
     if at >= len(message):
         raise NgError("Invalid data (no payload)")
     if message[at] == _DICTIONARY:
-        found = bencode.decode(message, at)
-        assert isinstance(found, dict)
-        return found
+        return bencode.entries(message, at)
     if message[at] != _BRACE:
         raise NgError("Invalid NG data format")
     try:
@@ -52,7 +50,7 @@ def decode(message: bytes, at: int) -> dict[Any, Any]:
     plain = _plain(value, 0)
     if not isinstance(plain, dict):
         raise NgError("Could not decode JSON dictionary")
-    return plain
+    return [(key, value, repr((key, value))) for key, value in plain.items()]
 
 
 def _plain(value: Any, depth: int) -> Any:

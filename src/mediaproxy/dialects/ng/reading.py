@@ -115,7 +115,7 @@ class Reader:
             self._unknown.append(word[:64])
 
     def _key_command(self, value: Any, depth: int) -> None:
-        self._fields["name"] = text_of(value)
+        """It counts as it is usually written only (flags)."""
 
     def _key_sdp(self, value: Any, depth: int) -> None:
         if isinstance(value, (bytes, str)):
