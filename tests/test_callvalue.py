@@ -37,12 +37,14 @@ KNOWN_OTHERWISE: dict[type, set[str]] = {
     },
     Leg: {"_settings", "_latches", "party", "streams"},
     Party: set(),
-    Stream: {"__weakref__", "_clocks", "caller", "callee", "index", "call_id", "changed", "sdp", "one_way"}
-    | {"terms", "tos"},
-    End: {"__weakref__", "_stream", "codec", "credentials", "gate", "limit", "pair", "refusing", "rtcp"}
-    | {"rtp", "side"},
-    Port: {"call_id", "_end", "generation", "guests", "installed", "latch", "local", "peer", "refusals", "rtcp"}
-    | {"tally", "shared", "tie"},
+    Stream: {"__weakref__", "_clocks", "caller", "callee", "ends", "ports", "index", "call_id", "changed", "sdp"}
+    | {"one_way", "terms", "tos"}
+    | {"audio", "described", "enabled", "held", "kind", "shakes_hands"},  # of the SDP
+    End: {"__weakref__", "_stream", "codec", "credentials", "gate", "limit", "pair", "ports", "refusing", "rtcp"}
+    | {"rtp", "side"}
+    | {"muxed", "splits"},  # of the SDP
+    Port: {"call_id", "_end", "_version", "generation", "guests", "installed", "latch", "local", "peer", "refusals"}
+    | {"rtcp", "tally", "shared", "tie"},
     Latch: {"_settings", "_rtp", "_probation", "_allowed"},
     # A gap that is under way in the moment of a restart counts as lost.
     Tally: {"traffic", "_aside", "_aside_at"},

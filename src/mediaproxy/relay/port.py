@@ -48,6 +48,7 @@ class Port:
         "_end",
         "_told",
         "_told_at",
+        "_version",
         "closed",
         "generation",
         "guests",
@@ -68,6 +69,7 @@ class Port:
     def __init__(self, end: "End", local: Endpoint, latch: Latch, *, rtcp: bool) -> None:
         self._end = ref(end)
         self.local = local
+        self._version = local.version
         self.generation = end.pair.generation
         self.rtcp = rtcp
         self.latch = latch
@@ -127,11 +129,13 @@ class Port:
     def target(self, now: float) -> Endpoint | None:
         """Where packets for this port's party go; None: not known, or of an IP version that this port has not."""
         target = self._open(self.latch.target(now))
-        return target if target is not None and target.version == self.local.version else None
+        return target if target is not None and target.version == self._version else None
 
     def _open(self, place: Endpoint | None) -> Endpoint | None:
         """A place, but not the port of another call whose party is not this port: streams of a call that take turns
         have one latch."""
+        if place is None:
+            return None
         expectation = self.latch.expectation
         shut = self.tie is None and expectation is not None and expectation.own == place
         return None if shut else place
@@ -164,15 +168,13 @@ class Port:
         """Whether the rate to that target is still limited (calls.md 5)."""
         return not self.latch.proven(target)
 
-    def _carried(self, now: float) -> Endpoint | None:
-        """The learned source, if the plane may forward what comes from it, or drop that, without asking."""
-        learned = self._open(self.latch.learned)
-        if learned is None:
+    def _carried(self, peer: "Port", now: float) -> Endpoint | None:
+        """The learned source, if the plane may forward what comes from it, or drop that, without asking. ``peer``: by
+        which it leaves."""
+        learned, stream = self._open(self.latch.learned), self.end.stream
+        if learned is None or self.via is not None or peer.via is not None:
             return None
-        peer, stream = self.outlet, self.end.stream
-        if peer is None or self.via is not None or peer.via is not None:
-            return None
-        if learned.version != self.local.version:  # heard at another leg's port, which has gone
+        if learned.version != self._version:  # heard at another leg's port, which has gone
             return None
         if self.end.gate.blocked:  # checks and handshakes pass all the same, by user space
             return None if stream.shakes_hands else learned
@@ -183,24 +185,24 @@ class Port:
 
     def flow(self, now: float) -> Flow:
         """What the plane should do at this port."""
-        peer, end = self.outlet, self.end
-        stream, checked = end.stream, end.credentials is not None
+        outlet, end, latch = self.outlet, self.end, self.latch
+        stream = end.stream
+        if self.closed or outlet is None or not stream.enabled:
+            return Flow(local=self.local, generation=self.generation)
+        checked = end.credentials is not None
         # Until a check has told where the party is, it may be anywhere; later ones from elsewhere pass as strangers.
         anybody = bool(self.guests) or (checked and end.rtp.latch.learned is None)
-        if self.closed or peer is None or not stream.enabled:
-            return Flow(local=self.local, generation=self.generation)
-        if end.gate.blocked:
-            peer = None
+        peer = None if end.gate.blocked else outlet
         return Flow(
             local=self.local,
             generation=self.generation,
             peer=None if peer is None else peer.local,
             peer_generation=0 if peer is None else peer.generation,
-            source=self._carried(now),
-            target=self.target(now),
-            allowed=() if anybody else self.latch.allowed(self.local.version),
+            source=None if latch.learned is None else self._carried(outlet, now),
+            target=None if latch.expectation is None else self.target(now),
+            allowed=() if anybody else latch.allowed(self._version),
             tos=stream.tos,
-            settled_at=None if anybody or checked else self.latch.settled_at,
+            settled_at=None if anybody or checked else latch.settled_at,
             rtp_only=self.rtp_only,
             clocks=() if self.rtcp else stream.clocks(end.side),
         )

@@ -48,6 +48,7 @@ class End:
         "limit",
         "muxed",
         "pair",
+        "ports",
         "refusing",
         "rtcp",
         "rtp",
@@ -76,6 +77,7 @@ class End:
         latch = Latch(settings)
         self.rtp = Port(self, pair.rtp, latch, rtcp=False)
         self.rtcp = Port(self, pair.rtcp, Latch(settings, latch), rtcp=True)
+        self.ports = (self.rtp, self.rtcp)
 
     @property
     def stream(self) -> "Stream":
@@ -83,11 +85,6 @@ class End:
         stream = self._stream()
         assert stream is not None  # see Port.end
         return stream
-
-    @property
-    def ports(self) -> tuple[Port, Port]:
-        """RTP and RTCP."""
-        return (self.rtp, self.rtcp)
 
     @property
     def idle(self) -> bool:
@@ -136,10 +133,12 @@ class Stream:
         "callee",
         "described",
         "enabled",
+        "ends",
         "held",
         "index",
         "kind",
         "one_way",
+        "ports",
         "sdp",
         "shakes_hands",
         "terms",
@@ -174,6 +173,8 @@ class Stream:
         self._clocks: dict[Side, Clocks] = {}
         self.caller = End(self, Side.CALLER, pairs[Side.CALLER], settings)
         self.callee = End(self, Side.CALLEE, pairs[Side.CALLEE], settings)
+        self.ends = (self.caller, self.callee)
+        self.ports = (*self.caller.ports, *self.callee.ports)
         for one, other in zip(self.caller.ports, self.callee.ports, strict=True):
             one.peer, other.peer = other, one
 
@@ -183,16 +184,6 @@ class Stream:
         self.understand(dict(old.sdp), dict(old.terms))
         for end, former in zip(self.ends, old.ends, strict=True):
             end.attach(former.rtp.latch, former.rtcp.latch, former.gate)
-
-    @property
-    def ends(self) -> tuple[End, End]:
-        """Towards the caller and towards the callee."""
-        return (self.caller, self.callee)
-
-    @property
-    def ports(self) -> tuple[Port, ...]:
-        """All four."""
-        return (*self.caller.ports, *self.callee.ports)
 
     def end(self, side: Side) -> End:
         """The end that faces a party."""
@@ -317,7 +308,11 @@ class Stream:
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news at the ports that are still ours."""
-        return [effect for port in self.ports if not port.closed for effect in port.sync(now)]
+        effects: list[Effect] = []
+        for port in self.ports:
+            if not port.closed:
+                effects += port.sync(now)
+        return effects
 
 
 def _muxed(own: Sdp | None, other: Sdp | None, told: bool | None) -> bool:

@@ -154,7 +154,9 @@ class UserPlane:
     def _link(self, slot: LentSocket) -> None:
         """Resolve the slot's peer: a lent flow of the named generation that knows its target; else nothing."""
         slot.forward = None
-        peer = self._sockets.peer(slot.flow) if slot.flow is not None else None
+        if slot.source is None or slot.flow is None:  # nothing that comes here is forwarded, wherever it would go
+            return
+        peer = self._sockets.peer(slot.flow)
         if peer is None or peer.flow is None:
             return
         target = peer.flow.target
