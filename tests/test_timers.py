@@ -4,6 +4,7 @@ import pytest
 
 from mediaproxy.control import Direction, Stream
 from mediaproxy.events import CallState, EndReason, OneWay, Side
+from mediaproxy.relay import timers
 from tests.relaybench import ALICE, BOB, RTCP, STRANGER, STUN, TWO, Bench, rtp, stream
 
 # -- rule 11: timers
@@ -196,3 +197,19 @@ def test_two_silent_sides_are_not_one_way() -> None:
     bench.talk()
     bench.run(60)
     assert bench.seen(OneWay) == []
+
+
+def test_what_the_quick_look_says_of_a_call() -> None:
+    """Both sides heard, or nobody for a while: nothing is to be told, so 10 000 such calls cost next to nothing."""
+    bench = Bench()
+    facing_alice, facing_bob = bench.talk()
+    (call,) = bench.calls
+    begin = bench.now
+    assert timers.undisturbed(call, begin) is None, "both may be about to speak"
+    bench.run(20)
+    assert timers.undisturbed(call, bench.now) == bench.now + 10, "nobody speaks"
+    bench.packet(ALICE, facing_alice)
+    assert timers.undisturbed(call, bench.now) is None, "one does"
+    bench.run(2)
+    bench.packet(BOB, facing_bob)
+    assert timers.undisturbed(call, bench.now) == bench.now - 2 + 10, "both do"

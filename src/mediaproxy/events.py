@@ -40,6 +40,8 @@ class CallState(StrEnum):
     "CANCEL or failure seen; ports are kept for 32 s (calls.md 10)."
     ENDED = "ended"
 
+    __hash__ = str.__hash__
+
 
 class EndReason(StrEnum):
     """How a call ended."""
@@ -57,6 +59,8 @@ class EndReason(StrEnum):
     "The relay was stopped."
     LOST = "lost"
     "The relay was killed, and none that could have gone on with the call started in time."
+
+    __hash__ = str.__hash__
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,7 +39,8 @@ class Census:
             self._known[call] = standing
             self.states[standing[0]] += 1
             self.streams += len(kinds)
-            self.kinds.update(kinds)
+            for kind in kinds:
+                self.kinds[kind] += 1
             self.carried += carried
 
     def forget(self, call: Call) -> None:
@@ -50,5 +51,6 @@ class Census:
         if standing is not None:
             self.states[standing[0]] -= 1
             self.streams -= len(standing[1])
-            self.kinds.subtract(standing[1])
+            for kind in standing[1]:
+                self.kinds[kind] -= 1
             self.carried -= standing[2]

@@ -6,6 +6,8 @@ from enum import Enum
 class State(Enum):
     """Where a latch stands."""
 
+    __hash__ = object.__hash__  # that of enumerations is written in Python
+
     WAITING = "waiting"
     "No SDP has told whom to expect: nobody may speak."
     EXPECTING = "expecting"
@@ -20,6 +22,8 @@ class State(Enum):
 
 class Input(Enum):
     """What moves a latch."""
+
+    __hash__ = object.__hash__
 
     SDP = "SDP"
     "An expectation that is the first, or changes c=, port, Contact or signalling address."

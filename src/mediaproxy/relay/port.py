@@ -13,7 +13,7 @@ from mediaproxy.relay.effects import Effect, Install
 from mediaproxy.relay.flow import Flow, SlotCounters
 from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.refusals import Refusals
-from mediaproxy.relay.tally import Tally
+from mediaproxy.relay.tally import Tally, Traffic
 
 if TYPE_CHECKING:
     from mediaproxy.relay.stream import End
@@ -66,14 +66,14 @@ class Port:
         "shared",
     )
 
-    def __init__(self, end: "End", local: Endpoint, latch: Latch, *, rtcp: bool) -> None:
+    def __init__(self, end: "End", local: Endpoint, latch: Latch, traffic: Traffic, *, rtcp: bool) -> None:
         self._end = ref(end)
         self.local = local
         self._version = local.version
         self.generation = end.pair.generation
         self.rtcp = rtcp
         self.latch = latch
-        self.tally = Tally()
+        self.tally = Tally(traffic)
         self.refusals = Refusals()
         self.peer: Port | None = None
         "The port that faces the other party; None: it has been closed, or this one has."

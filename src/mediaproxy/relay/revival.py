@@ -82,7 +82,7 @@ class Revival:
 
     def _make_stream(self, call_id: str, value: StreamValue) -> Stream:
         pairs = {Side.CALLER: value.caller.pair, Side.CALLEE: value.callee.pair}
-        stream = Stream(value.index, pairs, self._board.settings, call_id, value.changed)
+        stream = Stream(value.index, pairs, self._board.settings, call_id, value.changed, self._board.traffic)
         stream.understand(value.sdp, value.terms)
         stream.one_way = value.one_way
         self._make_end(stream.caller, value.caller)

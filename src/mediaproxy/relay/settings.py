@@ -148,5 +148,10 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def address(self, version: int, name: str = "") -> RelayAddress | None:
         """The address of an IP version that has the name, else the first one of it; None: this relay has none."""
-        found = [address for address in self.addresses if address.version == version]
-        return next((address for address in found if name and address.name == name), found[0] if found else None)
+        first = None
+        for address in self.addresses:
+            if address.version == version:
+                if not name or address.name == name:
+                    return address
+                first = first or address
+        return first

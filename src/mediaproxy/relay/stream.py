@@ -20,6 +20,7 @@ from mediaproxy.relay.port import Clocks, Limit, Port
 from mediaproxy.relay.ports import Pair
 from mediaproxy.relay.rtp import STATIC
 from mediaproxy.relay.settings import RelaySettings
+from mediaproxy.relay.tally import Traffic
 from mediaproxy.relay.terms import NONE, Terms
 
 __all__ = ["End", "Limit", "Port", "Stream", "disabled"]
@@ -56,7 +57,7 @@ class End:
         "splits",
     )
 
-    def __init__(self, stream: "Stream", side: Side, pair: Pair, settings: RelaySettings) -> None:
+    def __init__(self, stream: "Stream", side: Side, pair: Pair, settings: RelaySettings, traffic: Traffic) -> None:
         self._stream = ref(stream)
         self.side = side
         self.pair = pair
@@ -75,8 +76,8 @@ class End:
         self.splits = False
         "Whether its party's RTCP comes to its RTP port, and leaves for the other party's port for RTCP."
         latch = Latch(settings)
-        self.rtp = Port(self, pair.rtp, latch, rtcp=False)
-        self.rtcp = Port(self, pair.rtcp, Latch(settings, latch), rtcp=True)
+        self.rtp = Port(self, pair.rtp, latch, traffic, rtcp=False)
+        self.rtcp = Port(self, pair.rtcp, Latch(settings, latch), traffic, rtcp=True)
         self.ports = (self.rtp, self.rtcp)
 
     @property
@@ -145,7 +146,16 @@ class Stream:
         "tos",
     )
 
-    def __init__(self, index: int, pairs: dict[Side, Pair], settings: RelaySettings, call_id: str, now: float) -> None:
+    def __init__(
+        self,
+        index: int,
+        pairs: dict[Side, Pair],
+        settings: RelaySettings,
+        call_id: str,
+        now: float,
+        traffic: Traffic,
+    ) -> None:
+        """``traffic``: the sums over all ports of the relay, which its ports add to."""
         self.index = index
         self.call_id = call_id
         self.changed = now
@@ -171,8 +181,8 @@ class Stream:
         self.one_way: dict[Side, float] = {}
         "Sides that an event has called silent, with its time."
         self._clocks: dict[Side, Clocks] = {}
-        self.caller = End(self, Side.CALLER, pairs[Side.CALLER], settings)
-        self.callee = End(self, Side.CALLEE, pairs[Side.CALLEE], settings)
+        self.caller = End(self, Side.CALLER, pairs[Side.CALLER], settings, traffic)
+        self.callee = End(self, Side.CALLEE, pairs[Side.CALLEE], settings, traffic)
         self.ends = (self.caller, self.callee)
         self.ports = (*self.caller.ports, *self.callee.ports)
         for one, other in zip(self.caller.ports, self.callee.ports, strict=True):

@@ -54,10 +54,9 @@ class Switchboard:
                     self.pool.unlend(taken)
                 return None, effects
             pairs[side] = pair
-        stream = Stream(index, pairs, self.settings, call_id, now)
+        stream = Stream(index, pairs, self.settings, call_id, now, self.traffic)
         for port in stream.ports:
             self._ports[port.local] = port
-            port.tally.traffic = self.traffic
         return stream, effects
 
     def adopt(self, ends: Iterable[End]) -> bool:
@@ -70,7 +69,6 @@ class Switchboard:
             self.pool.adopt(end.pair)
             for port in end.ports:
                 self._ports[port.local] = port
-                port.tally.traffic = self.traffic
         return True
 
     def _make_room(self, address: RelayAddress, now: float) -> list[Effect]:

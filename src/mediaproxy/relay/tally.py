@@ -56,8 +56,8 @@ class Tally:
         "traffic",
     )
 
-    def __init__(self) -> None:
-        self.traffic = Traffic()
+    def __init__(self, traffic: Traffic | None = None) -> None:
+        self.traffic = traffic or Traffic()
         "The sums over all ports that it adds to."
         self.first: float | None = None
         self.last: float | None = None

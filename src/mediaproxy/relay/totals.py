@@ -6,7 +6,7 @@ ever taken back, and nothing counts twice.
 
 from collections import Counter
 
-from mediaproxy.events import CallReport, Side
+from mediaproxy.events import CallReport
 from mediaproxy.relay.call import Call
 
 
@@ -28,6 +28,8 @@ class Totals:
         self.seconds += report.duration or 0.0
         if report.answered is None:
             return  # nobody need have spoken
-        heard = [any(stream.end(side).rtp.tally.received for stream in call.all_streams()) for side in Side]
-        self.one_way_calls += sum(heard) == 1
-        self.silent_calls += not any(heard)
+        streams = call.all_streams()
+        caller = any([stream.caller.rtp.tally.received for stream in streams])
+        callee = any([stream.callee.rtp.tally.received for stream in streams])
+        self.one_way_calls += caller is not callee
+        self.silent_calls += not (caller or callee)
