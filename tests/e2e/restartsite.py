@@ -24,13 +24,14 @@ _BACKLOG = Path("/proc/sys/net/core/netdev_max_backlog")
 class Site(RelayProcess):
     """Hosts ``a`` and ``b``, each on a veth of the relay's host, and the relay's process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """``more``: TOML, of the relay."""
         self.stack = ExitStack()
         spaces = Namespaces()
         self.stack.callback(spaces.close)
         self.stack.enter_context(deep_backlog())
         self.a, self.b = spaces.add("a"), spaces.add("b")
-        super().__init__(spaces.add("relay"), folder, f'{{ bind = "{RELAY}" }}')
+        super().__init__(spaces.add("relay"), folder, f'{{ bind = "{RELAY}" }}', more)
         self.space.ip(f"address add {RELAY}/32 dev lo")
         for number, space in ((1, self.a), (2, self.b)):
             self.space.ip(
@@ -71,17 +72,34 @@ class Talk:
         self.call_id = f"call-{number}"
         self.alice = seat(site.stack, Phone("alice", "10.0.1.1"), site.a)
         self.bob = seat(site.stack, Phone("bob", "10.0.2.1"), site.b)
-        self.at_alice, self.at_bob = site.call(self.alice, self.bob, self.call_id)
+        self.at_alice, self.at_bob = self._set_up(site)
         self.sent = 0
         self.heard = {self.alice: 0, self.bob: 0}
         self.unheard = {self.alice: 0, self.bob: 0}
         "Of what was sent while the other side was being learned."
+
+    def _set_up(self, site: Site) -> tuple[Endpoint, Endpoint]:
+        """The ports of the relay that Alice and Bob are told."""
+        return site.call(self.alice, self.bob, self.call_id)
+
+    @property
+    def local(self) -> list[Endpoint]:
+        """The relay's ports for RTP."""
+        return [self.at_alice, self.at_bob]
 
     def speak(self) -> None:
         self.sent += 1
         for phone, to in ((self.alice, self.at_alice), (self.bob, self.at_bob)):
             packet = struct.pack("!BBHII", 0x80, 0, self.sent & 0xFFFF, self.sent * 160 & 0xFFFFFFFF, phone.ports[0])
             phone.sockets[0].sendto(packet + bytes(160), (to.address, to.port))
+
+    def take(self, phone: Phone, data: bytes, source: Endpoint) -> None:
+        """A packet that has come to a phone must be the other one's, by the right port."""
+        expected = self.at_alice if phone is self.alice else self.at_bob
+        other = self.bob if phone is self.alice else self.alice
+        assert source == expected
+        assert data[:1] == b"\x80" and struct.unpack_from("!I", data, 8) == (other.ports[0],), "nobody else's"
+        self.heard[phone] += 1
 
     def learned(self) -> None:
         """All that is on its way has come; from now on nothing may be lost."""
@@ -135,7 +153,8 @@ def listening(talks: Sequence[Talk]) -> Iterator[selectors.BaseSelector]:
     with selectors.DefaultSelector() as selector:
         for talk in talks:
             for phone in (talk.alice, talk.bob):
-                selector.register(phone.sockets[0], selectors.EVENT_READ, (talk, phone))
+                for sock in phone.sockets:
+                    selector.register(sock, selectors.EVENT_READ, (talk, phone))
         yield selector
 
 
@@ -145,17 +164,19 @@ def hear(selector: selectors.BaseSelector, seconds: float) -> bool:
     for key, _ in ready:
         talk, phone = key.data
         data, source = key.fileobj.recvfrom(2048)  # type: ignore[union-attr]  # sockets are registered
-        expected = talk.at_alice if phone is talk.alice else talk.at_bob
-        other = talk.bob if phone is talk.alice else talk.alice
-        assert Endpoint(*source) == expected
-        assert data[:1] == b"\x80" and struct.unpack_from("!I", data, 8) == (other.ports[0],), "nobody else's"
-        talk.heard[phone] += 1
+        talk.take(phone, data, Endpoint(*source))
     return bool(ready)
 
 
 def talking(site: Site, count: int) -> list[Talk]:
     """Calls whose streams are all in the kernel, and settled."""
     talks = [Talk(site, number) for number in range(count)]
+    settle(site, talks)
+    return talks
+
+
+def settle(site: Site, talks: Sequence[Talk]) -> None:
+    """They talk until all their streams are in the kernel, and settled; there may be no others."""
     with listening(talks) as selector:
         for _ in range(30):
             for talk in talks:
@@ -163,7 +184,7 @@ def talking(site: Site, count: int) -> list[Talk]:
             while hear(selector, 0.3):
                 pass
             planes = [one["streams"][0].get("plane") for one in site.shown("calls")]
-            if planes == ["kernel"] * count:
+            if set(planes) == {"kernel"}:
                 break
         else:
             raise AssertionError(f"not all in the kernel: {planes}")
@@ -172,7 +193,6 @@ def talking(site: Site, count: int) -> list[Talk]:
             hear(selector, 0.1)
     for talk in talks:
         talk.learned()
-    return talks
 
 
 # -- the attack
@@ -237,7 +257,7 @@ class Attack:
 
     def __init__(self, site: Site, talks: Sequence[Talk], rate: int) -> None:
         rtp = b"\x80\x00" + bytes(10) + b"evil" * 40
-        targets = [target for talk in talks for target in (talk.at_alice, talk.at_bob)]
+        targets = [target for talk in talks for target in talk.local]
         targets += [Endpoint(RELAY, port) for port in range(20000, 21000, 5)]
         homes = [(site.a, "10.0.1.66"), (site.a, "10.0.1.1"), (site.b, "10.0.2.66"), (site.b, "10.0.2.1")]
         self._sockets = [seat(site.stack, Phone("eve", address), space).sockets[0] for space, address in homes]
