@@ -1,5 +1,7 @@
 """relay/timers.py: when calls end by themselves, and one-way audio (calls.md 11)."""
 
+import math
+
 import pytest
 
 from mediaproxy.control import Direction, Stream
@@ -207,9 +209,23 @@ def test_what_the_quick_look_says_of_a_call() -> None:
     begin = bench.now
     assert timers.undisturbed(call, begin) is None, "both may be about to speak"
     bench.run(20)
-    assert timers.undisturbed(call, bench.now) == bench.now + 10, "nobody speaks"
+    assert timers.undisturbed(call, bench.now) == math.inf, "nobody has spoken: the first one will be noticed"
     bench.packet(ALICE, facing_alice)
     assert timers.undisturbed(call, bench.now) is None, "one does"
     bench.run(2)
     bench.packet(BOB, facing_bob)
     assert timers.undisturbed(call, bench.now) == bench.now - 2 + 10, "both do"
+    bench.run(40)
+    assert timers.undisturbed(call, bench.now) == bench.now + 10, "both have: the plane would not tell who does again"
+
+
+def test_one_way_of_who_is_heard_late() -> None:
+    """Nobody has looked at the call since nobody spoke in it."""
+    bench = Bench()
+    facing_alice, _ = bench.talk()
+    bench.run(45)
+    for _ in range(12):
+        bench.packet(ALICE, facing_alice)
+        bench.run(1)
+    (event,) = bench.seen(OneWay)
+    assert isinstance(event, OneWay) and event.silent is Side.CALLEE

@@ -6,6 +6,7 @@ is ever sent to a source that no rule of calls.md lets in.
 """
 
 from collections.abc import Iterable
+from math import inf
 
 import msgspec
 
@@ -60,6 +61,7 @@ class Calls(Register):
                 # What RTP has learned says where RTCP may be sent, too; and ports of a call may share what they learn.
                 effects = [*self.changing(call, effects), *call.sync(now)]
                 self.census.note(call)
+                self._looks.plan(call, now + self.settings.one_way)  # it may be the first that is heard in it
         return effects
 
     def tick(self, now: float, counters: Iterable[SlotCounters]) -> list[Effect]:
@@ -78,7 +80,8 @@ class Calls(Register):
         for call in self._looks.due(now):
             again = timers.undisturbed(call, now)
             if again is not None:
-                self._looks.plan(call, again)
+                if again < inf:
+                    self._looks.plan(call, again)
                 continue
             effects += self.changing(call, timers.look(call, now))
             self.look_again(call, now)

@@ -1,5 +1,7 @@
 """The timers of a call (calls.md 11): when it must be looked at, and what is due then."""
 
+from math import inf
+
 from mediaproxy.events import EndReason, OneWay, Side
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.effects import Effect, Report
@@ -61,19 +63,23 @@ def next_look(call: Call, now: float) -> float | None:
 
 def undisturbed(call: Call, now: float) -> float | None:
     """The same for a call of which nothing is to be told, because all its sides are heard, or nobody has been for a
-    while; None: that must be looked into. Nearly every call is of this kind, so it is quick."""
+    while; None: that must be looked into. Nearly every call is of this kind, so it is quick. Infinity: nobody has been
+    heard at all, and whoever is the first will come to ``Calls.packet``."""
     if call.answered is None or call.lingering is not None:
         return None
-    first, latest, told = now, 0.0, False
+    first, latest, told, known = now, 0.0, False, False
     for stream in call.present():
         told = told or bool(stream.one_way)
-        for end in (stream.caller, stream.callee):
+        for end in stream.ends:
             last = end.rtp.tally.last or 0.0
+            known = known or end.rtp.latch.learned is not None
             first, latest = min(first, last), max(latest, last)
     one_way = call.board.settings.one_way
     if now - first < one_way and latest and not told:
         return first + one_way
-    return now + one_way if now - max(latest, call.changed, call.resumed) >= one_way else None
+    if now - max(latest, call.changed, call.resumed) < one_way:
+        return None
+    return now + one_way if latest or known else inf
 
 
 def look(call: Call, now: float) -> list[Effect]:
