@@ -14,8 +14,9 @@ from mediaproxy.dialects.ng.commands import UNKNOWN_CALL, Doing, do
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.framing import NgFramer, begins_with_dictionary
 from mediaproxy.dialects.ng.limits import SESSIONS, Busy, Idle, exceeded
-from mediaproxy.dialects.ng.message import Coding, entries, split
+from mediaproxy.dialects.ng.message import Coding, split
 from mediaproxy.dialects.ng.patterns import Patterns
+from mediaproxy.dialects.ng.phrases import Phrases
 from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.dialects.ng.tally import Tally
 
@@ -25,7 +26,7 @@ _JSON = b"{"
 
 
 class Ng:
-    """The dialect. It remembers no call, but how SDPs look, and counts what it was asked."""
+    """The dialect. It remembers no call, but how requests and SDPs look, and counts what it was asked."""
 
     name = "ng"
 
@@ -48,6 +49,7 @@ class Ng:
         self._clock = clock
         self._remark = remark
         self._plain = plain
+        self._phrases = Phrases()
         self._patterns = Patterns()
 
     def framer(self, transport: str) -> NgFramer:
@@ -64,7 +66,7 @@ class Ng:
         coding, at = self._coding(request, peer)
         name = ""
         try:
-            command = Command.read(entries(request, at))
+            command = self._phrases.read(request, at)
             name = command.name
             if not name:
                 raise NgError('Dictionary contains no key "command"')

@@ -94,7 +94,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
         fields: dict[str, Any] = {}
         always: list[Entry] = []
         for entry in entries:
-            each = _EACH_TIME.get(entry[0])
+            each = EACH_TIME.get(entry[0])
             found = None if each is None else each[1](entry[1])
             if each is not None and found is not None:
                 fields[each[0]] = found
@@ -138,7 +138,7 @@ def _bytes(value: Any) -> bytes | None:
     return value if isinstance(value, bytes) else text_of(value).encode("latin-1") if isinstance(value, str) else None
 
 
-_EACH_TIME: dict[Any, tuple[str, Callable[[Any], Any]]] = {
+EACH_TIME: dict[Any, tuple[str, Callable[[Any], Any]]] = {
     key: (field, read)
     for name, field, read in (
         ("command", "name", _text),
