@@ -13,7 +13,7 @@ from lab.homes import SERVER, Home
 from mediaproxy.endpoint import Endpoint
 from tests import sipua
 from tests.sipua import Phone
-from tests.vmedia import FRAME, rtp, sound, udptl
+from tests.vmedia import FRAME, rtcp, rtp, sound, udptl
 
 ENOUGH = 15
 "Packets that must be heard, in each direction of each stream."
@@ -115,3 +115,23 @@ async def hear_each_other(one: Side, other: Side, *kinds: str) -> None:
         if all(len(way.heard) >= ENOUGH for way in ways):
             return
         assert time.monotonic() < deadline, {way.name: len(way.heard) for way in ways}
+
+
+async def hear_reports(one: Side, other: Side) -> None:
+    """Both send RTCP beside their first streams until the other one has heard one, from nowhere else."""
+    deadline = time.monotonic() + sipua.PATIENCE * 4
+    deaf = {one.phone.user: (one, other), other.phone.user: (other, one)}
+    for number in itertools.count():
+        for side in (one, other):
+            data = rtcp(side.phone.user, number, ssrc=number)
+            side.phone.media(side.ports[0] + 1).sendto(data, (SERVER, side.told[0] + 1))
+        await asyncio.sleep(FRAME)
+        for user, (side, far) in list(deaf.items()):
+            with contextlib.suppress(BlockingIOError):
+                data, source = side.phone.media(side.ports[0] + 1).recvfrom(2048)
+                assert (sound(data, 8) or ("",))[0] == far.phone.user
+                assert source == (SERVER, side.told[0] + 1)
+                del deaf[user]
+        if not deaf:
+            return
+        assert time.monotonic() < deadline, f"no RTCP for {', '.join(deaf)}"

@@ -1,17 +1,20 @@
 """Bare phones behind symmetric NATs, a Kamailio with nothing but its own modules, and our relay behind it: what real
 phones are hard to move to (test_stock_phones.py has the rest), with media that is heard in both homes."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.capture import Datagram, read
 from lab.homes import SERVER, NatKind
 from lab.hosts import Host
 from lab.site import Site
 from lab.stock import BesideStock, Stock
 from tests.e2e.conftest import need
-from tests.e2e.natphones import ENOUGH, HomePhone, Side, at_home, hear_each_other
+from tests.e2e.natphones import ENOUGH, HomePhone, Side, at_home, hear_each_other, hear_reports
 from tests.e2e.stockcalls import Dialog, Fact, call, sdp, talk, tells, told
 from tests.vsip import Text
 
@@ -117,6 +120,51 @@ async def test_video_is_added_and_dropped(server: BesideStock, stock: Stock, pai
     facing_alice, facing_bob = await dialog.offer(bob, offer, answer, dead=(1,))
     await hear_each_other(Side(alice, ports(alice, AUDIO), facing_alice), Side(bob, ports(bob, AUDIO), facing_bob))
     counted(await dialog.bye(bob), "audio", "video" if tells(stock, Fact.SDP) else "media")
+
+
+async def test_the_record_says_what_passed(
+    site: Site, server: BesideStock, stock: Stock, pair: Pair, tmp_path: Path
+) -> None:
+    """Exactly: each packet and byte of each party and stream that a capture on the server's network has."""
+    alice, bob = pair
+    with site.capture(tmp_path / "call.pcap"):
+        dialog, at_alice, at_bob = await talking(server, pair)
+        await hear_reports(at_alice, at_bob)
+        both = AUDIO, VIDEO
+        facing_bob, facing_alice = await dialog.offer(alice, says(alice, *both), says(bob, *both))
+        at_alice, at_bob = Side(alice, ports(alice, *both), facing_alice), Side(bob, ports(bob, *both), facing_bob)
+        await hear_each_other(at_alice, at_bob, "audio", "video")
+        await hear_reports(at_alice, at_bob)
+        await all_has_come(server)
+        one = await dialog.bye(bob)
+    counted(one, "audio", "video" if tells(stock, Fact.SDP) else "media")
+    exact(one, list(read(tmp_path / "call.pcap")), {"caller": alice.home.wan, "callee": bob.home.wan})
+
+
+async def all_has_come(server: BesideStock) -> None:
+    """Nothing is under way any more: for a fifth of a second, the call's counters have not changed."""
+    before, now = None, await call(server)
+    while now != before:
+        await asyncio.sleep(0.2)
+        before, now = now, await call(server)
+
+
+def exact(record: Any, datagrams: Sequence[Datagram], wans: Mapping[str, str]) -> None:
+    """``wans``: of each side (caller, callee) the public address of its home."""
+    for stream in record["streams"]:
+        for side, wan in wans.items():
+            end = stream[side]
+            port = end["advertised"]["port"]
+            came, reports = (
+                [len(d.payload) for d in datagrams if d.source[0] == wan and d.target == (SERVER, at)]
+                for at in (port, port + 1)
+            )
+            went = [d for d in datagrams if d.source == (SERVER, port) and d.target[0] == wan]
+            assert (end["packets"], end["bytes"]) == (len(came), sum(came)), (side, stream["kind"])
+            assert (end["rtcp_packets"], end["rtcp_bytes"]) == (len(reports), sum(reports)), (side, stream["kind"])
+            assert end["sent"] == len(went), (side, stream["kind"])
+            assert end["refused_packets"] == end["lost"] == 0
+    assert all(record["streams"][0][side]["rtcp_packets"] for side in wans)
 
 
 @pytest.mark.parametrize("who", ["caller", "callee"])
