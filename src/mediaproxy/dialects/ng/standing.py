@@ -16,7 +16,10 @@ from mediaproxy.events import CallReport, PartyReport, Side, SideReport, StreamR
 
 _SENDS = ("sendrecv", "sendonly", "")
 _RECEIVES = ("sendrecv", "recvonly", "")
-_Count = dict[str, int]
+_Count = list[int]
+"Packets, bytes, errors."
+_COUNT = {"packets": NUMBER, "bytes": NUMBER, "errors": NUMBER}
+_TOTALS = form({"RTP": _COUNT, "RTCP": _COUNT})
 _OTHER = form({"tag": VALUE, "type": "offer/answer"})
 _PLACE = form({"family": VALUE, "address": VALUE, "port": NUMBER})
 _NOWHERE = written({})
@@ -27,12 +30,14 @@ _PORT = {
     "endpoint": VALUE,
     "advertised endpoint": VALUE,
     "flags": VALUE,
-    "stats": {"packets": NUMBER, "bytes": NUMBER, "errors": NUMBER},
+    "stats": _COUNT,
     "last packet": NUMBER,
 }
 _STREAM, _STREAM_OF_SSRC = form(_PORT), form({**_PORT, "SSRC": NUMBER})
 _KIND = {"index": NUMBER, "type": VALUE, "protocol": VALUE}
 _STATE = {"streams": VALUE, "flags": VALUE}
+_PARTY = form({"created": NUMBER, "subscriptions": VALUE, "subscribers": VALUE, "medias": VALUE})[1:]
+"Behind ``tag`` and what else names a party."
 _MEDIA, _MEDIA_OF_CODEC = form(_KIND | _STATE), form(_KIND | {"codec": VALUE} | _STATE)
 
 
@@ -41,12 +46,12 @@ def standing(reports: Sequence[CallReport], tag: str = "") -> Answer:
     legs = [leg for report in reports for leg in _legs(report)]
     if tag:
         legs = [leg for leg in legs if tag in (leg.caller.tag, leg.callee.tag)]
-    totals: dict[str, _Count] = {"RTP": _nothing(), "RTCP": _nothing()}
-    tags: Answer = {}
+    totals: tuple[_Count, _Count] = [0, 0, 0], [0, 0, 0]
+    tags: list[str] = []
     quality: Answer = {}
     untagged = itertools.count(1)
     for monologue in _monologues(legs):
-        tags[monologue.party.tag or f"<untagged {next(untagged)}>"] = monologue.shown(totals, quality)
+        tags += text(monologue.party.tag or f"<untagged {next(untagged)}>"), monologue.shown(totals, quality)
     started = min(report.started for report in reports)
     asked = max(report.asked for report in reports)
     return {
@@ -54,8 +59,8 @@ def standing(reports: Sequence[CallReport], tag: str = "") -> Answer:
         "created_us": int(started % 1 * 1_000_000),
         "last signal": int(asked or started),
         "SSRC": quality,
-        "tags": tags,
-        "totals": totals,
+        "tags": Written(f"d{''.join(tags)}e"),
+        "totals": Written(_TOTALS % (*totals[0], *totals[1])),
     }
 
 
@@ -103,18 +108,17 @@ class _Monologue:
         known = {(stream.index, _side(stream, self.side).local) for stream in self.streams}
         self.streams += [one for one in leg.streams if (one.index, _side(one, self.side).local) not in known]
 
-    def shown(self, totals: dict[str, _Count], quality: Answer) -> Answer:
-        """The dictionary; what it counts is added to ``totals`` and ``quality``."""
-        party, started = self.party, int(self.report.started)
-        told: Answer = {"tag": party.tag}
+    def shown(self, totals: tuple[_Count, _Count], quality: Answer) -> str:
+        """The dictionary; what it counts is added to ``totals``, of RTP and of RTCP, and ``quality``."""
+        party = self.party
+        names = f"d3:tag{text(party.tag)}"
         if party.branch:
-            told["via-branch"] = party.branch
+            names += f"10:via-branch{text(party.branch)}"
         if party.label:
-            told["label"] = party.label
-        others = _list([_OTHER % text(other) for other in self.others])
-        told |= {"created": started, "subscriptions": others, "subscribers": others}
-        told["medias"] = _list([_media(one, self, totals, quality) for one in self.streams])
-        return told
+            names += f"5:label{text(party.label)}"
+        others = f"l{''.join([_OTHER % text(other) for other in self.others])}e"
+        medias = f"l{''.join([_media(one, self, totals, quality) for one in self.streams])}e"
+        return names + _PARTY % (int(self.report.started), others, others, medias)
 
 
 def _monologues(legs: Iterable[_Leg]) -> list[_Monologue]:
@@ -133,17 +137,13 @@ def _side(stream: StreamReport, side: Side) -> SideReport:
     return stream.caller if side is Side.CALLER else stream.callee
 
 
-def _list(values: Iterable[str]) -> Written:
-    return Written(f"l{''.join(values)}e")
-
-
-def _media(stream: StreamReport, of: _Monologue, totals: dict[str, _Count], quality: Answer) -> str:
+def _media(stream: StreamReport, of: _Monologue, totals: tuple[_Count, _Count], quality: Answer) -> str:
     mine = _side(stream, of.side)
     streams = ""
     if mine.local.port:
-        streams = _rtp(stream, mine, of, totals["RTP"])
+        streams = _rtp(stream, mine, of, totals[0])
         if "RTP/" in stream.transport.upper():
-            streams += _rtcp(mine, of, totals["RTCP"])
+            streams += _rtcp(mine, of, totals[1])
     if mine.ssrc is not None:
         quality[str(mine.ssrc)] = _quality(mine)
     sends, receives = mine.direction in _SENDS, mine.direction in _RECEIVES
@@ -231,13 +231,9 @@ def _quality(mine: SideReport) -> Answer:
     return told
 
 
-def _nothing() -> _Count:
-    return {"packets": 0, "bytes": 0, "errors": 0}
-
-
 def _add(totals: _Count, packets: int, octets: int, errors: int) -> tuple[int, int, int]:
     """What was counted, when the totals have it, too."""
-    totals["packets"] += packets
-    totals["bytes"] += octets
-    totals["errors"] += errors
+    totals[0] += packets
+    totals[1] += octets
+    totals[2] += errors
     return packets, octets, errors
