@@ -34,7 +34,7 @@ class Beside(Server):
             self.stop()
             raise
 
-    def _wait_answer(self, seconds: float = 15.0) -> None:
+    def _wait_answer(self, seconds: float = 60.0) -> None:
         """Wait until questions are taken."""
         deadline = time.monotonic() + seconds
         while True:
