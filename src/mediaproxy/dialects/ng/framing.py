@@ -4,8 +4,6 @@ Bytes come in, whole messages go out. What no message can be made of goes out as
 the error that it deserves.
 """
 
-from mediaproxy.dialects.dialect import DialectError
-
 LONGEST_COOKIE = 255
 "Bytes without a space at the beginning of a message, beyond which there is none."
 _BETWEEN = b" \r\n"
@@ -35,7 +33,7 @@ class NgFramer:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are complete now. DialectError if there is no cookie."""
+        """The messages that are complete now."""
         self._buffer += data
         messages: list[bytes] = []
         while not self.ended and self._find_end():
@@ -46,22 +44,22 @@ class NgFramer:
 
     def _find_end(self) -> bool:
         """Whether a message is complete; ``_at`` is its end."""
-        if self._depth < 0 and not self._begin():
-            return False
         try:
+            if self._depth < 0 and not self._begin():
+                return False
             return self._scan_json() if self._json else self._scan_bencode()
         except ValueError:
             return self._hopeless()
 
     def _begin(self) -> bool:
-        """Find where the dictionary begins; whether it has."""
+        """Find where the dictionary begins; whether it has. ValueError if there is no cookie."""
         buffer = self._buffer
         if not self._at:
             del buffer[: len(buffer) - len(buffer.lstrip(_BETWEEN))]
         plain = self._plain and begins_with_dictionary(buffer)
         at = 0 if plain else buffer.find(b" ", 0, LONGEST_COOKIE + 1) + 1
         if not (at or plain) and len(buffer) > LONGEST_COOKIE:
-            raise DialectError(f"no NG message: no cookie within {LONGEST_COOKIE} bytes")
+            raise ValueError("no cookie")
         if len(buffer) <= at or not (at or plain):
             return False
         self._at, self._json, self._quoted, self._depth = at, buffer[at] == 0x7B, False, 0

@@ -341,12 +341,14 @@ def _phone(command: Command, media: Sequence[Media]) -> PhoneAddress:
     """Where the sender's signalling comes from, if that can be the phone's address at all: from a server on this very
     host it tells nothing."""
     address = command.received_from
-    places = [one.endpoint.address for one in media if one.endpoint is not None]
-    near = next((place for place in places if scope(place) is Scope.LOOPBACK), "")
-    address = address or near  # a program of this host needs nobody to vouch for it
-    if not address or scope(address) is Scope.UNSPECIFIED:
-        return PhoneAddress(known_by=KnownBy.UNKNOWN)
-    if scope(address) is Scope.LOOPBACK and not near and not command.has("sip-source-address"):
+    kind = scope(address) if address else None
+    if kind is None or kind is Scope.LOOPBACK:
+        places = [one.endpoint.address for one in media if one.endpoint is not None]
+        near = next((place for place in places if scope(place) is Scope.LOOPBACK), "")
+        address = address or near  # a program of this host needs nobody to vouch for it
+        if not near and not (address and command.has("sip-source-address")):
+            return PhoneAddress(known_by=KnownBy.UNKNOWN)
+    if kind is Scope.UNSPECIFIED:
         return PhoneAddress(known_by=KnownBy.UNKNOWN)
     return PhoneAddress(endpoint=Endpoint(address, 0), known_by=KnownBy.EXPLICIT)
 

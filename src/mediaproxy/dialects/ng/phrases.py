@@ -60,12 +60,14 @@ class _Phrase(msgspec.Struct, frozen=True):
     steps: tuple[tuple[bytes, str], ...]
     "What stands before each string that differs, and the field of Command that it is."
     end: bytes
-    "What stands behind the last one."
+    "What stands behind the last one. It tells most phrases apart, because modules write the command last."
     command: Command
     "All the rest."
 
     def read(self, message: bytes, at: int) -> Command | None:
         """The request; None: it is written in another way."""
+        if not message.endswith(self.end):
+            return None
         fields: dict[str, object] = {}
         for before, field in self.steps:
             if not message.startswith(before, at):
@@ -76,7 +78,7 @@ class _Phrase(msgspec.Struct, frozen=True):
                 return None
             value = message[start:at]
             fields[field] = value if field == "sdp" else value.decode("latin-1")
-        if not message.startswith(self.end, at):
+        if at + len(self.end) != len(message):
             return None
         if "received_from" in fields:
             address = address_text(str(fields["received_from"]))
@@ -94,7 +96,7 @@ def _learned(found: Sequence[Entry], command: Command) -> _Phrase | None:
         if not isinstance(written, bytes):
             return None  # JSON
         field = EACH_TIME[key][0] if key in EACH_TIME else ""
-        if not field:
+        if field in ("", "name"):
             before += written
             continue
         listed = isinstance(value, list)
