@@ -16,6 +16,9 @@ from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from tests.test_cli import cli
 
 KERNEL = {"kernel", "object file", "privileges", "bpf(2)", "program", "TC", "sk_lookup", "JIT"}
+SILENCE = (
+    "media is relayed in user space and ends with the process: nobody hears anybody until the next one has started"
+)
 HOST = {"fast path", "restarts", "addresses", "ports", "native XDP", "open files", "uvloop"}
 
 
@@ -187,6 +190,36 @@ def test_no_place_for_pins(able: None, bpffs: str, words: str, monkeypatch: pyte
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     found = finding(examine(settings(bpffs=bpffs)), "restarts")
     assert found.grade is Grade.NOTE and "end with the process" in found.found and words in found.advice
+    assert (
+        "nobody hears anybody until the next one has started, and calls end if that takes more than 60 s" in found.found
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "lost", "advice"),
+    [
+        ("unable", {}, SILENCE, "media would flow on: do what is said of bpf(2) above"),
+        ("unable", {"bpffs": ""}, SILENCE, "media would flow on: do what is said of bpf(2) above"),
+        ("unable", {"plane": "user"}, SILENCE, 'set relay.plane = "auto" and do what is said of bpf(2) above'),
+        ("able", {"plane": "native"}, SILENCE, 'media would flow on: set relay.plane = "auto"'),
+        ("unable", {"restart_within": 5.0}, "calls end if that takes more than 5 s", "restart when few are talking"),
+        ("unable", {"restart_within": 0.0}, "a restart ends all calls", "set relay.restart_within"),
+        ("able", {"journal": False}, "ends all calls, and a kill leaves no record of them", "relay.journal = true"),
+    ],
+)
+def test_restarts_that_lose_something(
+    host: str, more: dict[str, Any], lost: str, advice: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Even if root could pin what is in the kernel."""
+    request.getfixturevalue(host)
+    found = finding(examine(settings(**{"bpffs": str(tmp_path), **more})), "restarts")
+    assert found.grade is Grade.NOTE and lost in found.found and advice in found.advice
+
+
+def test_restarts_that_lose_nothing(able: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    found = finding(examine(settings(bpffs=str(tmp_path))), "restarts")
+    assert found.grade is Grade.GOOD and "outlive the process" in found.found
 
 
 def test_ports_that_others_may_get(able: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,14 +80,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def examine(settings: RelaySettings) -> Report:
     """Look at this host, as the present user."""
     kernel = list(_kernel())
-    works = all(finding.grade is not Grade.BAD for finding in kernel)
+    lacks = next((finding.what for finding in kernel if finding.grade is Grade.BAD), "")
     if settings.plane in ("native", "user"):
         kernel = [_softened(finding) for finding in kernel]
     fast = _fast(settings)
-    others = [check(settings) for check in (_pins, _addresses, _ports, _cards, _files, _loop)]
+    others = [check(settings) for check in (_addresses, _ports, _cards, _files, _loop)]
     unusable = any(finding.grade is Grade.BAD for finding in others)
-    conclusion = _conclusion(settings, works and not unusable, fast.grade is Grade.GOOD, unusable)
-    return Report(findings=(*kernel, fast, *others), **conclusion)
+    conclusion = _conclusion(settings, not lacks and not unusable, fast.grade is Grade.GOOD, unusable)
+    return Report(findings=(*kernel, fast, _restarts(settings, lacks), *others), **conclusion)
 
 
 def _conclusion(settings: RelaySettings, kernel: bool, native: bool, unusable: bool) -> dict[str, str]:
@@ -248,10 +248,34 @@ def _fast(settings: RelaySettings) -> Finding:
 # -- the rest of the host
 
 
-def _pins(settings: RelaySettings) -> Finding:
+def _restarts(settings: RelaySettings, lacks: str) -> Finding:
+    """What a restart of the relay costs. ``lacks``: the finding that keeps the kernel closed; empty: it is open."""
     what = "restarts"
+    if not settings.journal:
+        return _note(what, "a restart ends all calls, and a kill leaves no record of them", "set relay.journal = true")
+    if not settings.restart_within:
+        return _note(what, "a restart ends all calls", "set relay.restart_within to the seconds that a start may take")
+    ways = [] if settings.plane in ("auto", "kernel") else ['set relay.plane = "auto"']
+    ways += [f"do what is said of {lacks} above"] if lacks else []
+    if not ways:
+        return _pins(settings, what)
+    advice = f"restart when few are talking; in the kernel media would flow on: {' and '.join(ways)}"
+    return _note(what, f"media is relayed in user space and ends with the process: {_silence(settings)}", advice)
+
+
+def _silence(settings: RelaySettings) -> str:
+    """What is lost if no stream outlives the process."""
+    return (
+        "nobody hears anybody until the next one has started, and calls end if that takes more than "
+        f"{settings.restart_within:g} s"
+    )
+
+
+def _pins(settings: RelaySettings, what: str) -> Finding:
+    """Whether what is in the kernel stays there without the process."""
+    lost = f"streams in the kernel end with the process: {_silence(settings)}"
     if not settings.bpffs:
-        return _note(what, "streams in the kernel end with the process", "set relay.bpffs to a BPF filesystem")
+        return _note(what, lost, "set relay.bpffs to a BPF filesystem")
     path = Path(settings.bpffs)
     folder = path / "mediaproxy"
     try:
@@ -260,13 +284,13 @@ def _pins(settings: RelaySettings) -> Finding:
             if os.access(place, os.W_OK | os.X_OK):
                 return _good(what, f"streams in the kernel outlive the process (pinned in {folder})")
             error = PermissionError(13, f"{place} is not this user's")
-            return _note(what, "streams in the kernel end with the process", pins_advice(error, path))
+            return _note(what, lost, pins_advice(error, path))
     except OSError as error:
-        return _note(what, "streams in the kernel end with the process", pins_advice(error, path))
+        return _note(what, lost, pins_advice(error, path))
     if os.geteuid() == 0:
         return _good(what, f"streams in the kernel outlive the process (a BPF filesystem will be mounted at {path})")
     missing = PermissionError(13, f"{path} is no BPF filesystem")
-    return _note(what, "streams in the kernel end with the process", pins_advice(missing, path))
+    return _note(what, lost, pins_advice(missing, path))
 
 
 def _addresses(settings: RelaySettings) -> Finding:
