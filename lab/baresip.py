@@ -58,7 +58,7 @@ _ACCOUNT = (
 def write_profile(folder: Path, seat: Seat, account: Account, tone: int, *modules: str) -> None:
     """Write the profile of a phone into a folder, for ``baresip -f FOLDER``. ``modules`` are loaded in addition."""
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
-    tones.write_wav(folder / "tone.wav", tones.samples(tone, 60))
+    tones.write_wav(folder / "tone.wav", tones.samples(tone, 1) * account.talks)
     tls = f"sip_cafile              {account.ca_file}\n" if account.ca_file else ""
     if account.stun_server:
         modules += ("stun.so",)

@@ -36,6 +36,8 @@ class Account:
     answers: str = "auto"
     """When baresip takes a call: ``auto``, at once; ``manual``, when it is told to; ``early`` is the same, but it
     tells its SDP in a 183 and hears the caller before that."""
+    talks: int = 60
+    "Seconds for which baresip has something to say in a call; then it hangs up."
     learns: bool = False
     "PJSIP takes the public address that answers to REGISTER show it (Via's received and rport) for its own."
 

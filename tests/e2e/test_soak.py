@@ -73,7 +73,7 @@ def on_hold(host: Host, plane: str, folder: Path) -> None:
     told = host not in (Host.RTPPROXY, Host.RTPPROXY_UNIX)
     with Homes((NatKind.SYMMETRIC, NatKind.RESTRICTED), folder, host=host) as homes:
         server = homes.start_server({"relay": {"plane": plane}})
-        alice, bob = homes.baresip("a"), homes.baresip("b")
+        alice, bob = (homes.baresip(home, talks=int(SECONDS) + 300) for home in ("a", "b"))
         register(alice, bob)
         alice.dial(bob.account.uri)
         alice.wait_established()
