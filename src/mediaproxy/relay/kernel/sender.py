@@ -1,8 +1,9 @@
 """Sending from lent ports while a stream is learned: sockets bound to the port, a few of them at a time.
 
 A port, a target and bytes come in; a datagram leaves. Binding is also how we know that no other program has the port.
-Nothing is ever received here: packets to a lent port come to the receiving socket whatever is bound (calls.md 14), and
-the sockets carry the drop-all filter besides.
+Nothing is ever read here: packets to a lent port come to the receiving socket whatever is bound (calls.md 14). What
+comes by a way that the program does not see is dropped by the kernel, for there is no room to keep it. (A filter would
+do, too, but to attach one takes longer than to make and bind the socket, and a call has four.)
 """
 
 import errno
@@ -11,6 +12,10 @@ from collections import Counter, OrderedDict
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.sockets import bound_socket, set_tos, socket_address
+
+
+_NO_ROOM = 1
+"Bytes of a receive buffer; the kernel makes the least of it that it allows, about one packet."
 
 
 class Sender:
@@ -65,11 +70,11 @@ class Sender:
         if len(self._sockets) >= self._most:
             self.release(next(iter(self._sockets)))
         try:
-            sock = bound_socket(local, 0)
+            sock = bound_socket(local, _NO_ROOM, deaf=False)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._sockets:
                 raise
             self.release(next(iter(self._sockets)))  # somebody else in this process took more than his share
-            sock = bound_socket(local, 0)
+            sock = bound_socket(local, _NO_ROOM, deaf=False)
         self._sockets[local] = sock
         return sock
