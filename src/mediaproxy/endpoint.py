@@ -5,6 +5,7 @@ a host name is never an Endpoint.
 """
 
 import ipaddress
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 
@@ -36,9 +37,14 @@ class Scope(StrEnum):
     "Everything else; documentation prefixes count as public, laboratories use them so."
 
 
-_V4_SCOPES = tuple(
-    (ipaddress.IPv4Network(prefix), scope)
-    for prefix, scope in (
+def _ranges(prefixes: Iterable[tuple[str, Scope]]) -> tuple[tuple[int, int, Scope], ...]:
+    """The first and the last address of each prefix, as numbers."""
+    networks = [(ipaddress.ip_network(prefix), scope) for prefix, scope in prefixes]
+    return tuple((int(network[0]), int(network[-1]), scope) for network, scope in networks)
+
+
+_V4_SCOPES = _ranges(
+    (
         ("10.0.0.0/8", Scope.PRIVATE),
         ("172.16.0.0/12", Scope.PRIVATE),
         ("192.168.0.0/16", Scope.PRIVATE),
@@ -50,9 +56,8 @@ _V4_SCOPES = tuple(
         ("240.0.0.0/4", Scope.BROADCAST),
     )
 )
-_V6_SCOPES = tuple(
-    (ipaddress.IPv6Network(prefix), scope)
-    for prefix, scope in (
+_V6_SCOPES = _ranges(
+    (
         ("fc00::/7", Scope.ULA),
         ("::1/128", Scope.LOOPBACK),
         ("fe80::/10", Scope.LINK_LOCAL),
@@ -108,9 +113,11 @@ def _scope(text: str) -> Scope | None:
     address = ip_address(text)
     if address is None:
         return None
-    if isinstance(address, ipaddress.IPv4Address):
-        return next((s for network, s in _V4_SCOPES if address in network), Scope.PUBLIC)
-    return next((s for network, s in _V6_SCOPES if address in network), Scope.PUBLIC)
+    number = int(address)
+    for first, last, kind in _V4_SCOPES if address.version == 4 else _V6_SCOPES:
+        if first <= number <= last:
+            return kind
+    return Scope.PUBLIC
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):
