@@ -8,7 +8,7 @@ import asyncio
 import errno
 import socket
 import struct
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -178,6 +178,7 @@ def _from(told: list[tuple[int, int, bytes]]) -> Any:
     return None
 
 
+@lru_cache(maxsize=1024)
 def _shown(source: Source) -> str:
     host, port = source[0], source[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -5,6 +5,7 @@ new calls are taken is decided here, before an offer is looked at.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from mediaproxy.control import QueryRequest
 from mediaproxy.dialects.dialect import DialectError, ErrorAnswer, Peer, Steps
@@ -113,8 +114,7 @@ class Ng:
 
     def _count(self, name: str, peer: Peer, *, error: bool) -> None:
         seconds = 0.0 if self._clock is None else max(0.0, self._clock() - peer.now)
-        host = peer.address.rpartition(":")[0].strip("[]") or peer.transport
-        self._tally.note(name, host, seconds, peer.now, error=error)
+        self._tally.note(name, _host(peer.address) or peer.transport, seconds, peer.now, error=error)
 
     def _written(self, told: Mapping[str, object], coding: Coding, peer: Peer, *, failed: bool) -> bytes:
         answer = coding.encode(told)
@@ -122,3 +122,9 @@ class Ng:
             why: Answer = {"result": "error", "error-reason": "The answer is too long for a datagram: ask over TCP"}
             return ErrorAnswer(coding.encode(why))
         return ErrorAnswer(answer) if failed else answer
+
+
+@lru_cache(maxsize=1024)
+def _host(address: str) -> str:
+    """Without port and brackets."""
+    return address.rpartition(":")[0].strip("[]")
