@@ -13,7 +13,6 @@ from collections import Counter, OrderedDict
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.sockets import bound_socket, set_tos, socket_address
 
-
 _NO_ROOM = 1
 "Bytes of a receive buffer; the kernel makes the least of it that it allows, about one packet."
 
