@@ -1,7 +1,8 @@
 """How many calls a second NG's door sets up and ends on one core, and how long a SIP server waits, beside rtpengine.
 
 The same requests go to both, in turns: what Kamailio's module sends for a plain call, ``offer``, ``answer`` and
-``delete``, each from a socket that waits for its answer before it sends the next. Server and SIP servers have a core
+``delete``, each from a socket that waits for its answer before it sends the next. Each call has tags, addresses and
+ports of its own. Both log as they do if nobody says otherwise, into a file. Server and SIP servers have a core
 each; both relay in user space, because nothing is relayed here. Cycles per second of CPU time hardly depend on what
 else the machine is doing; cycles per second and waits do.
 """
@@ -29,6 +30,8 @@ CLIENTS = (1, 4)
 ROUNDS = 3
 "Of each server, in turn; the median counts."
 SECONDS = 4.0
+PHONES = 20_000
+"That call each other, so that no two calls after each other are of the same ones."
 PORT = 2223
 PING = b"0 d7:command4:pinge"
 CONFIGURATION = """
@@ -64,14 +67,26 @@ class Result:
     "Seconds from each offer to the answer to its answer."
 
 
-def requests(call_id: str) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
-    """Of one call."""
+def requests(call_id: str, number: int = 0) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
+    """Of one call. ``number``: which two of the phones have it. They are of one kind."""
+    (caller, caller_port), (callee, callee_port) = _phone(2 * number), _phone(2 * number + 1)
+    from_tag, to_tag = f"ft{number}", f"tt{number}"
     common: dict[str, object] = {"supports": ["load limit"]}
-    which: dict[str, object] = {"call-id": call_id, "received-from": ["IP4", "198.51.100.7"], "from-tag": "ft"}
-    shape: dict[str, object] = {"ICE": "remove", "replace": ["origin", "session-connection"], **which}
-    offer = {**common, "sdp": _SDP.format("198.51.100.7", 4000), **shape, "command": "offer"}
-    answer = {**common, "sdp": _SDP.format("198.51.100.8", 4002), **shape, "to-tag": "tt", "command": "answer"}
-    return offer, answer, {**common, **which, "delete delay": 0, "command": "delete"}
+    edit: dict[str, object] = {"ICE": "remove", "replace": ["origin", "session-connection"]}
+
+    def which(phone: str) -> dict[str, object]:
+        return {"call-id": call_id, "received-from": ["IP4", phone], "from-tag": from_tag}
+
+    offered, answered = _SDP.format(caller, caller_port), _SDP.format(callee, callee_port)
+    offer = {**common, "sdp": offered, **edit, **which(caller), "command": "offer"}
+    answer = {**common, "sdp": answered, **edit, **which(callee), "to-tag": to_tag, "command": "answer"}
+    return offer, answer, {**common, **which(caller), "delete delay": 0, "command": "delete"}
+
+
+def _phone(number: int) -> tuple[str, int]:
+    """Address and port of one."""
+    number %= PHONES
+    return f"198.{18 + (number >> 16)}.{number >> 8 & 255}.{number & 255}", 4000 + 2 * (number * 7919 % 20_000)
 
 
 def call(address: tuple[str, int], number: int, results: "SimpleQueue[list[float]]") -> None:
@@ -85,7 +100,7 @@ def call(address: tuple[str, int], number: int, results: "SimpleQueue[list[float
             cycle = len(waits)
             datagrams = [
                 b"%d_%d_%d_%d %b" % (os.getpid(), number, cycle, at, encode(request))
-                for at, request in enumerate(requests(f"bench-{os.getpid()}-{number}-{cycle}"))
+                for at, request in enumerate(requests(f"bench-{os.getpid()}-{number}-{cycle}", 2_500 * number + cycle))
             ]
             begin = time.perf_counter()
             for at, datagram in enumerate(datagrams):
