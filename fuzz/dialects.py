@@ -36,7 +36,11 @@ def _speak(protocol: DoorProtocol, transport: str, size: int, data: bytes) -> No
     house = House()
     spoken = Dialects(NgSettings()).dialect(protocol)
     if transport == "udp":
-        _datagrams(spoken, house, data, deaf=size & 7 == 7)
+        first = _datagrams(spoken, house, data, deaf=size & 7 == 7)
+        for _ in range(2):  # what was heard before may be known by its look, and is answered all the same
+            other = House()
+            assert _datagrams(spoken, other, data, deaf=size & 7 == 7) == first
+            other.settle()
     else:
         address = "unix:/x" if transport == "unix" else f"{transport}://127.0.0.1:1"
         door = StreamDoor(DoorSettings(protocol=protocol, address=address, max_request=2048), spoken, house)
@@ -52,13 +56,17 @@ def _pieces(data: bytes, size: int) -> Iterator[bytes]:
     return (data[at : at + step] for at in range(0, len(data), step))
 
 
-def _datagrams(spoken: Dialect, house: House, data: bytes, *, deaf: bool) -> None:
-    """``deaf``: no answer of the relay comes in time."""
+def _datagrams(spoken: Dialect, house: House, data: bytes, *, deaf: bool) -> list[bytes]:
+    """The answers. ``deaf``: none of the relay comes in time."""
+    answers: list[bytes] = []
     for datagram in data.split(BETWEEN):
         cookie = spoken.cookie(datagram)
         answer = _answered(spoken.answer(datagram, Peer("udp", "192.0.2.9:5", house.bench.now)), house, deaf=deaf)
         if answer and cookie is not None:
             assert answer.startswith(cookie + b" "), "an answer that its client will not know"
+        # But what counts requests is another one each time.
+        answers.append(b"" if b"currentstatistics" in answer else answer)
+    return answers
 
 
 def _answered(steps: Steps, house: House, *, deaf: bool) -> bytes:

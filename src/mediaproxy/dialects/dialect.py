@@ -1,6 +1,6 @@
 """What all wire dialects have in common: bytes of a SIP server come in, questions for the media arm and bytes go out.
 
-A dialect is a codec. It remembers nothing between two requests: what it must find again later travels in the request
+A dialect is a codec. It remembers nothing of a call: what it must find again later travels in the request
 (``MediaRequest.notify``, ``dialog_id``, ``Wishes.label``) and comes back in reports. Sockets, connections, repeated
 requests, access lists and counters are the door's (``dialects/door.py``), for all dialects alike.
 """

@@ -71,7 +71,9 @@ class Patterns:
         places = parts[2::3]
         del parts[2::3]
         key = (command.phrase, command.name, *parts)
-        pattern = self._known[key] if key in self._known else self._learn(key, command, work)
+        pattern = self._known.get(key)
+        if pattern is None and key not in self._known:
+            pattern = self._learn(key, command, work)
         return (pattern, places) if pattern is not None and pattern.suits(places) else None
 
     def _learn(self, key: Key, command: Command, work: Callable[[Command], Work]) -> "Pattern | None":
