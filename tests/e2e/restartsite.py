@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
-from lab.netns import Namespaces
+from lab.netns import Namespace, Namespaces
 from mediaproxy.endpoint import Endpoint
 from tests.asking import Phone
 from tests.e2e.relayprocess import RelayProcess, seat
@@ -65,13 +65,28 @@ def deep_backlog() -> Iterator[None]:
             _BACKLOG.write_text(before)
 
 
+def seat_both(stack: ExitStack, phone: Phone, space: Namespace) -> Phone:
+    """Give a phone ports for RTP and RTCP, so that nobody else hears the latter."""
+    while len(phone.ports) < 2:
+        phone.ports.clear()
+        phone.sockets.clear()
+        seat(stack, phone, space)
+        if phone.ports[0] % 2 == 0:
+            with suppress(OSError):  # somebody has it
+                seat(stack, phone, space, port=phone.ports[0] + 1)
+    return phone
+
+
 class Talk:
-    """One call of two phones."""
+    """One call of two phones. They send no RTCP: an attacker's, from a phone's own address, may pass as such."""
+
+    ears = 1
+    "Sockets of each phone that are listened to: RTP, and RTCP."
 
     def __init__(self, site: Site, number: int) -> None:
         self.call_id = f"call-{number}"
-        self.alice = seat(site.stack, Phone("alice", "10.0.1.1"), site.a)
-        self.bob = seat(site.stack, Phone("bob", "10.0.2.1"), site.b)
+        self.alice = seat_both(site.stack, Phone("alice", "10.0.1.1"), site.a)
+        self.bob = seat_both(site.stack, Phone("bob", "10.0.2.1"), site.b)
         self.at_alice, self.at_bob = self._set_up(site)
         self.sent = 0
         self.heard = {self.alice: 0, self.bob: 0}
@@ -153,7 +168,7 @@ def listening(talks: Sequence[Talk]) -> Iterator[selectors.BaseSelector]:
     with selectors.DefaultSelector() as selector:
         for talk in talks:
             for phone in (talk.alice, talk.bob):
-                for sock in phone.sockets:
+                for sock in phone.sockets[: talk.ears]:
                     selector.register(sock, selectors.EVENT_READ, (talk, phone))
         yield selector
 
