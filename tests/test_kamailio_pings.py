@@ -15,7 +15,8 @@ WALL = 1_795_674_290
 
 
 def pings(**settings: Any) -> Pings:
-    return Pings(PingSettings(**settings), "mark.", random.Random(1))
+    """Without the ping soon after a registration."""
+    return Pings(PingSettings(**settings), "mark.", random.Random(1), soon=None)
 
 
 def all_due(registration: Registration, **settings: Any) -> list[Ping]:
@@ -145,6 +146,36 @@ def test_a_new_one_is_met_within_an_interval(at: float, port: int, read_every: f
     assert times[0] - began <= 10.11
     assert all(later - earlier <= 10.11 for earlier, later in zip(times, times[1:], strict=False))
     assert len(times) <= 5
+
+
+@pytest.mark.parametrize("flags", [NAT, NAT | SIP], ids=["four bytes", "SIP"])
+def test_a_ping_soon_after_each_registration(flags: int) -> None:
+    """Before a router forgets (30 s), and after it believes that the flow will last (2 s); then the usual rhythm."""
+    for number in range(30):
+        world = World(Pings(PingSettings(), "mark.", random.Random(1)), 15.0)
+        world.run(100.0)
+        for again in range(2):
+            begin = world.now
+            world.register("a", CFlags=flags, Address=f"sip:a@203.0.113.7:{5060 + number}", Expires=3600)
+            world.run(600.0)
+            (pinged,) = world.sent.values()
+            since = [at - begin for at in pinged if at > begin]
+            assert any(3 <= at <= 21 for at in since), (number, again, since)
+            assert 9 <= len(since) <= 12
+        assert len(world.asked) == (20 if flags & SIP else 0), "the early ones are no requests"
+
+
+def test_no_ping_soon_over_a_connection_or_in_a_short_interval() -> None:
+    cases: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+        ({"Address": "sip:a@203.0.113.7:5060;transport=tcp", "Connection": 7}, {}, 11),
+        ({}, {"natping_interval": 15}, 41),
+    ]
+    for fields, settings, most in cases:
+        world = World(Pings(PingSettings(**settings), "mark.", random.Random(1)), 1.0)
+        world.register("a", **{"CFlags": NAT} | fields)
+        world.run(600.0)
+        (pinged,) = world.sent.values()
+        assert len(pinged) <= most
 
 
 def test_who_has_gone_is_not_pinged_and_who_comes_back_is_pinged_once() -> None:

@@ -34,7 +34,7 @@ def run(pings: KeepAlive, seconds: float, start: float = START) -> list[tuple[fl
     ids=["udp", "tcp"],
 )
 def test_ping_from_the_socket_of_the_registration(more: dict[str, object], data: bytes) -> None:
-    pings = KeepAlive(60.0)
+    pings = KeepAlive(60.0, soon=None)
     local = Endpoint("198.51.100.1", 5080)
     pings.saved([binding("bob", BOB, local=local, **more)], START)
     sent = run(pings, 600)
@@ -50,7 +50,7 @@ def test_ping_from_the_socket_of_the_registration(more: dict[str, object], data:
     "more", [{"nat": False}, {"nat": True, "transport": "tcp"}], ids=["not-natted", "connection-gone"]
 )
 def test_no_ping(more: dict[str, object]) -> None:
-    pings = KeepAlive(60.0)
+    pings = KeepAlive(60.0, soon=None)
     pings.saved([binding("bob", BOB, **more)], START)
     assert run(pings, 600) == []
 
@@ -62,8 +62,39 @@ def test_interval_0_is_off_but_nat_is_known() -> None:
     assert pings.natted(Inbound(BOB, UDP, EDGE))
 
 
+@pytest.mark.parametrize("interval", [30.0, 60.0, 300.0])
+def test_a_ping_soon_after_each_registration(interval: float) -> None:
+    """Before a router forgets (30 s), and after it believes that the flow will last (2 s); then the usual rhythm."""
+    for number in range(50):
+        phone = Endpoint("203.0.113.7", 5060 + number)
+        pings = KeepAlive(interval)
+        bob = binding("bob", phone, nat=True)
+        pings.saved([bob], START)
+        first = [at for at, _, data in run(pings, 1000) if data == b"\0\0\0\0"]
+        assert any(4 <= at <= 20 for at in first), "a ping in time"
+        assert len(first) <= 1000 / interval + 2, "one more at most"
+        again = START + 1000
+        pings.saved([bob], again)
+        pings.saved([bob], again + 1)
+        second = [at - 1000 for at, _, _ in run(pings, 25, again)]
+        assert any(4 <= at <= 20 for at in second) and len(second) <= 2
+
+
+def test_no_ping_soon_where_none_is_needed() -> None:
+    connected = KeepAlive(60.0)
+    connected.saved([binding("bob", BOB, nat=True, transport="tcp", connection="c1")], START)
+    assert len(run(connected, 600)) == 10, "a connection is remembered for long"
+    often = KeepAlive(15.0)
+    often.saved([binding("bob", BOB, nat=True)], START)
+    assert len(run(often, 600)) == 40, "its rhythm is enough"
+    gone = KeepAlive(60.0)
+    gone.saved([binding("bob", BOB, nat=True)], START)
+    gone.removed([binding("bob", BOB, nat=True)])
+    assert run(gone, 600) == []
+
+
 def test_thousands_are_spread_over_the_interval() -> None:
-    pings = KeepAlive(60.0)
+    pings = KeepAlive(60.0, soon=None)
     phones = [Endpoint(f"203.0.{n // 250}.{n % 250}", 5060) for n in range(6000)]
     pings.saved([binding(f"u{n}", phone, nat=True) for n, phone in enumerate(phones)], START)
     per_second = [0] * 60
@@ -74,7 +105,7 @@ def test_thousands_are_spread_over_the_interval() -> None:
 
 
 def test_registering_again_changes_nothing() -> None:
-    pings = KeepAlive(60.0)
+    pings = KeepAlive(60.0, soon=None)
     bob = binding("bob", BOB, nat=True)
     pings.saved([bob], START)
     for second in range(0, 600, 10):
@@ -83,7 +114,7 @@ def test_registering_again_changes_nothing() -> None:
 
 
 def test_two_contacts_of_one_phone_need_one_ping() -> None:
-    pings = KeepAlive(60.0)
+    pings = KeepAlive(60.0, soon=None)
     one, other = binding("bob", BOB, nat=True), binding("office", BOB, nat=True)
     pings.saved([one, other], START)
     assert len(run(pings, 60)) == 1
@@ -97,14 +128,14 @@ def test_two_contacts_of_one_phone_need_one_ping() -> None:
 
 
 def test_expired_contact_is_not_pinged() -> None:
-    pings = KeepAlive(60.0)
+    pings = KeepAlive(60.0, soon=None)
     pings.saved([binding("bob", BOB, nat=True, expires=START + 150)], START)
     assert len(run(pings, 600)) in (2, 3)
     assert len(pings) == 0
 
 
 def test_contact_that_moved_is_pinged_where_it_is_now() -> None:
-    pings = KeepAlive(60.0)
+    pings = KeepAlive(60.0, soon=None)
     pings.saved([binding("bob", BOB, nat=True)], START)
     moved = binding("bob", BOB, nat=True, received=BOB.with_port(7000))
     pings.saved([moved], START)
@@ -112,7 +143,7 @@ def test_contact_that_moved_is_pinged_where_it_is_now() -> None:
 
 
 def test_no_burst_after_a_pause() -> None:
-    pings = KeepAlive(60.0)
+    pings = KeepAlive(60.0, soon=None)
     pings.saved([binding("bob", BOB, nat=True)], START)
     assert len(pings.due(START + 6000).pings) == 1
     assert pings.deadline is not None
@@ -129,7 +160,7 @@ class Phones:
         self.now = START
         self.settings = EdgeSettings(domains=("example.com",), **settings)
         self.sip = SipPings(self.settings, SECRET)
-        self.keepalive = KeepAlive(interval, self.sip, self.listener, self.settings.sipping_max_lost)
+        self.keepalive = KeepAlive(interval, self.sip, self.listener, self.settings.sipping_max_lost, soon=None)
         self.sent: list[tuple[float, Hop, bytes]] = []
         self.silent: list[Binding] = []
         self.kept = False
@@ -465,4 +496,4 @@ def test_an_answer_that_lacks_something_is_nobodys(header: str) -> None:
 
 
 def test_nothing_due_is_nothing() -> None:
-    assert KeepAlive(60.0).due(START) == Due([], [])
+    assert KeepAlive(60.0, soon=None).due(START) == Due([], [])

@@ -18,7 +18,7 @@ from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.edge.settings import Listener, Transport
 from mediaproxy.edge.sipping import SipPings
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.nat import TCP_PING, UDP_PING
+from mediaproxy.nat import PING_SOON, TCP_PING, UDP_PING
 
 _Key = tuple[str, str, str]
 "``Binding.key``."
@@ -103,21 +103,26 @@ class KeepAlive:
         sip: SipPings | None = None,
         listener_of: Callable[[Hop], Listener | None] = lambda hop: None,
         max_lost: int = 3,
+        soon: tuple[float, float] | None = PING_SOON,
     ) -> None:
         """``interval``: seconds between two pings to one contact; 0: none. ``sip`` writes SIP requests; None: there are
         none. ``listener_of`` finds the socket that a hop is sent from. ``max_lost``: so many requests in a row without
-        a sign of life make a contact silent."""
+        a sign of life make a contact silent. ``soon``: as PING_SOON, if the interval is longer; None: no such ping."""
         self._interval = interval
         self._sip = sip
         self._listener_of = listener_of
         self._max_lost = max_lost
+        self._soon = soon if soon is not None and soon[1] < interval else None
         self._targets: dict[_Flow, _Target] = {}
         self._of: dict[_Key, _Flow] = {}
         self._named: dict[str, _Flow] = {}
         "The flows of SIP requests by the name that is in these."
         self._places: dict[_Source, _Place] = {}
-        self._heap: list[tuple[float, int, _Flow]] = []
+        self._heap: list[tuple[float, int, _Flow, bool]] = []
+        "The last: it is the ping soon after a REGISTER, and not one of the rhythm."
         self._scheduled: set[_Flow] = set()
+        self._early: set[_Flow] = set()
+        "For which such a ping is in the heap."
         self._count = 0
 
     def __len__(self) -> int:
@@ -147,9 +152,8 @@ class KeepAlive:
                 continue
             self._add(flow, binding)
             self._targets[flow].sign = now
-            if self._interval > 0 and flow not in self._scheduled:
-                self._scheduled.add(flow)
-                self._push(flow, now + self._phase(flow, now))
+            if self._interval > 0:
+                self._schedule(flow, now)
 
     def removed(self, bindings: Iterable[Binding]) -> None:
         """These bindings are gone."""
@@ -228,22 +232,43 @@ class KeepAlive:
 
     # -- time
 
-    def _phase(self, flow: _Flow, now: float) -> float:
-        """Seconds from now to the flow's moment: the same part of every interval, spread by a hash of who it is."""
-        who = f"{flow.transport} {flow.to} {flow.local} {flow.contact}".encode("latin-1", "replace")
-        mark = int.from_bytes(hashlib.blake2b(who, digest_size=4).digest()) / 2**32
-        return (mark * self._interval - now) % self._interval
+    def _schedule(self, flow: _Flow, now: float) -> None:
+        """Its phone has just registered."""
+        phase = self._phase(flow, now)
+        if flow not in self._scheduled:
+            self._scheduled.add(flow)
+            self._push(flow, now + phase)
+        if self._soon is None or flow.transport != Transport.UDP.value or flow in self._early:
+            return
+        first, last = self._soon
+        if not first <= phase <= last:
+            self._early.add(flow)
+            self._push(flow, now + first + self._part(flow) * (last - first), early=True)
 
-    def _push(self, flow: _Flow, at: float) -> None:
+    def _part(self, flow: _Flow) -> float:
+        """From 0 to 1, spread by a hash of who it is."""
+        who = f"{flow.transport} {flow.to} {flow.local} {flow.contact}".encode("latin-1", "replace")
+        return int.from_bytes(hashlib.blake2b(who, digest_size=4).digest()) / 2**32
+
+    def _phase(self, flow: _Flow, now: float) -> float:
+        """Seconds from now to the flow's moment: the same part of every interval."""
+        return (self._part(flow) * self._interval - now) % self._interval
+
+    def _push(self, flow: _Flow, at: float, *, early: bool = False) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (at, self._count, flow))
+        heapq.heappush(self._heap, (at, self._count, flow, early))
 
     def due(self, now: float) -> Due:
         """The pings whose time has come, and the contacts whose patience has ended; expired bindings get none."""
         due = Due([], [])
         while self._heap and self._heap[0][0] <= now:
-            at, _, flow = heapq.heappop(self._heap)
+            at, _, flow, early = heapq.heappop(self._heap)
             target = self._targets.get(flow)
+            if early:
+                self._early.discard(flow)
+                if target is not None and not target.behind_path:
+                    due.pings.append(Ping(_hop(flow), UDP_PING))
+                continue
             gone = [binding for binding in target.members.values() if binding.expires <= now] if target else []
             self.removed(gone)
             if target is None or not target.members:
@@ -256,11 +281,10 @@ class KeepAlive:
         return due
 
     def _ping(self, flow: _Flow, target: _Target, due: Due, now: float) -> None:
-        transport = Transport(flow.transport)
-        hop = Hop(transport, flow.to, flow.local, flow.connection, connect=False)
+        hop = _hop(flow)
         listener = self._listener_of(hop) if flow.contact else None
         if self._sip is None or listener is None:
-            due.pings.append(Ping(hop, TCP_PING if transport.reliable else UDP_PING))
+            due.pings.append(Ping(hop, TCP_PING if hop.transport.reliable else UDP_PING))
             return
         target.lost = self._lost(flow)
         if target.lost >= self._max_lost:
@@ -271,3 +295,7 @@ class KeepAlive:
         target.pinged = now
         path = next(iter(target.members.values())).path
         due.pings.append(Ping(hop, self._sip.write(self._name(flow), flow.contact, path, listener, now)))
+
+
+def _hop(flow: _Flow) -> Hop:
+    return Hop(Transport(flow.transport), flow.to, flow.local, flow.connection, connect=False)

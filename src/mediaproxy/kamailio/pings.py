@@ -14,7 +14,7 @@ import msgspec
 
 from mediaproxy.kamailio.location import NOT_SET, Contact, Registration
 from mediaproxy.kamailio.sipping import SipPing
-from mediaproxy.nat import TCP_PING, UDP_PING
+from mediaproxy.nat import PING_SOON, TCP_PING, UDP_PING
 from mediaproxy.sip.grammar import TOKEN, SipError
 from mediaproxy.sip.uri import Uri
 
@@ -92,7 +92,19 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True):
 class _Pinged:
     """One way with its contacts, or one contact that is pinged by SIP requests. Mutable."""
 
-    __slots__ = ("count", "expires", "late", "lost", "registration", "removable", "token", "turn", "unanswered", "way")
+    __slots__ = (
+        "count",
+        "early",
+        "expires",
+        "late",
+        "lost",
+        "registration",
+        "removable",
+        "token",
+        "turn",
+        "unanswered",
+        "way",
+    )
 
     def __init__(self, way: Way, token: str) -> None:
         self.way = way
@@ -103,6 +115,8 @@ class _Pinged:
         self.expires = 0.0
         self.turn = 0
         "The turn of reading in which it was there."
+        self.early = False
+        "A ping soon after its registration is in the heap."
         self.late = False
         "Its moment had passed when it was found; the next ping is extra, out of the rhythm."
         self.removable = False
@@ -121,16 +135,21 @@ _Mark = tuple[str, str, str, str, str, int, bool]
 class Pings:
     """The pings of all contacts."""
 
-    def __init__(self, settings: PingSettings, mark: str, rng: random.Random) -> None:
-        """``mark``: how the Call-IDs of our requests begin; ``rng`` makes what follows."""
+    def __init__(
+        self, settings: PingSettings, mark: str, rng: random.Random, soon: tuple[float, float] | None = PING_SOON
+    ) -> None:
+        """``mark``: how the Call-IDs of our requests begin; ``rng`` makes what follows. ``soon``: as PING_SOON, if the
+        interval is longer; None: no such ping."""
         self._settings = settings
         self._interval = settings.natping_interval
+        self._soon = soon if soon is not None and soon[1] < self._interval else None
         self._mark = mark
         self._rng = rng
         self._pinged: dict[_Key, _Pinged] = {}
         self._tokens: dict[str, _Pinged] = {}
         self._keys: dict[_Mark, _Key | None] = {}
-        self._heap: list[tuple[float, int, _Key, _Pinged]] = []
+        self._heap: list[tuple[float, int, _Key, _Pinged, bool]] = []
+        "The last: it is the ping soon after a registration, and not one of the rhythm."
         self._pushed = 0
         self._turn = 0
         self._read = float("-inf")
@@ -171,8 +190,11 @@ class Pings:
         pinged = self._pinged.get(key)
         if pinged is None:
             pinged = self._pinged[key] = self._new(key, now, age)
+            pinged.registration = registration
+            self._ping_soon(key, pinged, now, age)
         elif pinged.registration.contact.modified != registration.contact.modified:
             pinged.unanswered = 0  # it has just registered again
+            self._ping_soon(key, pinged, now, age)
         pinged.expires = max(pinged.expires, expires) if pinged.turn == self._turn else expires
         pinged.turn = self._turn
         pinged.registration = registration
@@ -189,6 +211,19 @@ class Pings:
         pinged.late = self._turn > 1 and next_moment - self._interval > now - unseen
         self._push(key, pinged, now if pinged.late else next_moment)
         return pinged
+
+    def _ping_soon(self, key: _Key, pinged: _Pinged, now: float, age: float) -> None:
+        """It registered ``age`` seconds ago."""
+        behind_path = pinged.token and _set(pinged.registration.contact.path)
+        if self._soon is None or pinged.way.transport != "udp" or pinged.early or behind_path:
+            return
+        first, last = self._soon
+        registered = now - age
+        moment = now if pinged.late else self._next(key, registered)
+        if first <= moment - registered <= last or age > last + self._interval / 4:
+            return  # that one will do; or it was not we who were there when it registered
+        pinged.early = True
+        self._push(key, pinged, max(now, registered + first + _part(key) * (last - first)), early=True)
 
     def _forget(self) -> None:
         for key, pinged in list(self._pinged.items()):
@@ -214,20 +249,24 @@ class Pings:
 
     def _next(self, key: _Key, now: float) -> float:
         """Its next moment: the same part of every interval, spread by a hash of who it is."""
-        mark = zlib.crc32(f"{key[0].host} {key[0].port} {key[0].socket} {key[1]}".encode()) / 2**32
-        return now + self._interval - (now - mark * self._interval) % self._interval
+        return now + self._interval - (now - _part(key) * self._interval) % self._interval
 
-    def _push(self, key: _Key, pinged: _Pinged, at: float) -> None:
+    def _push(self, key: _Key, pinged: _Pinged, at: float, *, early: bool = False) -> None:
         self._pushed += 1
-        heapq.heappush(self._heap, (at, self._pushed, key, pinged))
+        heapq.heappush(self._heap, (at, self._pushed, key, pinged, early))
 
     def due(self, now: float) -> list[Ping]:
         """The pings whose time has come."""
         pings: list[Ping] = []
         while self._heap and self._heap[0][0] <= now:
-            at, _, key, pinged = heapq.heappop(self._heap)
+            at, _, key, pinged, early = heapq.heappop(self._heap)
             if self._pinged.get(key) is not pinged:
                 continue  # gone; perhaps it came again, and has a new place in the heap
+            if early:
+                pinged.early = False
+                if pinged.expires > now:
+                    pings.append(Ping(way=pinged.way, sip=None))
+                continue
             # A server that was stopped for a while does not make up for what it missed.
             after = at + self._interval
             self._push(key, pinged, self._next(key, now) if pinged.late or after <= now else after)
@@ -254,6 +293,11 @@ class Pings:
         if pinged.unanswered == self._settings.sipping_max_lost:
             pinged.lost = now
         return Ping(way=pinged.way, sip=sip)
+
+
+def _part(key: _Key) -> float:
+    """From 0 to 1, spread by a hash of who it is."""
+    return zlib.crc32(f"{key[0].host} {key[0].port} {key[0].socket} {key[1]}".encode()) / 2**32
 
 
 def _set(text: str) -> str:

@@ -11,7 +11,7 @@ from mediaproxy.nat.address import is_rfc1918
 from mediaproxy.nat.alias import Unaliased, add_contact_alias, handle_ruri_alias
 from mediaproxy.nat.arrival import Arrival, Verdict
 from mediaproxy.nat.contact import contacts, fix_contact, fix_uri
-from mediaproxy.nat.keepalive import TCP_PING, TCP_PONG, UDP_PING, is_keep_alive
+from mediaproxy.nat.keepalive import PING_SOON, TCP_PING, TCP_PONG, UDP_PING, is_keep_alive
 from mediaproxy.nat.named import NAMED_TESTS, named_tests, nat_test
 from mediaproxy.nat.nathelper import nat_uac_flags, nat_uac_test
 from mediaproxy.nat.original import CONTACT_PRIVATE, SOURCE_DIFFERS, VIA_PRIVATE, client_nat_test, nat_tests
@@ -20,6 +20,7 @@ from mediaproxy.nat.source import force_rport, note_source
 __all__ = [
     "CONTACT_PRIVATE",
     "NAMED_TESTS",
+    "PING_SOON",
     "SOURCE_DIFFERS",
     "TCP_PING",
     "TCP_PONG",

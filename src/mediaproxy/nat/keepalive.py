@@ -5,6 +5,9 @@ UDP_PING = b"\0\0\0\0"
 TCP_PING = b"\r\n\r\n"
 "Keep-alive over TCP and TLS (RFC 5626 §4.4.1), answered by TCP_PONG."
 TCP_PONG = b"\r\n"
+PING_SOON = (4.0, 20.0)
+"""Seconds after a REGISTER over UDP within which its contact is pinged in any case. A router with the defaults of Linux
+forgets a flow after 30 s, and only when it has seen packets after the first 2 s does it remember it for 120 s."""
 
 
 def is_keep_alive(datagram: bytes) -> bool:
