@@ -48,6 +48,10 @@ port_min = 20000
 port_max = 59999
 plane = "user"
 journal = false
+# A round makes as many calls as there are sockets within a minute.
+cool = 1.0
+cool_quiet = 0.5
+linger = 1.0
 """
 _SDP = (
     "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} RTP/AVP 0 8 101\r\n"
@@ -90,8 +94,17 @@ def _phone(number: int) -> tuple[str, int]:
 
 
 def call(address: tuple[str, int], number: int, results: "SimpleQueue[list[float]]") -> None:
-    """A SIP server, in a process of its own: cycles for SECONDS, and how long it waited in each."""
+    """A SIP server, in a process of its own: cycles for SECONDS, and how long it waited in each; none if it failed."""
     waits: list[float] = []
+    try:
+        _cycles(address, number, waits)
+    except (LabError, OSError):
+        results.put([])
+        raise
+    results.put(waits)
+
+
+def _cycles(address: tuple[str, int], number: int, waits: list[float]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(address)
         sock.settimeout(5.0)
@@ -110,7 +123,6 @@ def call(address: tuple[str, int], number: int, results: "SimpleQueue[list[float
                     raise LabError(f"{address}: {answer[:200]!r}")
                 if at == 1:
                     waits.append(time.perf_counter() - begin)
-    results.put(waits)
 
 
 def measure(process: Popen[bytes], address: tuple[str, int], clients: int, core: int | None) -> Result:
@@ -125,11 +137,12 @@ def measure(process: Popen[bytes], address: tuple[str, int], clients: int, core:
     for child in children:
         child.start()
     os.sched_setaffinity(0, mine)
+    got = [results.get() for _ in children]  # before they end: what they tell may be more than a pipe holds
     for child in children:
         child.join()
-    if any(child.exitcode for child in children):
+    if not all(got):
         raise LabError("a SIP server got no answer, or a bad one")
-    waits = sorted(wait for _ in children for wait in results.get())
+    waits = sorted(wait for one in got for wait in one)
     return Result(len(waits), cpu_seconds(process.pid) - before, waits)
 
 
