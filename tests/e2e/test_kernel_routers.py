@@ -1,7 +1,9 @@
 """Targets behind routers: the program sends to the neighbour that the relay has found, as long as a relay lives."""
 
 import asyncio
+import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -130,3 +132,53 @@ async def test_without_a_living_relay_the_kernel_finds_the_new_router(host: Host
 def _gateway(plane: KernelPlane) -> str | None:
     way = plane._lent[PORT_B].way
     return None if way is None else way.gateway
+
+
+_ADVERTISE = """
+import socket, struct
+where = socket.if_nametoindex("eth-to-b")
+for address in ("fe80::b1", "fe80::b2"):
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    sock.bind((address, 0, 0, where))
+    sock.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 0, where))
+"""
+"Router advertisements (RFC 4861 §4.2) of two routers, which live for half an hour."
+
+
+async def test_of_two_routers_that_advertise_themselves_one_falls_silent(host: Host) -> None:
+    """The kernel turns to the other one, and no message says so: it must be asked for each packet."""
+    timers = ("base_reachable_time_ms=1000", "delay_first_probe_time=1", "retrans_time_ms=100")
+    host.relay.run("sysctl", "-qw", "net.ipv6.conf.to-b.accept_ra=2")
+    host.relay.run("sysctl", "-qw", *(f"net.ipv6.neigh.to-b.{timer}" for timer in timers))
+    host.b.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+    host.relay.ip(f"address add {RELAY6}/64 dev to-a nodad", "address add fe80::fe/64 dev to-b nodad")
+    host.a.ip(f"address add {NEAR6.address}/64 dev eth-to-a nodad")
+    host.b.ip(*(f"address add {address}/64 dev eth-to-b nodad" for address in ("fe80::b1", "fe80::b2")))
+    host.b.ip(f"address add {FAR6.address}/128 dev lo")
+    host.b.run(sys.executable, "-c", _ADVERTISE)
+    await until(lambda: host.relay.run("ip", "-6", "route", "show", "default").count("proto ra") == 2)
+    await asyncio.sleep(2)  # the interfaces are new, and their own changes are over by then
+    plane = host.open(bind=RELAY6)
+    one, other = Endpoint(RELAY6, 20000), Endpoint(RELAY6, 20002)
+    plane.install(learned(one, other, NEAR6))
+    plane.install(learned(other, one, FAR6))
+    near, far = (space.socket(socket.SOCK_DGRAM, socket.AF_INET6) for space in (host.a, host.b))
+    for sock, at in ((near, NEAR6), (far, FAR6)):
+        sock.bind((at.address, at.port))
+        sock.setblocking(False)
+    near.sendto(b"before", (RELAY6, 20000))
+    assert (await hears6(far))[0] == b"before"
+    router = host.relay.run("ip", "-6", "route", "get", FAR6.address).split(" via ")[1].split()[0]
+    host.b.ip(f"address del {router}/64 dev eth-to-b")
+    host.relay.ip(f"neigh replace {router} lladdr 02:00:00:00:00:01 dev to-b nud stale")
+    for _ in range(100):
+        near.sendto(b"after", (RELAY6, 20000))
+        with contextlib.suppress(TimeoutError):
+            assert (await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(far, 2048), 0.1))[0] == b"after"
+            break
+    else:
+        pytest.fail("ten seconds later nobody hears anything")
+    assert host.passed == []
+    near.close()
+    far.close()

@@ -25,6 +25,8 @@ _RTAX_MTU = 2
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
 _UNICAST, _LOCAL, _ANYCAST = 1, 2, 4
+_BY_ADVERTISEMENT = 9
+"RTPROT_RA."
 _UP = 1
 ETHERNET, _LOOPBACK = 1, 772
 "ARPHRD_ETHER and ARPHRD_LOOPBACK."
@@ -42,6 +44,8 @@ class Way:
     "Longest IP packet on that way, as far as a route says so; 0: what the interface has."
     gateway: str | None = None
     "The router on that interface that takes them; None: the target is its neighbour."
+    advertised: bool = False
+    "That router has advertised itself."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +89,13 @@ class Netlink:
             reply = next(self._ask(_GETROUTE, _REQUEST, body, _NEWROUTE))
         except (OSError, StopIteration):
             return None
-        kind = _ROUTE.unpack_from(reply)[7]
+        _, _, _, _, _, origin, _, kind, _ = _ROUTE.unpack_from(reply)
         told = _attributes(reply[_ROUTE.size :])
         if kind not in (_UNICAST, _LOCAL, _ANYCAST) or _RTA_OIF not in told:
             return None
         metrics = _attributes(told.get(_RTA_METRICS, b""))
-        return Way(_number(told[_RTA_OIF]), _number(metrics.get(_RTAX_MTU, bytes(4))), _gateway(family, told))
+        mtu, advertised = _number(metrics.get(_RTAX_MTU, bytes(4))), origin == _BY_ADVERTISEMENT
+        return Way(_number(told[_RTA_OIF]), mtu, _gateway(family, told), advertised)
 
     def links(self) -> dict[int, Link]:
         """All interfaces by index."""

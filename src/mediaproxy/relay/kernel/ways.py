@@ -48,7 +48,8 @@ class Ways:
 
 def _neighbour(link: Link, target: Endpoint, way: Way) -> str | None:
     """Who takes the packet. None on lo, where a packet without a route is taken for a forgery, and in tunnels, which
-    have no neighbours."""
-    if link.type != ETHERNET:
+    have no neighbours. Nor is it a router that has advertised itself: if it answers no more the kernel takes another
+    one (RFC 4861 §6.3.6), and tells nobody, for no route has changed."""
+    if link.type != ETHERNET or way.advertised:
         return None
     return way.gateway or target.address
