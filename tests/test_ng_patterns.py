@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mediaproxy.control import MediaRequest
 from mediaproxy.dialects.ng.flags import Command
-from mediaproxy.dialects.ng.patterns import MOST, Patterns
+from mediaproxy.dialects.ng.negotiation import _Negotiation
+from mediaproxy.dialects.ng.patterns import LONGEST, MOST, Patterns
 from mediaproxy.dialects.ng.settings import NgSettings
 from tests.ngarm import Arm
 from tests.ngcases import CASES, FAX, HEAD, PLAIN, VIDEO, WITH_ICE, answer, crlf, offer
@@ -98,10 +99,14 @@ def test_what_has_a_pattern(sdp: str, keys: dict[str, Any]) -> None:
         ("v=0\nm=audio 4000 RTP/AVP 0\no=alice 10 1 IN IP4 192.0.2.10\nc=IN IP4 192.0.2.10\n", {}),
         ("v=0\no=- 1 1 IN IP4 192.0.2.10\nc=IN IP4 192.0.2.10\n", {}),
         ("no SDP", {}),
+        (PLAIN, {"sdp-attr": {"audio": {"remove": ["rtcp:30001"]}}}),
+        (PLAIN.replace("m=", "a=rtcp:4001\nm="), {"sdp-attr": {"global": {"substitute": [["rtcp:4001", "x"]]}}}),
+        (PLAIN, {"sdp": "v=0\rm=x 9 TCP/MSRP *\n" + PLAIN[4:] + "c=IN IP4 192.0.2.10\n"}),
     ],
 )
-def test_what_has_none(sdp: str, keys: dict[str, Any]) -> None:
-    assert not patterns_of(check([offer(sdp, **keys)]))
+@pytest.mark.parametrize("more", [{}, {"replace": ["origin", "session-connection"]}])
+def test_what_has_none(sdp: str, keys: dict[str, Any], more: dict[str, Any]) -> None:
+    assert not patterns_of(check([offer(sdp, **more | keys)]))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +182,22 @@ def test_nothing_is_remembered_without_bound() -> None:
     for number in range(MOST + 9):
         said(Arm(), [offer(PLAIN + f"a=y:{number}\n")], known)
     assert 0 < len(known._once) <= MOST
+
+
+def test_what_the_other_party_said_is_not_remembered_without_bound() -> None:
+    known = Patterns()
+    for number in range(50):
+        steps = [offer(PLAIN.replace("RTP/AVP", f"RTP/AVP{number}{'x' * 40 * number}")), answer(PLAIN), offer(PLAIN)]
+        first, again = Arm(), Arm()
+        assert said(again, steps, known) == said(first, steps, Patterns())
+        assert again.asked == first.asked
+    patterns = [pattern for pattern in known._known.values() if pattern is not None]
+    assert len(patterns) == 2
+    for pattern in patterns:
+        assert sum(len(str(part)) for key in pattern._forms for part in key) < 16 * 2 * LONGEST
+        for marked in pattern._marked:
+            assert isinstance(marked._work, _Negotiation)
+            assert len(marked._work._streams._decisions) < 9
 
 
 def test_requests_of_one_phrase() -> None:

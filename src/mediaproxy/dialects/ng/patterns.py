@@ -99,11 +99,11 @@ class Pattern:
     def __init__(self, command: Command, parts: Sequence[str], work: Callable[[Command], Work]) -> None:
         """``parts``: the SDP without what is in its places. LookupError if it is no Pattern; NgError."""
         self._kinds = [begin[1] for begin in parts[1::2]]
-        second = self._kinds[:1] == ["o"] and "\n" not in parts[0]
+        second = self._kinds[:1] == ["o"] and len(parts[0].splitlines()) == 1
         if not second or self._kinds.count("o") > 1 or len(self._kinds) > _MOST_PLACES:
             raise LookupError
         named = any(_CONNECTION.search(fixed) for fixed in parts[::2])
-        if named or not head.AGREEING.isdisjoint(command.replace):
+        if named or not head.AGREEING.isdisjoint(command.replace) or _edits_ports(command):
             raise LookupError
         self._replace = command.replace
         self._media_address = address_text(command.media_address) or ""
@@ -132,7 +132,7 @@ class Pattern:
 
     def body(self, places: Places, reply: MediaReply) -> str | None:
         """The SDP that goes on, Latin-1; None: it must be worked out."""
-        if reply.error or len(reply.ports) != len(self._streams):
+        if reply.error or len(reply.ports) != len(self._streams) or len(reply.memo) + len(reply.before) > LONGEST:
             return None
         address = ""
         ports: list[str] = []
@@ -163,6 +163,13 @@ class Pattern:
             one, other = (marked.form(reply, six) for marked in self._marked)
             self._forms[key] = one if one == other else None
         return self._forms[key]
+
+
+def _edits_ports(command: Command) -> bool:
+    """Whether ``sdp-attr`` means a=rtcp with a certain port."""
+    asked = command.attributes.values()
+    meant = [text for edits in asked for text in (*edits.remove, *(before for before, _ in edits.substitute))]
+    return any(text.startswith("rtcp:") for text in meant)
 
 
 class _Stream(msgspec.Struct, frozen=True):

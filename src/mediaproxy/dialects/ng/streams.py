@@ -20,6 +20,9 @@ from mediaproxy.sdp import Sdp, Section
 _HELD = {Direction.SENDRECV: Direction.SENDONLY, Direction.RECVONLY: Direction.INACTIVE}
 "What a direction is if c= says 0.0.0.0: nothing is to be sent to who wrote it."
 
+_MOST_MEMOS = 4
+"Of one SDP, for which is remembered what was decided."
+
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What goes on of one stream, given what is known of who will read it."""
@@ -140,6 +143,8 @@ class Streams:
     def _decided(self, known: Memo) -> list[Decision]:
         found = self._decisions.get(id(known))
         if found is None:
+            if len(self._decisions) >= _MOST_MEMOS:
+                self._decisions.clear()  # who learns a pattern from this SDP asks again and again
             decisions = [self._decide(n, section, known.stream(n)) for n, section in enumerate(self._sections)]
             found = self._decisions[id(known)] = known, decisions
         return found[1]
