@@ -122,6 +122,43 @@ def test_nothing_is_remembered_without_bound() -> None:
     assert len(known._numbers) <= 512
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"l3:IP49:192.0.2.1e", b"13:IP4:192.0.2.1"),
+        (b"9:192.0.2.1", b"7:a.examp"),
+        (b"5:offere", b"5:offere\n"),
+        (b"7:call-id1:c", b"7:call-id01:c"),
+        (b"9:192.0.2.1", b"09:192.0.2.1"),
+    ],
+)
+def test_what_would_not_be_known_again_is_not_learned(before: bytes, after: bytes) -> None:
+    known, message = Phrases(), b"c " + encode(OFFER)
+    for _ in range(5):
+        check(known, message.replace(before, after))
+    assert not len(known)
+
+
+def test_lengths_with_more_digits_than_there_can_be() -> None:
+    known, message = Phrases(), b"c " + encode(OFFER)
+    for _ in range(3):
+        check(known, message.replace(b"7:call-id1:c", b"7:call-id01:c"))
+    for zeros in range(17, 22):
+        check(known, message.replace(b"7:call-id1:c", b"7:call-id%b1:c" % (b"0" * zeros)))
+
+
+def test_a_source_that_is_said_twice() -> None:
+    known = Phrases()
+    for number in range(4):
+        for own in ("192.0.2.1", f"192.0.2.{number}"):
+            twice = OFFER | {"received-from": ["IP4", own], "rtpp-flags": "received-from=192.0.2.1"}
+            command = check(known, b"c " + encode(twice))
+            assert command is not None and (command.received_from, command.phrase) == ("192.0.2.1", 0)
+            command = check(known, b"c " + encode(dict(reversed(twice.items()))))
+            assert command is not None and command.received_from == own
+    assert not len(known)
+
+
 def test_json_is_read_entry_by_entry() -> None:
     known = Phrases()
     for _ in range(3):

@@ -80,7 +80,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     "Words that nobody knows, as sent; for the log."
     phrase: int = 0
     """The same number in all requests that differ in nothing but name, SDP, Call-ID, tags, branch and where signalling
-    came from, as a SIP server writes them call after call. 0: none yet."""
+    came from, as a SIP server writes them call after call. 0: it has none."""
 
     @classmethod
     def of(cls, dictionary: Mapping[Any, Any]) -> "Command":
@@ -93,6 +93,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
         bytes); anything else where a text is expected is as if it were not there."""
         fields: dict[str, Any] = {}
         always: list[Entry] = []
+        entries = list(entries)
         for entry in entries:
             each = EACH_TIME.get(entry[0])
             found = None if each is None else each[1](entry[1])
@@ -102,7 +103,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
             always.append(entry)
             if each is not None:
                 fields.pop(each[0], None)
-        return msgspec.structs.replace(_recurring(always), **fields)
+        known = _recurring(always)
+        if known.received_from and "received_from" in fields:
+            # Said in two ways, it may be in ``rtpp-flags``: what stands last counts.
+            known = _worked_out(entries, phrase=0)
+            del fields["received_from"]
+        return msgspec.structs.replace(known, **fields)
 
     def has(self, *flags: str) -> bool:
         """Whether one of these words is among ``flags``; written with hyphens, in lower case."""
@@ -114,15 +120,19 @@ def _recurring(entries: Sequence[Entry]) -> Command:
     key = tuple([written for _, _, written in entries])
     known = _seen.get(key)
     if known is None:
-        reader = Reader()
-        for name, value in {name: value for name, value, _ in entries}.items():
-            reader.key(text_of(name), value, 0)
-        known = Command(**reader.fields(), phrase=next(_phrases))
+        known = _worked_out(entries, phrase=next(_phrases))
         if sum(map(len, key)) <= _LONGEST_KEPT:
             if len(_seen) >= _MOST_KEPT:
                 _seen.clear()
             _seen[key] = known
     return known
+
+
+def _worked_out(entries: Sequence[Entry], *, phrase: int) -> Command:
+    reader = Reader()
+    for name, value in {name: value for name, value, _ in entries}.items():
+        reader.key(text_of(name), value, 0)
+    return Command(**reader.fields(), phrase=phrase)
 
 
 _seen: dict[tuple[str | bytes, ...], Command] = {}

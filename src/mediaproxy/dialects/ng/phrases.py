@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mediaproxy.dialects.ng.bencode import Entry, string_at
+from mediaproxy.dialects.ng.bencode import Entry, encode, string_at
 from mediaproxy.dialects.ng.flags import EACH_TIME, Command
 from mediaproxy.dialects.ng.message import entries
 from mediaproxy.endpoint import address_text
@@ -39,19 +39,20 @@ class Phrases:
         found = entries(message, at)
         command = Command.read(found)
         if command.phrase in self._numbers:
-            self._learn(found, command)
-        else:
+            learned = _learned(found, command)
+            # What does not know itself again would be learned again and again, and displace the others.
+            if learned is not None and learned.read(message, at) == command:
+                self._learn(learned)
+        elif command.phrase:
             if len(self._numbers) >= _MOST_NUMBERS:
                 self._numbers.clear()
             self._numbers.add(command.phrase)
         return command
 
-    def _learn(self, found: Sequence[Entry], command: Command) -> None:
-        phrase = _learned(found, command)
-        if phrase is not None:
-            if len(self._known) >= MOST:
-                self._known.clear()
-            self._known.append(phrase)
+    def _learn(self, phrase: "_Phrase") -> None:
+        if len(self._known) >= MOST:
+            self._known.clear()
+        self._known.append(phrase)
 
 
 class _Phrase(msgspec.Struct, frozen=True):
@@ -101,10 +102,13 @@ def _learned(found: Sequence[Entry], command: Command) -> _Phrase | None:
             continue
         listed = isinstance(value, list)
         own = value[-1] if listed and field == "received_from" and len(value) == 2 else value
-        behind = b"e" if listed else b""
-        if not isinstance(own, bytes) or not written.endswith(b"%d:%b%b" % (len(own), own, behind)):
+        if not isinstance(own, bytes):
             return None
-        steps.append((before + written[: -len(b"%d:%b%b" % (len(own), own, behind))], field))
+        ahead, behind = (b"l" + encode(value[0]), b"e") if listed else (key, b"")
+        string = b"%d:%b%b" % (len(own), own, behind)
+        if not written.endswith(ahead + string):
+            return None
+        steps.append((before + written[: -len(string)], field))
         before = behind
     once = len({key for key, _, _ in found}) == len(found)
     if not once or sum(len(fixed) for fixed, _ in steps) + len(before) > LONGEST:
