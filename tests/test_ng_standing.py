@@ -85,6 +85,13 @@ def test_a_callee_without_a_tag_yet() -> None:
     assert media["streams"][0]["flags"] == ["RTP"]
 
 
+def test_a_tag_that_looks_like_none() -> None:
+    written = encode(
+        standing([report([stream(side(30000, A), side(30002))], caller=party("<untagged 1>"), callee=party())])
+    )
+    assert written.count(b"<untagged 1>d") == 1, "of a dictionary each key is one"
+
+
 def test_labels_branches_and_asymmetric_clients() -> None:
     call = talking(caller=party("ft", label="alice", asymmetric=True), callee=party("tt", branch="z9hG4bK1"))
     tags = told(call)["tags"]

@@ -47,11 +47,11 @@ def standing(reports: Sequence[CallReport], tag: str = "") -> Answer:
     if tag:
         legs = [leg for leg in legs if tag in (leg.caller.tag, leg.callee.tag)]
     totals: tuple[_Count, _Count] = [0, 0, 0], [0, 0, 0]
-    tags: list[str] = []
+    tags: Answer = {}
     quality: Answer = {}
     untagged = itertools.count(1)
     for monologue in _monologues(legs):
-        tags += text(monologue.party.tag or f"<untagged {next(untagged)}>"), monologue.shown(totals, quality)
+        tags[monologue.party.tag or f"<untagged {next(untagged)}>"] = Written(monologue.shown(totals, quality))
     started = min(report.started for report in reports)
     asked = max(report.asked for report in reports)
     return {
@@ -59,7 +59,7 @@ def standing(reports: Sequence[CallReport], tag: str = "") -> Answer:
         "created_us": int(started % 1 * 1_000_000),
         "last signal": int(asked or started),
         "SSRC": quality,
-        "tags": Written(f"d{''.join(tags)}e"),
+        "tags": tags,
         "totals": Written(_TOTALS % (*totals[0], *totals[1])),
     }
 
