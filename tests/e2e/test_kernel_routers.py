@@ -109,6 +109,24 @@ async def test_a_router_that_takes_over(host: Host) -> None:
     assert (await hears(other))[0] == b"second"
 
 
+async def test_a_group_of_routers_that_loses_one(host: Host) -> None:
+    """No route has changed then, but its group of next hops has."""
+    host.b.ip("address add 203.0.113.3/24 dev eth-to-b")
+    host.relay.ip(
+        "nexthop add id 2 via 203.0.113.2 dev to-b",
+        "nexthop add id 3 via 203.0.113.3 dev to-b",
+        "nexthop add id 10 group 2/3",
+        f"route add {FAR.address}/32 nhid 10",
+    )
+    await asyncio.sleep(2)  # the interfaces are new, and their own changes are over by then
+    plane = host.open()
+    call(plane)
+    router = _gateway(plane)
+    assert router is not None
+    host.relay.ip(f"nexthop del id {router[-1]}")
+    await until(lambda: _gateway(plane) not in (None, router))
+
+
 async def test_without_a_living_relay_the_kernel_finds_the_new_router(host: Host) -> None:
     """Nobody is there to hear of the change: the program must not send to the old router for ever."""
     host.b.ip(f"address add {FAR.address}/32 dev lo", "address add 203.0.113.3/24 dev eth-to-b")
