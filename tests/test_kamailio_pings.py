@@ -165,6 +165,23 @@ def test_a_ping_soon_after_each_registration(flags: int) -> None:
         assert len(world.asked) == (20 if flags & SIP else 0), "the early ones are no requests"
 
 
+@pytest.mark.parametrize("apart", [0.0, 3.0, 14.0])
+def test_two_contacts_of_one_phone_are_pinged_soon_once(apart: float) -> None:
+    """Two lines of a phone, that are read in turn, have not registered again each time that they are read."""
+    for number in range(10):
+        world = World(Pings(PingSettings(), "mark.", random.Random(1)), 1.0)
+        world.run(100.0)
+        begin = world.now
+        for name in ("a", "b"):
+            world.register(name, CFlags=NAT, Received=f"sip:203.0.113.7:{1000 + number}", Expires=3600)
+            world.run(apart)
+        world.run(60.0 - 2 * apart)
+        (pinged,) = world.sent.values()
+        since = [at - begin for at in pinged]
+        assert len(since) <= 3, since
+        assert any(3 <= at <= 21 for at in since), since
+
+
 def test_no_ping_soon_over_a_connection_or_in_a_short_interval() -> None:
     cases: list[tuple[dict[str, Any], dict[str, Any], int]] = [
         ({"Address": "sip:a@203.0.113.7:5060;transport=tcp", "Connection": 7}, {}, 11),

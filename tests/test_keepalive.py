@@ -91,6 +91,9 @@ def test_no_ping_soon_where_none_is_needed() -> None:
     gone.saved([binding("bob", BOB, nat=True)], START)
     gone.removed([binding("bob", BOB, nat=True)])
     assert run(gone, 600) == []
+    expired = KeepAlive(60.0)
+    expired.saved([binding("bob", BOB, nat=True, expires=START + 3)], START)
+    assert run(expired, 600) == []
 
 
 def test_thousands_are_spread_over_the_interval() -> None:

@@ -266,7 +266,8 @@ class KeepAlive:
             target = self._targets.get(flow)
             if early:
                 self._early.discard(flow)
-                if target is not None and not target.behind_path:
+                alive = target is not None and any(one.expires > now for one in target.members.values())
+                if target is not None and alive and not target.behind_path:
                     due.pings.append(Ping(_hop(flow), UDP_PING))
                 continue
             gone = [binding for binding in target.members.values() if binding.expires <= now] if target else []

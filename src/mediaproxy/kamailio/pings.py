@@ -98,6 +98,7 @@ class _Pinged:
         "expires",
         "late",
         "lost",
+        "newest",
         "registration",
         "removable",
         "token",
@@ -112,6 +113,8 @@ class _Pinged:
         "For SIP requests; empty: four bytes."
         self.registration: Registration
         "The one that was read last."
+        self.newest = 0
+        "When a contact of it registered last, on Kamailio's clock."
         self.expires = 0.0
         self.turn = 0
         "The turn of reading in which it was there."
@@ -192,9 +195,10 @@ class Pings:
             pinged = self._pinged[key] = self._new(key, now, age)
             pinged.registration = registration
             self._ping_soon(key, pinged, now, age)
-        elif pinged.registration.contact.modified != registration.contact.modified:
-            pinged.unanswered = 0  # it has just registered again
+        elif _again(pinged, registration.contact):
+            pinged.unanswered = 0
             self._ping_soon(key, pinged, now, age)
+        pinged.newest = max(pinged.newest, registration.contact.modified)
         pinged.expires = max(pinged.expires, expires) if pinged.turn == self._turn else expires
         pinged.turn = self._turn
         pinged.registration = registration
@@ -293,6 +297,12 @@ class Pings:
         if pinged.unanswered == self._settings.sipping_max_lost:
             pinged.lost = now
         return Ping(way=pinged.way, sip=sip)
+
+
+def _again(pinged: _Pinged, contact: Contact) -> bool:
+    """Whether it has just registered again. Contacts that share a way are read in turn."""
+    before = pinged.registration.contact
+    return contact.modified > pinged.newest if before.ruid != contact.ruid else contact.modified != before.modified
 
 
 def _part(key: _Key) -> float:
