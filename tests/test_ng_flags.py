@@ -220,6 +220,7 @@ def test_no_raw_flags_raise_anything(raw: bytes) -> None:
         (b"d7:call-id1:a7:call-id1:be", "call_id", "b"),
         (b"d7:call-id1:a7:call-idi7ee", "call_id", "7"),
         (b"d7:call-idi7e7:call-id1:ae", "call_id", "a"),
+        (b"d7:call-id1:a7:Call-ID1:b7:call-idi7ee", "call_id", "b"),
         (b"d3:sdp3:v=03:sdpi7ee", "sdp", None),
         (b"d13:received-from3:::113:received-fromlee", "received_from", ""),
         (b"d13:received-from3:::110:rtpp-flags17:received-from=::2e", "received_from", "::2"),

@@ -89,20 +89,18 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, entries: Iterable[Entry]) -> "Command":
-        """Read the entries of a dictionary. Keys and texts are bytes (bencode) or str (JSON, which stands for its UTF-8
-        bytes); anything else where a text is expected is as if it were not there."""
+        """Read the entries of a dictionary; of equal keys the last counts. Keys and texts are bytes (bencode) or str
+        (JSON, which stands for its UTF-8 bytes); anything else where a text is expected is as if it were not there."""
         fields: dict[str, Any] = {}
         always: list[Entry] = []
-        entries = list(entries)
+        entries = list({entry[0]: entry for entry in entries}.values())
         for entry in entries:
             each = EACH_TIME.get(entry[0])
             found = None if each is None else each[1](entry[1])
             if each is not None and found is not None:
                 fields[each[0]] = found
-                continue
-            always.append(entry)
-            if each is not None:
-                fields.pop(each[0], None)
+            else:
+                always.append(entry)
         known = _recurring(always)
         if known.received_from and "received_from" in fields:
             # Said in two ways, it may be in ``rtpp-flags``: what stands last counts.
@@ -130,7 +128,7 @@ def _recurring(entries: Sequence[Entry]) -> Command:
 
 def _worked_out(entries: Sequence[Entry], *, phrase: int) -> Command:
     reader = Reader()
-    for name, value in {name: value for name, value, _ in entries}.items():
+    for name, value, _ in entries:
         reader.key(text_of(name), value, 0)
     return Command(**reader.fields(), phrase=phrase)
 
