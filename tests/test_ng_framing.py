@@ -87,7 +87,14 @@ def test_what_no_message_can_be_made_of_is_the_last_one(hopeless: bytes) -> None
 def test_no_cookie() -> None:
     framer = NgFramer()
     assert framer.feed(b"x" * LONGEST_COOKIE) == []
-    assert framer.feed(b"xx") == [b"x" * LONGEST_COOKIE + b"xx"], "it gets the error that it deserves"
+    assert framer.feed(b"xx") == [b"x" * (LONGEST_COOKIE + 1)], "it gets the error that it deserves"
+    assert framer.ended
+
+
+def test_a_request_behind_too_long_a_cookie_is_none_in_one_piece_either() -> None:
+    framer = NgFramer()
+    cookie = b"x" * (LONGEST_COOKIE + 1)
+    assert framer.feed(cookie + PING) == [cookie]
     assert framer.ended
 
 

@@ -59,6 +59,7 @@ class NgFramer:
         plain = self._plain and begins_with_dictionary(buffer)
         at = 0 if plain else buffer.find(b" ", 0, LONGEST_COOKIE + 1) + 1
         if not (at or plain) and len(buffer) > LONGEST_COOKIE:
+            del buffer[LONGEST_COOKIE + 1 :]  # nothing behind it is a request, however it was cut
             raise ValueError("no cookie")
         if len(buffer) <= at or not (at or plain):
             return False
