@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mediaproxy.control import Direction, EndCause, Stream, Switch, SwitchRequest, Wishes
 from mediaproxy.events import CallEnded, CallStarted
+from mediaproxy.relay import stream as relayed
 from mediaproxy.relay.inquiries import inquire
 from mediaproxy.relay.settings import RelayAddress
 from tests.relaybench import DTLS, RTCP, STUN, UDPTL, V4, V6, Bench, Phone, at, rtp, stream
@@ -33,6 +34,12 @@ SOURCES = (
 )
 DATA = (rtp(1), rtp(2), rtp(3, 8), rtp(700), rtp(1, payload_type=96), RTCP, STUN, DTLS, UDPTL, b"")
 GAPS = (0.0, 0.0, 0.02, 0.3, 1.0, 6.0, 31.0, 100.0)
+
+
+def conclusions(of: relayed.Stream) -> list[object]:
+    """What a stream has concluded from SDP."""
+    ends = [(end.muxed, end.splits, of.clocks(end.side), of.codec(end.side)) for end in of.ends]
+    return [of.described, of.kind, of.audio, of.enabled, of.held, of.shakes_hands, *ends]
 
 
 class World(Bench):
@@ -56,6 +63,11 @@ class World(Bench):
         self.rng.choice((*often, self._confirm, self._end, self._other, self._check, self._switch))()
         assert self.calls.deadline is None or self.calls.deadline >= self.now - 1e-9
         assert self.calls.ports_free + self.calls.ports_lent + self.calls.ports_cooling == self.pairs
+        for call in self.calls:
+            for each in call.all_streams():
+                known = conclusions(each)
+                each.understand(each.sdp, each.terms)
+                assert known == conclusions(each), "SDP has changed, and nobody has concluded anything"
 
     def _stream(self, phone: Phone, index: int) -> Stream:
         rng = self.rng
