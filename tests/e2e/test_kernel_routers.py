@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -75,6 +75,8 @@ async def test_a_phone_behind_a_router_in_ipv6(host: Host) -> None:
     one, other = Endpoint(RELAY6, 20000), Endpoint(RELAY6, 20002)
     plane.install(learned(one, other, NEAR6))
     plane.install(learned(other, one, FAR6))
+    way = plane._lent[other].way
+    assert way is not None and way.gateway == "2001:db8:b::2", "there is no other one"
     near, far = (space.socket(socket.SOCK_DGRAM, socket.AF_INET6) for space in (host.a, host.b))
     for sock, at in ((near, NEAR6), (far, FAR6)):
         sock.bind((at.address, at.port))
@@ -164,18 +166,29 @@ for address in ("fe80::b1", "fe80::b2"):
 "Router advertisements (RFC 4861 §4.2) of two routers, which live for half an hour."
 
 
-async def test_of_two_routers_that_advertise_themselves_one_falls_silent(host: Host) -> None:
+def advertised(host: Host) -> None:
+    host.relay.run("sysctl", "-qw", "net.ipv6.conf.to-b.accept_ra=2")
+    host.b.run(sys.executable, "-c", _ADVERTISE)
+
+
+def configured(host: Host) -> None:
+    host.relay.ip(
+        "route add default via fe80::b1 dev to-b metric 1", "route add default via fe80::b2 dev to-b metric 2"
+    )
+
+
+@pytest.mark.parametrize("made", [advertised, configured])
+async def test_of_two_routers_one_falls_silent(host: Host, made: Callable[[Host], None]) -> None:
     """The kernel turns to the other one, and no message says so: it must be asked for each packet."""
     timers = ("base_reachable_time_ms=1000", "delay_first_probe_time=1", "retrans_time_ms=100")
-    host.relay.run("sysctl", "-qw", "net.ipv6.conf.to-b.accept_ra=2")
     host.relay.run("sysctl", "-qw", *(f"net.ipv6.neigh.to-b.{timer}" for timer in timers))
     host.b.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
     host.relay.ip(f"address add {RELAY6}/64 dev to-a nodad", "address add fe80::fe/64 dev to-b nodad")
     host.a.ip(f"address add {NEAR6.address}/64 dev eth-to-a nodad")
     host.b.ip(*(f"address add {address}/64 dev eth-to-b nodad" for address in ("fe80::b1", "fe80::b2")))
     host.b.ip(f"address add {FAR6.address}/128 dev lo")
-    host.b.run(sys.executable, "-c", _ADVERTISE)
-    await until(lambda: host.relay.run("ip", "-6", "route", "show", "default").count("proto ra") == 2)
+    made(host)
+    await until(lambda: host.relay.run("ip", "-6", "route", "show", "default").count("default via") == 2)
     await asyncio.sleep(2)  # the interfaces are new, and their own changes are over by then
     plane = host.open(bind=RELAY6)
     one, other = Endpoint(RELAY6, 20000), Endpoint(RELAY6, 20002)

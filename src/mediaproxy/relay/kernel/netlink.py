@@ -20,13 +20,11 @@ _LINK = struct.Struct("=BxHiII")
 _REQUEST, _DUMP = 0x1, 0x300
 _NEWLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 18, 20, 22, 24, 26
 _ERROR, _DONE = 2, 3
-_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_VIA = 1, 2, 4, 5, 8, 18
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_MULTIPATH, _RTA_VIA = 1, 2, 4, 5, 8, 9, 18
 _RTAX_MTU = 2
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
 _UNICAST, _LOCAL, _ANYCAST = 1, 2, 4
-_BY_ADVERTISEMENT = 9
-"RTPROT_RA."
 _UP = 1
 ETHERNET, _LOOPBACK = 1, 772
 "ARPHRD_ETHER and ARPHRD_LOOPBACK."
@@ -45,8 +43,6 @@ class Way:
     "Longest IP packet on that way, as far as a route says so; 0: what the interface has."
     gateway: str | None = None
     "The router on that interface that takes them; None: the target is its neighbour."
-    advertised: bool = False
-    "That router has advertised itself."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +86,12 @@ class Netlink:
             reply = next(self._ask(_GETROUTE, _REQUEST, body, _NEWROUTE))
         except (OSError, StopIteration):
             return None
-        _, _, _, _, _, origin, _, kind, _ = _ROUTE.unpack_from(reply)
+        kind = _ROUTE.unpack_from(reply)[7]
         told = _attributes(reply[_ROUTE.size :])
         if kind not in (_UNICAST, _LOCAL, _ANYCAST) or _RTA_OIF not in told:
             return None
         metrics = _attributes(told.get(_RTA_METRICS, b""))
-        mtu, advertised = _number(metrics.get(_RTAX_MTU, bytes(4))), origin == _BY_ADVERTISEMENT
-        return Way(_number(told[_RTA_OIF]), mtu, _gateway(family, told), advertised)
+        return Way(_number(told[_RTA_OIF]), _number(metrics.get(_RTAX_MTU, bytes(4))), _gateway(family, told))
 
     def links(self) -> dict[int, Link]:
         """All interfaces by index."""
@@ -118,6 +113,22 @@ class Netlink:
             if told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS)) == wanted:
                 found.add(index)
         return found
+
+    def choice(self) -> bool:
+        """Whether the routes of IPv6 name more than one router, or may do so: nobody has told."""
+        found = set()
+        body = _ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
+        with contextlib.closing(Netlink()) as asking:  # who has seen enough goes, whatever is still to be told
+            try:
+                for reply in asking._ask(_GETROUTE, _REQUEST | _DUMP, body, _NEWROUTE):
+                    told = _attributes(reply[_ROUTE.size :])
+                    if _RTA_GATEWAY in told:
+                        found.add((told[_RTA_GATEWAY], told.get(_RTA_OIF)))
+                    if len(found) > 1 or _RTA_MULTIPATH in told:
+                        return True
+            except OSError:
+                return True
+        return False
 
     def _ask(self, kind: int, flags: int, body: bytes, answer: int) -> Iterator[bytes]:
         """The bodies of the answers, of one question or of a dump."""

@@ -34,7 +34,7 @@ class Ways:
         way = self._netlink.way(*key)
         if way is not None and way.ifindex in self.links:
             link = self.links[way.ifindex]
-            way = replace(way, mtu=way.mtu or link.mtu, gateway=_neighbour(link, target, way))
+            way = replace(way, mtu=way.mtu or link.mtu, gateway=self._neighbour(link, target, way))
         if len(self._known) >= _KEPT:
             self._known.clear()
         self._known[key] = way
@@ -44,12 +44,12 @@ class Ways:
         """Routes or interfaces have changed. OSError."""
         self._known.clear()
         self.links = self._netlink.links()
+        self._choice = self._netlink.choice()
 
-
-def _neighbour(link: Link, target: Endpoint, way: Way) -> str | None:
-    """Who takes the packet. None on lo, where a packet without a route is taken for a forgery, and in tunnels, which
-    have no neighbours. Nor is it a router that has advertised itself: if it answers no more the kernel takes another
-    one (RFC 4861 §6.3.6), and tells nobody, for no route has changed."""
-    if link.type != ETHERNET or way.advertised:
-        return None
-    return way.gateway or target.address
+    def _neighbour(self, link: Link, target: Endpoint, way: Way) -> str | None:
+        """Who takes the packet. None on lo, where a packet without a route is taken for a forgery, and in tunnels,
+        which have no neighbours. Nor is it one of several routers of IPv6: if it falls silent the kernel takes another
+        one (RFC 4861 §6.3.6), and tells nobody, for no route has changed."""
+        if link.type != ETHERNET or (way.gateway is not None and target.version == 6 and self._choice):
+            return None
+        return way.gateway or target.address
