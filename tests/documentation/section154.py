@@ -3,6 +3,7 @@
 import statistics
 import time
 
+from mediaproxy.nat import PING_SOON
 from tests.documentation.house import PING, House
 from tests.documentation.phone import ZEROS, Phone
 from tests.documentation.row import Row, Section
@@ -29,16 +30,18 @@ def the_interval_is_in_seconds(house: House) -> object:
 
 
 def seconds_between_pings(house: House, name: str) -> float:
-    """By how many pings the crowd of a configuration has got since it registered. Kamailio's module looks every quarter
-    of an interval who is registered, so the first ones may be late."""
+    """By how many pings the crowd of a configuration has got, in 20 s after those that come soon after a REGISTER.
+    Kamailio's module looks every quarter of an interval who is registered, so the first ones may be late."""
     crowd = house.crowd(name)
-    time.sleep(max(0.0, crowd.since + 20.0 - time.monotonic()))
-    count = sum(_pings(phone) for phone in crowd.phones)
-    return len(crowd.phones) * (time.monotonic() - crowd.since) / max(count, 1)
+    time.sleep(max(0.0, crowd.since + PING_SOON[1] + 1.0 - time.monotonic()))
+    before, begin = sum(map(_pings, crowd.phones)), time.monotonic()
+    time.sleep(20.0)
+    count = sum(map(_pings, crowd.phones)) - before
+    return len(crowd.phones) * (time.monotonic() - begin) / max(count, 1)
 
 
 def _pings(phone: Phone) -> int:
-    """Those of our module: nathelper's are known by their From."""
+    """Those of our module so far: nathelper's are known by their From."""
     phone.answers_options = False
     phone.catch_up()
     return len(phone.pings) + sum("ping@sipserver.net" not in got.get("From") for _, got in phone.asked)
@@ -56,7 +59,7 @@ def none_at_all(house: House) -> int:
     """How many pings of ours came to a crowd of 60. By the default it would be one a second."""
     crowd = house.crowd("quiet")
     time.sleep(max(0.0, crowd.since + 20.0 - time.monotonic()))
-    return sum(_pings(phone) for phone in crowd.phones)
+    return sum(map(_pings, crowd.phones))
 
 
 ROWS = (
