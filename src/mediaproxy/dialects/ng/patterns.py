@@ -21,7 +21,7 @@ from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.memo import NOTHING
 from mediaproxy.endpoint import Endpoint, address_text
 
-MOST = 512
+MOST = 256
 "Patterns; and SDPs that came once, of which it is not known whether they have one."
 LONGEST = 2000
 "Bytes of an SDP that may have one."
