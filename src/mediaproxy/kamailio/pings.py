@@ -191,18 +191,18 @@ class Pings:
 
     def _note(self, key: _Key, registration: Registration, expires: float, now: float, age: float) -> None:
         pinged = self._pinged.get(key)
+        registered = pinged is None or _again(pinged, registration.contact)
         if pinged is None:
             pinged = self._pinged[key] = self._new(key, now, age)
-            pinged.registration = registration
-            self._ping_soon(key, pinged, now, age)
-        elif _again(pinged, registration.contact):
+        elif registered:
             pinged.unanswered = 0
-            self._ping_soon(key, pinged, now, age)
         pinged.newest = max(pinged.newest, registration.contact.modified)
         pinged.expires = max(pinged.expires, expires) if pinged.turn == self._turn else expires
         pinged.turn = self._turn
         pinged.registration = registration
         pinged.removable = registration.contact.flag(self._settings.sipping_remove_bflag)
+        if registered:
+            self._ping_soon(key, pinged, now, age)
 
     def _new(self, key: _Key, now: float, age: float) -> _Pinged:
         way, ruid = key

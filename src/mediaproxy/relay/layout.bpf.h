@@ -27,7 +27,8 @@ enum flag {
     FLAG_RTP_ONLY = 64, /* what is no RTP of the source is passed up */
 };
 
-/* One copy of a slot's configuration. Forwarding reads the first 56 bytes, and gateway of the slot that a packet leaves from. */
+/* One copy of a slot's configuration. Forwarding reads the first 56 bytes, and gateway of the slot that a packet leaves
+   from. */
 struct config {
     u32 source[4];       /* LEARNED: packets from exactly here are forwarded */
     u32 target[4];       /* where what leaves from here is sent */

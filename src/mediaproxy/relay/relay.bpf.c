@@ -4,8 +4,8 @@
  *
  * A packet from exactly a slot's learned source leaves at once, from the peer's address and port to the peer's target.
  * Everything else that may change a decision of the relay is passed up to its socket, as much as that can need; the rest
- * is dropped, without a sound, unless another program has a socket there. relay/packetpath.py is the specification of the verdict and of every byte; docs/kernel.md
- * says why. Packets are read and written by helpers only, so that nobody else's packets are ever copied because of us.
+ * is dropped, without a sound, unless another program has a socket there. relay/packetpath.py is the specification of
+ * the verdict and of every byte; docs/kernel.md says why. Packets are read and written by helpers only, so that nobody else's packets are ever copied because of us.
  */
 #include "forward.bpf.h"
 #include "xdp.bpf.h"
