@@ -116,9 +116,9 @@ def test_the_table(program: Program, row: Row) -> None:
             counters = dict.fromkeys(counters, 0)  # nothing came to it
         expected = {name: getattr(slot.heard, name) for name in _HEARD}
         found = {name: counters[name] for name in _HEARD}
-        if row.spray > 1:  # buckets fill by real time
+        if row.spray > 1:  # buckets fill by the host's clock
             for counter in ("passed", "dropped"):
-                assert abs(found.pop(counter) - expected.pop(counter)) < row.spray // 3
+                assert abs(found.pop(counter) - expected.pop(counter)) < 10
         assert found == expected, index
 
 
