@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mediaproxy.relay import latchstate
-from mediaproxy.sip.transaction import TABLES
+from mediaproxy.sip.transactionstate import TABLES
 
 FILE = Path(__file__).with_name("diagrams.md")
 HEAD = """# State machines
@@ -22,7 +22,7 @@ Drawn by `python -m docs.diagrams` from the tables in the code; a test compares.
 def machines() -> Iterator[tuple[str, str, Mapping[Any, Mapping[Any, Any]]]]:
     """Title, where the table stands, and the table."""
     for title, table in TABLES.items():
-        yield title, "src/mediaproxy/sip/transaction.py", table
+        yield title, "src/mediaproxy/sip/transactionstate.py", table
     yield "Latch of one relay port", "src/mediaproxy/relay/latchstate.py", latchstate.TRANSITIONS
 
 

@@ -1,7 +1,7 @@
 """The pictures in docs/diagrams.md are those of the tables."""
 
 from docs.diagrams import FILE, draw, machines, page
-from mediaproxy.sip.transaction import Input, State
+from mediaproxy.sip.transactionstate import Input, State
 
 
 def test_committed_picture_is_that_of_the_tables() -> None:

@@ -6,18 +6,10 @@ import pytest
 
 from mediaproxy.sip.message import Request, Response, parse, response_to
 from mediaproxy.sip.transaction import (
-    INVITE_CLIENT,
-    INVITE_SERVER,
-    NON_INVITE_CLIENT,
-    NON_INVITE_SERVER,
-    TABLES,
     ClientTransaction,
     Deliver,
     Effect,
-    Input,
     ServerTransaction,
-    State,
-    Table,
     TimedOut,
     Timers,
     Transmit,
@@ -26,6 +18,16 @@ from mediaproxy.sip.transaction import (
     cancel_for,
     client_key,
     server_key,
+)
+from mediaproxy.sip.transactionstate import (
+    INVITE_CLIENT,
+    INVITE_SERVER,
+    NON_INVITE_CLIENT,
+    NON_INVITE_SERVER,
+    TABLES,
+    Input,
+    State,
+    Table,
 )
 
 TIMERS = Timers(t1=0.5, t2=4.0, t4=5.0)

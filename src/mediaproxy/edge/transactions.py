@@ -11,7 +11,8 @@ from mediaproxy.edge.effects import Effect, Send
 from mediaproxy.edge.hop import Hop, Inbound
 from mediaproxy.sip import transaction
 from mediaproxy.sip.message import Request, Response
-from mediaproxy.sip.transaction import ClientTransaction, Deliver, Key, ServerTransaction, State, Timers, Transmit
+from mediaproxy.sip.transaction import ClientTransaction, Deliver, Key, ServerTransaction, Timers, Transmit
+from mediaproxy.sip.transactionstate import State
 
 
 class Owner(Protocol):
