@@ -39,13 +39,14 @@ class Teller:
         self.gate: asyncio.Event | None = None
         self._failures = list(failures)
 
-    async def tell(self, report: CallReport) -> None:
+    async def tell(self, report: CallReport) -> bool:
         self.attempts += 1
         if self.gate is not None:
             await self.gate.wait()
         if self._failures:
             raise self._failures.pop(0)
         self.told.append(report)
+        return True
 
 
 async def settled(found: Notices, number: int = 1) -> None:

@@ -65,7 +65,10 @@ async def test_a_unix_socket_is_told_the_tag(tmp_path: Path) -> None:
 
 
 async def test_nobody_is_told_without_a_socket() -> None:
-    await RtpProxyNotifier().tell(report("rtpp:"))
+    notices = Notices([RtpProxyNotifier()])
+    notices.ended(report("rtpp:"))
+    await notices.stop(10)
+    assert (notices.told, notices.failed) == (0, 0)
 
 
 async def test_a_server_that_is_not_there(tmp_path: Path) -> None:

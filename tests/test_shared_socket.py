@@ -119,6 +119,20 @@ async def test_unknown_words_are_answered_as_before(server: Server, places: Plac
             assert isinstance(reply, MediaReply) and reply.status == 400
 
 
+@pytest.mark.parametrize("empty", [b"", b"\n", b"\r\n\r\n"])
+async def test_other_protocols_pass_over_empty_lines(server: Server, places: Places, empty: bytes) -> None:
+    async with client(places.dispatcher_socket) as module, client(places.dispatcher_socket) as first:
+        assert (await module.say(empty + update() + b"\r\n")).startswith(b"127.0.0.9 ")
+        first.write(empty + line() + b"\n")
+        assert (await first.rest()).startswith(b"127.0.0.9 ")
+
+
+async def test_an_unknown_word_that_ends_as_lines_of_2x_do_gets_its_error(server: Server, places: Places) -> None:
+    async with client(places.dispatcher_socket) as module:
+        assert await module.say(b"upgrade\r\ncall_id: x\r\n\r\n") == b"error\r\n"
+        assert (await module.say(update() + b"\r\n")).startswith(b"127.0.0.9 ")
+
+
 async def test_a_line_of_1x_without_sense_closes_its_connection_only(server: Server, places: Places) -> None:
     async with client(places.mediaproxy_socket) as module, client(places.mediaproxy_socket) as first:
         assert (await module.say(update() + b"\r\n")).startswith(b"127.0.0.9 ")

@@ -33,7 +33,7 @@ class DialogEnder:
         self._replies = replies
         self._numbers = itertools.count(1)
 
-    async def tell(self, report: CallReport) -> None:
+    async def tell(self, report: CallReport) -> bool:
         """As Notifier."""
         number = next(self._numbers)
         async with asyncio.timeout(PATIENCE):
@@ -44,6 +44,7 @@ class DialogEnder:
                     await self._by_http(end_dialog(report.dialog_id, number), number)
                 case _:
                     await self._by_datagram(end_dialog(report.dialog_id, number), number)
+        return True
 
     async def _by_datagram(self, command: bytes, number: int) -> None:
         loop = asyncio.get_running_loop()

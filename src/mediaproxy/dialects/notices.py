@@ -43,9 +43,9 @@ class Notifier(Protocol):
     """What ``CallReport.notify`` begins with, colon included, if it is for this one: ``rtpp:``, ``xmlrpc:``. ``dlg:``
     stands for a call whose ``notify`` is empty and that has a ``dialog_id``."""
 
-    async def tell(self, report: CallReport) -> None:
-        """Tell of one call. OSError (a timeout is one) or ValueError if it was not told; the text says why. It is tried
-        again after OSError only."""
+    async def tell(self, report: CallReport) -> bool:
+        """Tell of one call; False: its SIP server did not ask for that. OSError (a timeout is one) or ValueError if it
+        was not told; the text says why. It is tried again after OSError only."""
 
 
 class Notices:
@@ -100,7 +100,7 @@ class Notices:
                 await asyncio.sleep(pause)
             try:
                 async with self._turns, asyncio.timeout(SECONDS):
-                    await notifier.tell(report)
+                    told = await notifier.tell(report)
             except OSError as error:
                 why = str(error) or f"no answer within {SECONDS:g} s"
             except ValueError as error:
@@ -111,7 +111,7 @@ class Notices:
                 self.failed += 1
                 return
             else:
-                self.told += 1
+                self.told += told
                 return
         self.failed += 1
         log_call(log, report.call_id, f"the SIP server is not told that it has ended: {why}", logging.WARNING)

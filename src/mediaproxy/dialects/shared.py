@@ -29,13 +29,15 @@ class SharedDoors:
         return iter((self._first, self._second))
 
     def __call__(self, line: bytes) -> asyncio.Protocol | None:
-        """Who serves a connection that says this; None: the words of neither protocol."""
+        """Who serves a connection that says this; None: the words of neither protocol. A word that nobody knows is
+        2.x's if its line ends as lines of 2.x do: its error is what such a module waits for."""
         words = line.split(None, 1)
         if not words:
             return None
-        if words[0] in v2.WORDS and len(words) == 1:
-            return self._second.protocol(LOCAL)
-        return self._first.protocol(LOCAL) if words[0] in v1.WORDS else None
+        if words[0] in v1.WORDS:
+            return self._first.protocol(LOCAL)
+        known = words[0] in v2.WORDS or (line.endswith(b"\r\n") and not line.startswith(b"{"))
+        return self._second.protocol(LOCAL) if known and len(words) == 1 else None
 
     async def stop(self) -> None:
         """End what is under way."""

@@ -26,7 +26,7 @@ class XmlRpcNotifier:
         self._url = url
         self._form = form
 
-    async def tell(self, report: CallReport) -> None:
+    async def tell(self, report: CallReport) -> bool:
         """As Notifier."""
         host = address_text(report.notify.removeprefix(self.scheme)) or ""
         if HERE in self._url and not host:
@@ -34,6 +34,7 @@ class XmlRpcNotifier:
         url = self._url.replace(HERE, f"[{host}]" if ":" in host else host)
         for body in bodies(report, self._form):
             judge(await _post(url, body))
+        return True
 
 
 async def _post(url: str, body: bytes) -> bytes:

@@ -324,6 +324,8 @@ class _Client(asyncio.Protocol):
         try:
             question = decode(line)
         except ControlError as error:
+            if not self._spoken and self._server.guests is not None and not line.strip():
+                return  # other protocols pass over empty lines
             if self._spoken or not self._hand_over(line):
                 self._write(MediaReply(error=str(error), status=400))
             self._spoken = True

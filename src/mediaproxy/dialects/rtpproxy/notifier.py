@@ -23,12 +23,12 @@ class RtpProxyNotifier:
         """``sockets``: RtpProxyOptions.timeout_sockets."""
         self._paths = [f"unix:{_real(one.removeprefix('unix:'))}" for one in sockets if one.startswith("unix:")]
 
-    async def tell(self, report: CallReport) -> None:
-        """Tell of one call: its tag, or its Call-ID if no tag was given. Nothing if no socket was. OSError if the
+    async def tell(self, report: CallReport) -> bool:
+        """Tell of one call: its tag, or its Call-ID if no tag was given. False if no socket was. OSError if the
         server cannot be reached, ValueError if its path leads elsewhere than to a socket that may be told."""
         socket, tag = target(report.notify)
         if not socket:
-            return
+            return False
         writer = await self._connect(socket)
         try:
             writer.write((tag or report.call_id.encode("latin-1", "replace")) + b"\n")
@@ -36,6 +36,7 @@ class RtpProxyNotifier:
         finally:
             writer.close()
         await writer.wait_closed()
+        return True
 
     async def _connect(self, socket: str) -> asyncio.StreamWriter:
         kind, _, rest = socket.partition(":")
