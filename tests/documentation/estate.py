@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.netns import start, stop
 from lab.server import PROGRAM, document
+from lab.site import unmount
 from mediaproxy.accounting import Record
 from mediaproxy.link.address import TlsFiles
 from tests.documentation.instance import records
@@ -36,6 +37,7 @@ class RelayProcess:
                     "relay": {
                         "name": name,
                         "addresses": [{"bind": address}],
+                        "bpffs": str(folder / "bpf"),
                         "listen": listen,
                         "linger": 0.3,
                         "cool": 0.1,
@@ -106,6 +108,7 @@ class Estate:
     def __exit__(self, *_: object) -> None:
         for relay in self.relays.values():
             relay.stop()
+        unmount(self.folder)
         self.dns.stop()
 
     @property

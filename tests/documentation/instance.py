@@ -14,6 +14,7 @@ from lab.hosts import Host
 from lab.kamailio import VENV, Kamailio
 from lab.netns import LabError, Namespace, environment, run, start, stop, wait_until
 from lab.server import PROGRAM, Server, Settings, merge
+from lab.site import unmount
 from mediaproxy.accounting import Record
 from mediaproxy.admin import Command, ask
 from mediaproxy.records import RecordReader
@@ -122,7 +123,13 @@ class Instance:
         self.socket = self._socket()
         common: dict[str, object] = {
             "state_dir": str(folder / "server"),
-            "relay": {"addresses": [{"bind": address}], "linger": 0.3, "cool": 0.1, "cool_quiet": 0.0},
+            "relay": {
+                "addresses": [{"bind": address}],
+                "bpffs": str(folder / "server" / "bpf"),
+                "linger": 0.3,
+                "cool": 0.1,
+                "cool_quiet": 0.0,
+            },
             "dispatcher": {},
         }
         if mounts is None:
@@ -261,6 +268,7 @@ class Instance:
             self._kamailio.stop()
         if self._server is not None:
             self._server.stop()
+        unmount(self.folder)
 
 
 def check_script(text: str, folder: Path) -> str:
