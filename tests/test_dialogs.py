@@ -62,7 +62,7 @@ def test_the_command_for_kamailio() -> None:
 
 
 def test_the_command_for_opensips() -> None:
-    wanted = {"jsonrpc": "2.0", "method": "dlg_end_dlg", "params": {"dialog_id": "5299989648942"}, "id": 7}
+    wanted = {"jsonrpc": "2.0", "method": "dlg_end_dlg", "params": ["5299989648942"], "id": 7}
     assert json.loads(end_dialog("5299989648942", 7)) == wanted
     by_fifo = end_dialog("5299989648942", 7, "r")
     assert by_fifo.startswith(b":r:{") and json.loads(by_fifo[3:]) == wanted

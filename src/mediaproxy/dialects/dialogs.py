@@ -85,7 +85,7 @@ def end_dialog(dialog_id: str, number: int, reply_name: str = "") -> bytes:
         if reply_name:
             request["reply_name"] = reply_name
     elif _OPENSIPS.fullmatch(dialog_id) is not None and int(dialog_id) <= _LARGEST:
-        request |= {"method": "dlg_end_dlg", "params": {"dialog_id": dialog_id}}
+        request |= {"method": "dlg_end_dlg", "params": [dialog_id]}
     else:
         raise ValueError(
             f"expected the dialog_id of Kamailio (ENTRY:ID) or OpenSIPS (a number), got {dialog_id[:80]!r}"
