@@ -35,16 +35,22 @@ class DialogEnder:
 
     async def tell(self, report: CallReport) -> bool:
         """As Notifier."""
-        number = next(self._numbers)
-        async with asyncio.timeout(PATIENCE):
-            match self._address.kind:
-                case RpcKind.FIFO:
-                    await self._by_fifo(report.dialog_id, number)
-                case RpcKind.HTTP:
-                    await self._by_http(end_dialog(report.dialog_id, number), number)
-                case _:
-                    await self._by_datagram(end_dialog(report.dialog_id, number), number)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._end(report.dialog_id, next(self._numbers))
+        except OSError as error:
+            why = error.strerror or str(error) or f"no answer within {PATIENCE:g} s"
+            raise OSError(f"{self._address}: {why}") from error
         return True
+
+    async def _end(self, dialog_id: str, number: int) -> None:
+        match self._address.kind:
+            case RpcKind.FIFO:
+                await self._by_fifo(dialog_id, number)
+            case RpcKind.HTTP:
+                await self._by_http(end_dialog(dialog_id, number), number)
+            case _:
+                await self._by_datagram(end_dialog(dialog_id, number), number)
 
     async def _by_datagram(self, command: bytes, number: int) -> None:
         loop = asyncio.get_running_loop()
