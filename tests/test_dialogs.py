@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import re
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
