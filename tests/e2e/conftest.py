@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from lab.capture import Wire
 from lab.homes import NatKind
 from lab.hosts import Host
 from lab.kamailio import VENV
+from lab.netns import LabError, wait_until
 from lab.phone import Call, Phone, talk, talk_at_once
 from lab.site import Site, missing
+from tests.e2e.leftovers import leftovers, mark
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,9 +54,15 @@ def need_kamailio() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def laboratory() -> None:
-    """No test of this folder can run without these."""
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test of this folder can run without these, and none may leave anything behind."""
     need("baresip")
+    mark()
+    yield
+    with suppress(LabError):
+        wait_until("all is gone", lambda: not leftovers(tmp_path_factory.getbasetemp()), 20)
+    left = leftovers(tmp_path_factory.getbasetemp())
+    assert not left, "tests have left behind:\n" + "\n".join(left)
 
 
 @pytest.fixture
