@@ -14,7 +14,6 @@ from mediaproxy.server.planes import instance_name
 from tests.e2e.leftovers import leftovers
 from tests.kernelhouse import bpf_filesystem
 
-
 Left = Callable[..., list[str]]
 
 
