@@ -13,6 +13,7 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.kernel.plane import KernelPlane
 from tests.e2e.conftest import need
 from tests.e2e.test_kernel_network import ALICE, PORT_A, PORT_B, RELAY, Host, forwarded, hears, learned, until
+from tests.planebench import rtp
 
 FAR = Endpoint("100.64.7.7", 7000)
 "A phone that is nobody's neighbour."
@@ -111,22 +112,16 @@ async def test_a_router_that_takes_over(host: Host) -> None:
     assert (await hears(other))[0] == b"second"
 
 
-async def test_a_group_of_routers_that_loses_one(host: Host) -> None:
-    """No route has changed then, but its group of next hops has."""
+async def test_a_next_hop_that_becomes_another_router(host: Host) -> None:
+    """No route has changed then, but its next hop has."""
     host.b.ip("address add 203.0.113.3/24 dev eth-to-b")
-    host.relay.ip(
-        "nexthop add id 2 via 203.0.113.2 dev to-b",
-        "nexthop add id 3 via 203.0.113.3 dev to-b",
-        "nexthop add id 10 group 2/3",
-        f"route add {FAR.address}/32 nhid 10",
-    )
+    host.relay.ip("nexthop add id 2 via 203.0.113.2 dev to-b", f"route add {FAR.address}/32 nhid 2")
     await asyncio.sleep(2)  # the interfaces are new, and their own changes are over by then
     plane = host.open()
     call(plane)
-    router = _gateway(plane)
-    assert router is not None
-    host.relay.ip(f"nexthop del id {router[-1]}")
-    await until(lambda: _gateway(plane) not in (None, router))
+    assert _gateway(plane) == "203.0.113.2"
+    host.relay.ip("nexthop replace id 2 via 203.0.113.3 dev to-b")
+    await until(lambda: _gateway(plane) == "203.0.113.3")
 
 
 async def test_without_a_living_relay_the_kernel_finds_the_new_router(host: Host) -> None:
@@ -147,6 +142,55 @@ async def test_without_a_living_relay_the_kernel_finds_the_new_router(host: Host
     alice.sendto(b"still there", (RELAY, PORT_A.port))
     assert (await hears(far))[0] == b"still there"
     assert _gateway(plane) == "203.0.113.2", "as the relay last heard"
+
+
+def narrow_link(host: Host) -> Namespace:
+    """A host with the addresses FAR and FAR6 behind b, whose link to it carries 1300 bytes."""
+    behind = host.spaces.add("behind")
+    host.b.ip(f"link add narrow mtu 1300 type veth peer name eth0 mtu 1300 netns {behind.name}")
+    for space, name in ((host.b, "narrow"), (behind, "eth0")):
+        space.run("sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=0", f"net.ipv6.conf.{name}.accept_dad=0")
+        space.ip(f"link set {name} up")
+    host.b.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    host.relay.ip("address add 2001:db8:b::fe/64 dev to-b nodad", f"address add {RELAY6}/64 dev to-a nodad")
+    host.a.ip(f"address add {NEAR6.address}/64 dev eth-to-a nodad")
+    host.b.ip("address add 2001:db8:b::2/64 dev eth-to-b nodad", "route add default via 2001:db8:b::fe")
+    host.b.ip("address add 100.64.7.1/24 dev narrow", "address add 2001:db8:7::1/64 dev narrow nodad")
+    behind.ip(f"address add {FAR.address}/24 dev eth0", f"address add {FAR6.address}/64 dev eth0 nodad")
+    behind.ip("route add default via 100.64.7.1", "route add default via 2001:db8:7::1")
+    host.relay.ip("route add 100.64.7.0/24 via 203.0.113.2", "route add 2001:db8:7::/64 via 2001:db8:b::2")
+    return behind
+
+
+@pytest.mark.parametrize(("near", "far", "own"), [(ALICE, FAR, RELAY), (NEAR6, FAR6, RELAY6)], ids=["IPv4", "IPv6"])
+async def test_a_way_that_a_router_says_is_too_narrow(host: Host, near: Endpoint, far: Endpoint, own: str) -> None:
+    """A camera's packets must not be fragmented on the way: the router drops them, and says so to the relay's port."""
+    behind = narrow_link(host)
+    plane = host.open(bind=own)
+    one, other = Endpoint(own, 20000), Endpoint(own, 20002)
+    plane.install(learned(one, other, near))
+    plane.install(learned(other, one, far))
+    family = socket.AF_INET6 if near.version == 6 else socket.AF_INET
+    camera, screen = (space.socket(socket.SOCK_DGRAM, family) for space in (host.a, behind))
+    for sock, at in ((camera, near), (screen, far)):
+        sock.bind((at.address, at.port))
+        sock.setblocking(False)
+    camera.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
+    frame = rtp(1, size=1400)
+    async with asyncio.timeout(20):
+        while not host.passed:
+            camera.sendto(frame, (own, one.port))
+            await asyncio.sleep(0.1)
+    plane.send(other, far, host.passed[0].data)  # as the relay does
+    assert await hears6(screen) == (frame, other)
+    way = plane._lent[other].way
+    assert way is not None and way.mtu == 1300
+    camera.sendto(rtp(2, size=1200), (own, one.port))
+    assert await hears6(screen) == (rtp(2, size=1200), other) and len(host.passed) < 9, (
+        "what fits is still the kernel's"
+    )
+    camera.close()
+    screen.close()
 
 
 def _gateway(plane: KernelPlane) -> str | None:
@@ -213,3 +257,52 @@ async def test_of_two_routers_one_falls_silent(host: Host, made: Callable[[Host]
     assert host.passed == []
     near.close()
     far.close()
+
+
+def in_a_route(host: Host) -> None:
+    host.relay.run("sysctl", "-qw", "net.ipv4.fib_multipath_use_neigh=1")
+    host.relay.ip(f"route add {FAR.address}/32 nexthop via 203.0.113.2 dev to-b nexthop via 203.0.113.3 dev to-b")
+
+
+def in_a_group(host: Host) -> None:
+    host.relay.ip(
+        "nexthop add id 2 via 203.0.113.2 dev to-b",
+        "nexthop add id 3 via 203.0.113.3 dev to-b",
+        "nexthop add id 10 group 2/3",
+        f"route add {FAR.address}/32 nhid 10",
+    )
+
+
+@pytest.mark.parametrize("made", [in_a_route, in_a_group])
+async def test_of_two_routers_of_ipv4_one_falls_silent(host: Host, made: Callable[[Host], None]) -> None:
+    """As above."""
+    timers = ("base_reachable_time_ms=1000", "delay_first_probe_time=1", "retrans_time_ms=100")
+    host.relay.run("sysctl", "-qw", *(f"net.ipv4.neigh.to-b.{timer}" for timer in timers))
+    host.b.ip("address add 203.0.113.3/32 dev eth-to-b", f"address add {FAR.address}/32 dev lo")
+    made(host)
+    await asyncio.sleep(2)  # the interfaces are new, and their own changes are over by then
+    plane = host.open()
+    call(plane)
+    alice, far = host.phone(ALICE, host.a), host.phone(FAR, host.b)
+    alice.sendto(b"before", (RELAY, PORT_A.port))
+    assert (await hears(far))[0] == b"before"
+    for router in ("203.0.113.2/24", "203.0.113.3/32"):
+        if f"via {router[:-3]} " in host.relay.run("ip", "route", "get", FAR.address, "from", RELAY, "ipproto", "udp"):
+            host.b.ip(f"address del {router} dev eth-to-b")
+            host.relay.ip(f"neigh replace {router[:-3]} lladdr 02:00:00:00:00:01 dev to-b nud stale")
+    for _ in range(100):
+        alice.sendto(b"after", (RELAY, PORT_A.port))
+        with contextlib.suppress(TimeoutError):
+            assert (await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(far, 2048), 0.1))[0] == b"after"
+            break
+    else:
+        pytest.fail("ten seconds later nobody hears anything")
+    assert host.passed == []
+
+
+async def test_routers_of_ipv4_that_nobody_looks_at(host: Host) -> None:
+    """The kernel chooses by the addresses alone, so its choice holds until the route changes."""
+    host.relay.ip(f"route add {FAR.address}/32 nexthop via 203.0.113.2 dev to-b nexthop via 203.0.113.3 dev to-b")
+    plane = host.open()
+    call(plane)
+    assert _gateway(plane) in ("203.0.113.2", "203.0.113.3")

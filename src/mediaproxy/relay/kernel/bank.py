@@ -19,6 +19,9 @@ from mediaproxy.relay.kernel.translation import config_of, counters_of, state_of
 from mediaproxy.relay.portmap import Control
 from mediaproxy.relay.slots import SUMMED
 
+_LONG = 400
+"Bytes of UDP payload: no way is too narrow for less, and speech has less."
+
 
 class Lent:
     """Mutable: one lent port."""
@@ -122,6 +125,12 @@ class Bank:
                 yield self.read(lent, offset)
             else:
                 yield counters_of(flow.local, flow.generation, brief(index), offset)
+
+    def long(self) -> list[Lent]:
+        """The lent ports whose packets are long on average: a way may be too narrow for them."""
+        column, lents = self.kernel.counters.column, self.lent
+        both = enumerate(zip(column("bytes"), column("packets"), strict=True))
+        return [lents[index] for index, (octets, packets) in both if octets > _LONG * packets and index in lents]
 
     def carried(self) -> Carried:
         """What ``read`` says of all ports that are or were lent, together."""

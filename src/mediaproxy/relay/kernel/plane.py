@@ -37,6 +37,9 @@ _SENDERS = 512
 "Sockets for sending at most: streams that are being learned at a time."
 _ROUTED = 200
 "Ports whose ways are looked up anew in one turn of the event loop."
+_NARROWED = 2.0
+"Seconds between two looks at whether ways have become narrower; _ASKED of them per heartbeat."
+_ASKED = 50
 
 
 class KernelPlane:
@@ -56,6 +59,9 @@ class KernelPlane:
         self._left: set[Endpoint] | None = None
         "Ports taken back since what was queued for them was last read; None: whatever was there before us."
         self._to_route: list[Endpoint] = []
+        self._to_measure: list[Lent] = []
+        "Ports whose packets are long, and the ways of these are still to be looked at."
+        self._measure_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._router: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -243,6 +249,7 @@ class KernelPlane:
         for bank in self._banks:
             bank.beat()
         self._settle()
+        self._measure()
 
     # -- routes
 
@@ -265,14 +272,31 @@ class KernelPlane:
         batch, self._to_route = self._to_route[:_ROUTED], self._to_route[_ROUTED:]
         for local in batch:
             lent = self._lent.get(local)
-            if lent is None:
-                continue
-            way = self._ways.find(local, routed(lent.flow, lent.bank.ports))
-            if way != lent.way:
-                lent.way = way
-                lent.bank.store(lent)
+            if lent is not None:
+                self._reroute(lent)
         if self._to_route and self._loop is not None:
             self._router = self._loop.call_soon(self._route)
+
+    def _reroute(self, lent: Lent) -> None:
+        """The program is told if the way of what leaves from here is another one."""
+        way = self._ways.find(lent.flow.local, routed(lent.flow, lent.bank.ports))
+        if way != lent.way:
+            lent.way = way
+            lent.bank.store(lent)
+
+    def _measure(self) -> None:
+        """Find ways that have become too narrow for the packets that go there: these take the way through user space
+        then, which sends fragments."""
+        now = clock.now()
+        if not self._to_measure and now >= self._measure_at:
+            self._measure_at = now + _NARROWED
+            self._to_measure = [lent for bank in self._banks for lent in bank.long()]
+        batch, self._to_measure = self._to_measure[:_ASKED], self._to_measure[_ASKED:]
+        for comes in batch:
+            leaves = self._lent.get(comes.flow.peer) if comes.flow.peer is not None else None
+            if leaves is not None:
+                self._ways.narrow(leaves.flow.local, routed(leaves.flow, leaves.bank.ports))
+                self._reroute(leaves)
 
 
 def _most_senders() -> int:

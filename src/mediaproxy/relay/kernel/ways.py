@@ -40,6 +40,18 @@ class Ways:
         self._known[key] = way
         return way
 
+    def narrow(self, local: Endpoint, target: Endpoint | None) -> bool:
+        """Whether a router has said since the way was found that packets are too long for it (RFC 1191, RFC 8201).
+        The kernel believes that for ten minutes, and tells nobody; here it holds until routes change."""
+        if target is None:
+            return False
+        key = (local.address, target.address)
+        known, now = self._known.get(key), self._netlink.way(*key)
+        if known is None or now is None or now.ifindex != known.ifindex or not 0 < now.mtu < known.mtu:
+            return False
+        self._known[key] = replace(known, mtu=now.mtu)
+        return True
+
     def forget(self) -> None:
         """Routes or interfaces have changed. OSError."""
         self._known.clear()
@@ -48,8 +60,8 @@ class Ways:
 
     def _neighbour(self, link: Link, target: Endpoint, way: Way) -> str | None:
         """Who takes the packet. None on lo, where a packet without a route is taken for a forgery, and in tunnels,
-        which have no neighbours. Nor is it one of several routers of IPv6: if it falls silent the kernel takes another
-        one (RFC 4861 §6.3.6), and tells nobody, for no route has changed."""
-        if link.type != ETHERNET or (way.gateway is not None and target.version == 6 and self._choice):
+        which have no neighbours. Nor is it a router where the kernel may choose among several: if it falls silent the
+        kernel takes another one (of IPv6 by RFC 4861 §6.3.6), and tells nobody, for no route has changed."""
+        if link.type != ETHERNET or (way.gateway is not None and target.version in self._choice):
             return None
         return way.gateway or target.address
