@@ -12,16 +12,21 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 _MESSAGE = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ADDRESS = struct.Struct("=BBBBI")
 _LINK = struct.Struct("=BxHiII")
 _REQUEST, _DUMP = 0x1, 0x300
+_NEXT_HOP = struct.Struct("=BBBBI")
 _NEWLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 18, 20, 22, 24, 26
+_NEWNEXTHOP, _GETNEXTHOP = 104, 106
 _ERROR, _DONE = 2, 3
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_MULTIPATH, _RTA_VIA = 1, 2, 4, 5, 8, 9, 18
 _RTAX_MTU = 2
+_NHA_GROUPS = 7
+_USE_NEIGH = Path("/proc/sys/net/ipv4/fib_multipath_use_neigh")
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
 _UNICAST, _LOCAL, _ANYCAST = 1, 2, 4
@@ -114,20 +119,37 @@ class Netlink:
                 found.add(index)
         return found
 
-    def choice(self) -> bool:
-        """Whether the routes of IPv6 name more than one router, or may do so: nobody has told."""
+    def choice(self) -> set[int]:
+        """The IP versions in which the kernel may take another router when one falls silent, and tells nobody; also if
+        nobody has told whether it may."""
+        with contextlib.closing(Netlink()) as asking:  # who has seen enough goes, whatever is still to be told
+            if asking._groups():
+                return {4, 6}
+        with contextlib.closing(Netlink()) as asking:
+            found = {6} if asking._routers() else set()
+        return found | {4} if _uses_neighbours() else found
+
+    def _groups(self) -> bool:
+        """Whether there are groups of next hops: in one the kernel always looks whether a router answers."""
+        body = _NEXT_HOP.pack(0, 0, 0, 0, 0) + _attribute(_NHA_GROUPS, b"")
+        try:
+            return any(True for _ in self._ask(_GETNEXTHOP, _REQUEST | _DUMP, body, _NEWNEXTHOP))
+        except OSError as error:
+            return error.errno != errno.EOPNOTSUPP  # before Linux 5.3
+
+    def _routers(self) -> bool:
+        """Whether the routes of IPv6 name more than one router."""
         found = set()
         body = _ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
-        with contextlib.closing(Netlink()) as asking:  # who has seen enough goes, whatever is still to be told
-            try:
-                for reply in asking._ask(_GETROUTE, _REQUEST | _DUMP, body, _NEWROUTE):
-                    told = _attributes(reply[_ROUTE.size :])
-                    if _RTA_GATEWAY in told:
-                        found.add((told[_RTA_GATEWAY], told.get(_RTA_OIF)))
-                    if len(found) > 1 or _RTA_MULTIPATH in told:
-                        return True
-            except OSError:
-                return True
+        try:
+            for reply in self._ask(_GETROUTE, _REQUEST | _DUMP, body, _NEWROUTE):
+                told = _attributes(reply[_ROUTE.size :])
+                if _RTA_GATEWAY in told:
+                    found.add((told[_RTA_GATEWAY], told.get(_RTA_OIF)))
+                if len(found) > 1 or _RTA_MULTIPATH in told:
+                    return True
+        except OSError:
+            return True
         return False
 
     def _ask(self, kind: int, flags: int, body: bytes, answer: int) -> Iterator[bytes]:
@@ -199,6 +221,14 @@ class Changes:
             self._timer.cancel()
         with contextlib.suppress(OSError):
             self._sock.close()
+
+
+def _uses_neighbours() -> bool:
+    """Whether of several routers in a route of IPv4 the kernel takes one that answers."""
+    try:
+        return _USE_NEIGH.read_text().strip() != "0"
+    except OSError:  # a kernel without such routes
+        return False
 
 
 def _gateway(family: int, told: dict[int, bytes]) -> str | None:
