@@ -12,6 +12,8 @@ import pytest
 from lab.netns import Namespace, Namespaces
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.bpf import attach, attach_xdp
+from mediaproxy.relay.bpf.attach import Hook
+from mediaproxy.relay.bpf.syscalls import link_detach
 from mediaproxy.relay.flow import Flow, Packet
 from mediaproxy.relay.kernel.plane import KernelPlane
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
@@ -201,6 +203,49 @@ async def test_interfaces_that_appear_later(host: Host) -> None:
     alice, bob = host.phone(ALICE, host.a), host.phone(BOB, host.b)
     alice.sendto(b"still", (RELAY, PORT_A.port))
     assert (await hears(bob))[0] == b"still"
+
+
+async def test_an_interface_that_is_made_anew_with_its_old_number(host: Host) -> None:
+    """Between two looks: no interface is missing, but the program is."""
+    plane = host.open()
+    call(plane)
+    index = socket.if_nametoindex("to-a")
+    host.relay.ip(
+        "link del to-a",
+        f"link add to-a index {index} type veth peer name eth-to-a netns {host.a.name}",
+        "link set to-a up",
+        f"address add {RELAY}/24 dev to-a",
+    )
+    host.a.ip("link set eth-to-a up", f"address add {ALICE.address}/24 dev eth-to-a", f"route add default via {RELAY}")
+    alice, bob = host.phone(ALICE, host.a), host.phone(BOB, host.b)
+    async with asyncio.timeout(10):
+        while not forwarded(plane):
+            alice.sendto(b"there", (RELAY, PORT_A.port))
+            await asyncio.sleep(0.1)
+    assert (await hears(bob))[0] == b"there"
+
+
+@pytest.mark.parametrize("hook", ["tcx", "clsact"])
+async def test_a_program_that_somebody_takes_away(
+    host: Host, hook: Hook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes up to the process then shows it; the operator is told."""
+    monkeypatch.setattr(
+        "mediaproxy.relay.kernel.hooks.attach",
+        lambda where, program, priority: attach(where, program, hook=hook, priority=priority),
+    )
+    plane = host.open(interfaces=("to-a", "to-b"))
+    call(plane)
+    if hook == "clsact":
+        host.relay.run("tc", "qdisc", "del", "dev", "to-a", "clsact")
+    else:
+        link_detach(plane._banks[0].hooks._attached["tc", socket.if_nametoindex("to-a")].link)
+    alice, bob = host.phone(ALICE, host.a), host.phone(BOB, host.b)
+    alice.sendto(b"up", (RELAY, PORT_A.port))
+    await until(lambda: bool(host.passed))
+    assert "to-a: somebody has taken our program away; it is attached again" in caplog.text
+    alice.sendto(b"there", (RELAY, PORT_A.port))
+    assert (await hears(bob))[0] == b"there" and forwarded(plane) == 1
 
 
 async def test_both_phones_behind_one_interface(host: Host) -> None:

@@ -57,6 +57,13 @@ class Attachment:
     filter: rtnetlink.Filter | None = None
     "The clsact filter."
 
+    @property
+    def hangs(self) -> bool:
+        """It is still there: its interface may have gone, or somebody else may have taken it away."""
+        if self.filter is not None:
+            return rtnetlink.has_filter(self.filter)
+        return self.link >= 0 and link_interface(self.link) == self.interface.index
+
     def replace(self, program: int, name: str = "mediaproxy") -> None:
         """Put another program in its place; no packet is missed."""
         if self.filter is None:

@@ -79,6 +79,15 @@ def remove_filter(where: Filter) -> None:
             raise
 
 
+def has_filter(where: Filter) -> bool:
+    """Whether a filter is there; somebody may have removed it, or the qdisc."""
+    try:
+        _request(_GETFILTER, _REQUEST, _filter(where) + _attribute(_KIND, b"bpf\0"))
+    except OSError:
+        return False
+    return True
+
+
 def has_filters(index: int) -> bool:
     """Whether clsact has filters, at ingress or egress."""
     for parent in (_INGRESS, _INGRESS + 1):

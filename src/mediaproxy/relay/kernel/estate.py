@@ -6,6 +6,7 @@ converted or given up here; interfaces that appear later get their hooks. Nothin
 
 import logging
 import socket
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from mediaproxy.relay.portmap import Control, PortMap
 from mediaproxy.relay.settings import RelaySettings
 
 log = logging.getLogger("mediaproxy.relay")
+
+_REST = 1.0
+"Seconds between two looks at whether a program still hangs where packets of learned streams come up."
 
 
 class Estate:
@@ -46,6 +50,7 @@ class Estate:
         self._instance: Instance | None = None
         self._left: list[PinSet] = []
         "Pins of an earlier process that could not be taken over."
+        self._look_at = 0.0
         self._netlink = Netlink()
         self.ways = Ways(self._netlink)
         try:
@@ -130,12 +135,21 @@ class Estate:
 
     def attach_at(self, ifindex: int) -> None:
         """Packets of learned streams come in by that interface: hang the programs there, too, unless the operator has
-        named those that matter. Many a host has its address at one interface and phones at another."""
+        named those that matter. Many a host has its address at one interface and phones at another. If they hung there
+        already somebody has taken them away, as who sets up an interface's qdiscs anew does."""
         link = self.ways.links.get(ifindex)
-        if link is None or self._settings.interfaces:
+        if link is None:
+            return
+        now, lost = time.monotonic(), False
+        if now >= self._look_at:
+            self._look_at = now + _REST
+            lost = any([bank.hooks.lost(ifindex) for bank in self.banks])
+        if lost:
+            log.warning("%s: somebody has taken our program away; it is attached again", link.name)
+        elif self._settings.interfaces:
             return
         for bank in self.banks:
-            if _attach(bank, link, strict=False):
+            if _attach(bank, link, strict=False) or lost:
                 bank.write_facts()
 
     # -- the end

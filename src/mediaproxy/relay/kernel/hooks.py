@@ -126,13 +126,19 @@ class Hooks:
         return True
 
     def forget(self, present: set[int]) -> bool:
-        """Drop what hung at interfaces that are gone. True: something did."""
-        gone = [key for key in self._attached if key[1] not in present]
+        """Drop what hung at interfaces that are gone, or hangs there no more. True: something did."""
+        self._failed = {key for key in self._failed if key[1] in present}
+        return self._drop([key for key, one in self._attached.items() if key[1] not in present or not one.hangs])
+
+    def lost(self, index: int) -> bool:
+        """The same for one interface that is there."""
+        return self._drop([key for key, one in self._attached.items() if key[1] == index and not one.hangs])
+
+    def _drop(self, gone: list[Where]) -> bool:
         for key in gone:
             self._attached.pop(key).close()
             if self._pins is not None:
                 self._pins.unpin(self._pins.hook(*key).name)
-        self._failed = {key for key in self._failed if key[1] in present}
         return bool(gone)
 
     def pin(self, pins: PinSet) -> None:
