@@ -6,9 +6,9 @@ import pytest
 
 from mediaproxy.relay.packetpath import Outcome, Verdict, path
 from mediaproxy.relay.slots import Reason
-from tests.packets.datagram import ETHERNET, valid
+from tests.packets.datagram import ETHERNET, Datagram, rtp, valid
 from tests.packets.mutation import mutated
-from tests.packets.table import FORWARDED, OUT, TABLE, Row, world
+from tests.packets.table import ALICE, FORWARDED, OUT, TABLE, A, Row, world
 
 NOW = 10**9
 
@@ -48,6 +48,37 @@ def test_a_tagged_packet_is_left_to_the_vlan_and_a_priority_is_none() -> None:
     frame = row.packet.frame()
     assert path(world(row, NOW), frame, NOW, tag=0x2005) == Outcome(Verdict.PASS, Reason.VLAN)
     assert path(world(row, NOW), frame, NOW, tag=0x2000).verdict is Verdict.SEND
+
+
+@pytest.mark.parametrize(
+    ("sequences", "lost", "last"),
+    [
+        ((1, 2, 3), 0, 3),
+        ((65534, 65535, 0, 1), 0, 1),
+        ((65534, 1), 2, 1),
+        ((1, 5), 3, 5),
+        ((1, 5, 3, 4), 1, 5),
+        ((1, 2, 2, 3), -1, 3),
+        ((10, 9), -1, 10),
+        ((1, 3000), 2998, 3000),
+        ((1, 3001, 3002), 0, 3002),
+        ((40000, 5000, 5001), 0, 5001),
+        ((40000, 35000, 35001, 35003), 1, 35003),
+        ((100, 9000, 101, 102), 0, 102),
+    ],
+    ids=[
+        "in order", "round", "lost where they go round", "lost", "late", "twice", "the first one late", "many lost",
+        "begun anew ahead", "begun anew far behind", "begun anew behind", "a stray one",
+    ],
+)  # fmt: skip
+def test_losses(sequences: tuple[int, ...], lost: int, last: int) -> None:
+    """RFC 3550 A.1: who jumps by 3000 has begun anew, and has lost nothing."""
+    state = world(TABLE[0], NOW)
+    for number, sequence in enumerate(sequences):
+        frame = Datagram(source=ALICE, destination=A, payload=rtp(sequence)).frame()
+        assert path(state, frame, NOW + number).verdict is Verdict.SEND
+    (heard,) = (slot.heard for slot in state.slots.values() if slot.heard.rtp)
+    assert (heard.lost, heard.sequence) == (lost, last)
 
 
 @pytest.mark.parametrize("row", FORWARDED, ids=lambda row: row.name)

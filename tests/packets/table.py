@@ -153,11 +153,29 @@ _RING = (
 _RTP_ONLY = (change(CALL[0], rtp_only=True), CALL[1])
 _CHECK = bytes.fromhex("000100002112a442") + bytes(12)
 
+
+def _numbered(*sequences: int) -> tuple[Datagram, ...]:
+    """Voice with these sequence numbers."""
+    return tuple(replace(VOICE, payload=rtp(sequence)) for sequence in sequences)
+
+
+def _losses(name: str, *sequences: int) -> Row:
+    """What the last of these packets tells of loss; all planes that count it count it alike."""
+    *before, last = _numbered(*sequences)
+    return send(name, last, CALL, replace(RELAYED, payload=last.payload), before=tuple(before))
+
+
 FORWARDED = (
     send("IPv4", VOICE, CALL, RELAYED),
     send("IPv4, the other way", Datagram(source=BOB, destination=B, payload=rtp()), CALL,
          Datagram(source=A, destination=ALICE, payload=rtp(), ttl=63)),
     send("IPv6", VOICE6, CALL6, RELAYED6),
+    _losses("sequence numbers go round", 65534, 65535, 2),
+    _losses("the last of those that are late", 10, 20, 12, 11),
+    _losses("as many lost as may be", 1, 3000),
+    _losses("begun anew ahead", 1, 3001),
+    _losses("as late as may be", 40000, 37000),
+    _losses("begun anew behind", 40000, 36999, 37001),
     send("IPv4 to IPv6", VOICE, OUTWARD, RELAYED6),
     send("IPv6 to IPv4", replace(VOICE6, flow=0xABCDE), INWARD, replace(RELAYED, identification=0, fragment=0x4000)),
     send("an empty datagram", replace(VOICE, payload=b""), CALL, replace(RELAYED, payload=b"")),

@@ -18,6 +18,8 @@ _HOPS = 3
 "Legs of this relay that one packet may pass: its own and two more."
 _MOST = 0xFFFFFFF
 "Nanoseconds that one packet can be early or late for jitter."
+_DROPOUT = 3000
+"Sequence numbers that a packet can be ahead or behind (RFC 3550 A.1); farther off the sender has begun anew."
 
 
 class Verdict(Enum):
@@ -243,21 +245,21 @@ def _unfit(p: Packet, config: SlotConfig) -> Reason | None:
 
 
 def _hear(slot: Slot, p: Packet, now: int) -> None:
-    """RFC 3550 §6.4.1, A.3, A.8, in nanoseconds."""
+    """RFC 3550 §6.4.1, A.1, A.3, A.8, in nanoseconds."""
     heard = slot.heard
     heard.last = now
     if not p.is_rtp:
         return
     payload_type, sequence, timestamp, ssrc = struct.unpack_from("!xBHII", p.rtp)
     ahead = (sequence - heard.sequence) & 0xFFFF
-    follows = heard.payload_type & 128 and heard.ssrc == ssrc and not 0x4000 <= ahead < 0xC000
+    follows = heard.payload_type & 128 and heard.ssrc == ssrc and (ahead + _DROPOUT) & 0xFFFF < 2 * _DROPOUT
     clock = dict(reversed(slot.config.clocks)).get(payload_type & 127, 0)
     ticks = tick(clock) if clock >= 954 else 0
     if follows and ticks and ticks == heard.tick and timestamp != heard.timestamp:
         apart = (timestamp - heard.timestamp + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         off = min(abs(now - heard.arrived - (apart * ticks >> 5)), _MOST)
         heard.jitter = min(heard.jitter + off - (heard.jitter + 8 >> 4), 0xFFFFFFFF)
-    if not follows or ahead < 0x4000:
+    if not follows or ahead < _DROPOUT:
         heard.lost += ahead - 1 if follows else 0
         heard.sequence = sequence
     else:

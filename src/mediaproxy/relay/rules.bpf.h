@@ -71,7 +71,10 @@ INLINE void begin(struct counters *n, u32 generation)
     n->generation = generation;
 }
 
-/* -- what a packet from the source tells (RFC 3550 6.4.1, A.3, A.8) */
+/* -- what a packet from the source tells (RFC 3550 6.4.1, A.1, A.3, A.8) */
+
+/* Sequence numbers that a packet can be ahead or behind. Who is farther has begun anew: nothing was lost. */
+enum { DROPOUT = 3000 };
 
 CALLED u32 tick_of(const struct config *k, u8 payload_type)
 {
@@ -93,7 +96,7 @@ INLINE void hear_rtp(struct counters *n, const struct config *k, const struct pa
     u16 sequence = p->rtp[0], ahead = (u16)(sequence - n->sequence);
     u32 timestamp = p->rtp[1], ssrc = p->rtp[2], tick = n->tick;
     u16 more = p->segments - 1; /* in sequence, one hopes */
-    int follows = n->payload_type & 128 && n->ssrc == ssrc && (ahead < 0x4000 || ahead >= 0xc000);
+    int follows = n->payload_type & 128 && n->ssrc == ssrc && (u16)(ahead + DROPOUT) < 2 * DROPOUT;
 
     if (n->payload_type != payload_type || n->change != change) {
         tick = tick_of(k, payload_type & 127);
@@ -106,7 +109,7 @@ INLINE void hear_rtp(struct counters *n, const struct config *k, const struct pa
 
         n->jitter = jitter > 0xffffffff ? 0xffffffff : jitter;
     }
-    if (!follows || ahead < 0x4000) {
+    if (!follows || ahead < DROPOUT) {
         n->lost += follows ? (s32)ahead - 1 : 0;
         n->sequence = sequence + more;
     } else {
