@@ -29,6 +29,7 @@ class Arm:
         self._ports: dict[tuple[str, str, int], int] = {}
         self._interfaces: dict[tuple[str, str], str] = {}
         self._memos: dict[tuple[str, str], str] = {}
+        self._offered: dict[tuple[str, str], set[int]] = {}
 
     def reply(self, question: Question | Inquiry) -> MediaReply | None:
         """What a relay says."""
@@ -48,6 +49,8 @@ class Arm:
         before = self._memos.get((call, sender), "")
         if question.memo:
             self._memos[call, sender] = question.memo
+        if not question.status:
+            self._offered[call, sender] = {n for n, one in enumerate(question.streams) if one.endpoint is not None}
         ports = tuple(self._port(question, index) for index in range(len(question.streams)))
         return MediaReply(ports=ports, before=before, memo=self._memos.get((call, receiver), ""))
 
@@ -56,6 +59,8 @@ class Arm:
         if stream.endpoint is None:
             return None
         call, sender = question.call_id, question.sender.tag
+        if question.status and index not in self._offered.get((call, question.receiver.tag), {index}):
+            return None
         port = self._ports.setdefault((call, sender, index), 30000 + 2 * len(self._ports))
         name = self._interfaces.get((call, sender if not question.status else ""), "")
         address = self._addresses.get(name, self._addresses[""])

@@ -1,4 +1,4 @@
-"""The daemon of Debian's package rtpengine-daemon, and what it says to the calls of ngcases.
+"""The daemon of Debian's package rtpengine-daemon, and what it says to the calls of ngdialogs.
 
 As a program (``python -m tests.ngdaemon``) it writes tests/data/ng/rtpengine-10.5.json.
 """
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mediaproxy.dialects.ng import bencode
-from tests.ngcases import CASES, Case, masked
+from tests.ngcases import Case, masked
+from tests.ngdialogs import CALLS
 
 PROGRAM = shutil.which("rtpengine")
 GOLDEN = Path(__file__).with_name("data") / "ng" / "rtpengine-10.5.json"
@@ -97,7 +98,7 @@ def _free_port() -> int:
 def main() -> None:
     """Write the file."""
     with running(Path("/dev/null")) as daemon:
-        said = {name: daemon.play(case, f"call-{number}") for number, (name, case) in enumerate(CASES.items())}
+        said = {name: daemon.play(case, f"call-{number}") for number, (name, case) in enumerate(CALLS.items())}
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)
     GOLDEN.write_text(json.dumps(said, indent=1, ensure_ascii=True) + "\n")
     sys.stdout.write(f"{len(said)} calls in {GOLDEN}\n")

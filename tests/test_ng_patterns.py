@@ -14,7 +14,8 @@ from mediaproxy.dialects.ng.negotiation import _Negotiation
 from mediaproxy.dialects.ng.patterns import LONGEST, MOST, Patterns
 from mediaproxy.dialects.ng.settings import NgSettings
 from tests.ngarm import Arm
-from tests.ngcases import CASES, FAX, HEAD, PLAIN, VIDEO, WITH_ICE, answer, crlf, offer
+from tests.ngcases import FAX, HEAD, PLAIN, VIDEO, WITH_ICE, answer, crlf, offer
+from tests.ngdialogs import CALLS
 
 _NUMBER = re.compile(r"(?<=\nm=audio )4000|(?<=\nm=video )4002|(?<=\na=rtcp:)400[01]")
 
@@ -48,13 +49,24 @@ def check(steps: list[dict[str, Any]], settings: NgSettings | None = None) -> Pa
     return known
 
 
+def test_one_port_for_both_has_no_pattern() -> None:
+    """a=rtcp with the port of RTP means rtcp-mux; with another one, as the pattern was learned, it does not."""
+    known = Patterns()
+    for port in (4001, 4001, 4001, 4000, 4003):
+        steps = [offer(PLAIN + f"a=rtcp:{port}\n"), answer(PLAIN + f"a=rtcp:{port}\n")]
+        answers = said(Arm(), steps, known)
+        assert answers == said(Arm(), steps, Patterns())
+        assert [b"a=rtcp-mux" in told["sdp"] for told in answers] == [port == 4000] * 2
+    assert patterns_of(known) == 2
+
+
 def patterns_of(known: Patterns) -> int:
     return sum(pattern is not None for pattern in known._known.values())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CALLS)
 def test_all_known_calls(name: str) -> None:
-    check([dict(step) for step in CASES[name].steps])
+    check([dict(step) for step in CALLS[name].steps])
 
 
 SOURCE = {"received-from": ["IP4", "203.0.113.5"]}

@@ -67,6 +67,11 @@ def transport(command: Command, section: Section, wanted: str) -> str:
     return TRANSPORTS.get(wanted.lower(), wanted)
 
 
+def as_protected(one: str, other: str) -> bool:
+    """Whether two transports of RTP agree in SRTP and DTLS."""
+    return "RTP/" in one.upper() and "RTP/" in other.upper() and _protection(one) == _protection(other)
+
+
 def _protection(transport: str) -> tuple[bool, bool]:
     upper = transport.upper()
     return "SAVP" in upper, "TLS" in upper

@@ -114,16 +114,23 @@ class Pattern:
         self._streams, again = (one.streams() for one in self._marked)
         if again != self._streams:
             raise LookupError
+        self._muxed = all(stream.told.rtcp_mux for stream in self._streams)
         self._forms: dict[Key, Form | None] = {}
 
     def suits(self, places: Places) -> bool:
         """Whether nothing depends on these addresses and ports."""
+        rtp = ""
         for kind, place in zip(self._kinds, places, strict=True):
             if kind == "c":
                 if address_text(place) != place or place in _HELD:
                     return False
-            elif kind != "o" and not (place.isdigit() and place[0] != "0" and len(place) <= 5 and int(place) < 65535):
-                return False
+            elif kind != "o":
+                if not (place.isdigit() and place[0] != "0" and len(place) <= 5 and int(place) < 65535):
+                    return False
+                if kind == "m":
+                    rtp = place
+                elif place == rtp and not self._muxed:
+                    return False  # RTCP at the port of RTP is rtcp-mux
         return True
 
     def streams(self, places: Places) -> tuple[Stream, ...]:

@@ -46,7 +46,7 @@ class Streams:
                 needs.check_stream(command, section, sdp.session)
                 if offering:
                     needs.transport(command, section, command.transport)
-        self._said = [section.has("rtcp-mux", "rtcp-mux-only") for section in self._sections]
+        self._said = [_says_mux(section, stream) for section, stream in zip(self._sections, sdp.streams, strict=True)]
         self._had = [ice_in(section, sdp.session) for section in self._sections]
         self._formats = list(map(self._kept, self._sections))
         self._decisions: dict[int, tuple[Memo, list[Decision]]] = {}
@@ -59,16 +59,18 @@ class Streams:
 
     def readers(self, known: Memo, before: Memo) -> Memo:
         """What is known of who will read this SDP. ``before``: what was known of its sender. An offer goes on with
-        rtcp-mux as it stands."""
+        rtcp-mux as it stands, and in its reader's transport as long as its sender keeps to his own."""
         if not self._offering or not known.streams:
             return known
-        streams = [
-            msgspec.structs.replace(one, mux="s")
-            if one.mux in ("b", "y") and mux.standing(one, before.stream(n))
-            else one
-            for n, one in enumerate(known.streams)
-        ]
+        streams = [self._reader(n, one, before.stream(n)) for n, one in enumerate(known.streams)]
         return msgspec.structs.replace(known, streams=tuple(streams))
+
+    def _reader(self, index: int, known: StreamMemo, before: StreamMemo | None) -> StreamMemo:
+        if known.mux in ("b", "y") and mux.standing(known, before):
+            known = msgspec.structs.replace(known, mux="s")
+        own = self._sections[index].transport if index < len(self._sections) else ""
+        kept = before is not None and before.transport == own and needs.as_protected(own, known.transport)
+        return known if kept or not known.transport else msgspec.structs.replace(known, transport="")
 
     # -- for the question
 
@@ -82,6 +84,8 @@ class Streams:
         return tuple(told)
 
     def _one(self, index: int, section: Section, stream: Media, host: str) -> Media:
+        if stream.rtcp_mux != self._said[index]:
+            stream = msgspec.structs.replace(stream, rtcp_mux=self._said[index])
         if self._disabled(index, section):
             return msgspec.structs.replace(stream, endpoint=None, rtcp=None)
         if stream.endpoint is None and section.port and self.carried(section):
@@ -166,7 +170,7 @@ class Streams:
             return Ice.REMOVE
         if not section.port or not self.carried(section) or self._disabled(index, section):
             return Ice.REMOVE
-        freely = self._offering or receiver is None
+        freely = receiver is None or (self._offering and self._command.has("reset"))
         wanted = (had and freely) or ice.takes_ours(receiver)
         words = self._command.ice
         if not self._offering and receiver is not None:
@@ -176,17 +180,27 @@ class Streams:
     def written(self, known: Memo, ports: Sequence[MediaPort | None]) -> tuple[Written, ...]:
         """What goes on, stream by stream. ``known``: what was noted about who will read it. NgError."""
         decisions = self._decided(known)
+        unasked = not self._offering and bool(known.streams) and any(port is not None for port in ports)
         return tuple(
             [
-                self._written(n, section, known.stream(n), decisions[n], port)
+                self._written(n, section, known.stream(n), decisions[n], port, unasked=unasked)
                 for n, (section, port) in enumerate(zip(self._sections, ports, strict=True))
             ]
         )
 
     def _written(
-        self, index: int, section: Section, receiver: StreamMemo | None, decision: Decision, port: MediaPort | None
+        self,
+        index: int,
+        section: Section,
+        receiver: StreamMemo | None,
+        decision: Decision,
+        port: MediaPort | None,
+        *,
+        unasked: bool,
     ) -> Written:
-        if not section.port or self._disabled(index, section):
+        """``unasked``: what the relay gives no port for was not offered, so there is none (RFC 3264 §6)."""
+        unasked = unasked and port is None and self.carried(section)
+        if not section.port or unasked or self._disabled(index, section):
             transport = needs.transport(self._command, section, self._transport(receiver))
             return Written(disabled=True, transport=transport, formats=self._formats[index] or section.formats)
         kind = decision.ice
@@ -206,9 +220,9 @@ class Streams:
         )
 
     def _transport(self, receiver: StreamMemo | None) -> str:
-        """What the receiver is told: an answer has the transport of its offer (RFC 3264 §6.1) unless a word says
-        otherwise."""
-        if self._offering or self._command.transport or receiver is None:
+        """What the receiver is told: what it speaks itself, so an answer has the transport of its offer (RFC 3264
+        §6.1), unless a word says otherwise."""
+        if self._command.transport or receiver is None:
             return self._command.transport
         return receiver.transport if "RTP/" in receiver.transport.upper() else ""
 
@@ -237,6 +251,13 @@ class Streams:
             return True
         stripped = not self._formats[index] and bool(section.formats)
         return stripped and self._command.has("allow-no-codec-media")
+
+
+def _says_mux(section: Section, stream: Media) -> bool:
+    """Whether a stream has a=rtcp-mux, or names one port for both."""
+    if section.has("rtcp-mux", "rtcp-mux-only"):
+        return True
+    return stream.rtcp is not None and stream.rtcp == stream.endpoint and section.port != DISCARD_PORT
 
 
 def moved(stream: Media, address: str) -> Media:

@@ -1,0 +1,62 @@
+"""Calls in NG that go on after their first answer: further cases beside those of ngcases, in the same way.
+
+Found by comparing random sequences of offers and answers with rtpengine 10.5.
+"""
+
+from typing import Any
+
+from tests.ngcases import CASES, FAX, ICE, PLAIN, TURNED, VIDEO, WITH_ICE, Case, answer, offer, reoffer, theirs
+
+DIALOGS: dict[str, Case] = {}
+
+_AVPF = PLAIN.replace("AVP", "AVPF")
+
+
+def _case(name: str, *steps: dict[str, Any]) -> None:
+    assert name not in CASES
+    assert name not in DIALOGS
+    DIALOGS[name] = Case(steps)
+
+
+def _bob(sdp: str = PLAIN, /, **flags: Any) -> dict[str, Any]:
+    """Bob's further offer."""
+    return {**offer(theirs(sdp), **flags), **TURNED}
+
+
+def _alice(sdp: str = PLAIN, /, **flags: Any) -> dict[str, Any]:
+    """Alice's answer to that."""
+    return {**answer(sdp, **flags), **TURNED}
+
+
+_case("ICE was not answered, offered again", offer(WITH_ICE), answer(), reoffer(WITH_ICE), answer())
+_case("ICE offered late", offer(), answer(), reoffer(WITH_ICE), answer(theirs(WITH_ICE)))
+_case("ICE offered late, default", offer(), answer(), reoffer(WITH_ICE, ICE="default"), answer(theirs(WITH_ICE)))
+_case("ICE offered late, reset", offer(), answer(), reoffer(WITH_ICE, flags=["reset"]), answer(theirs(WITH_ICE)))
+_case("ICE offered late, optional", offer(), answer(), reoffer(WITH_ICE, ICE="optional"), answer(theirs(WITH_ICE)))
+_case("ICE offered late by Bob", offer(), answer(), _bob(WITH_ICE), _alice(WITH_ICE))
+_case("ICE forced, offered by Bob", offer(ICE="force"), answer(theirs(WITH_ICE)), _bob(WITH_ICE), _alice())
+_case("ICE forced in answers", offer(WITH_ICE, ICE="remove"), answer(ICE="force"), _bob(ICE="force"), _alice(WITH_ICE))
+_case("ICE of a stream that comes later", offer(), answer(), reoffer(VIDEO + ICE), answer(theirs(VIDEO + ICE)))
+_TO_AVP: Any = {"transport_protocol": "RTP/AVP"}
+_case("AVPF answered with AVP goes on so", offer(_AVPF), answer(), reoffer(_AVPF), answer())
+_case("AVPF to AVP, Bob offers", offer(_AVPF, **_TO_AVP), answer(), _bob(), _alice(_AVPF))
+_case("AVPF to AVP, without word", offer(_AVPF, **_TO_AVP), answer(), reoffer(_AVPF), answer())
+_case("AVPF to AVP, Bob changes", offer(_AVPF, **_TO_AVP), answer(), _bob(_AVPF), _alice(_AVPF))
+_case("AVP, Alice changes", offer(), answer(), reoffer(_AVPF), answer())
+_case("AVP answered with AVPF goes on so", offer(), answer(theirs(_AVPF)), reoffer(), answer())
+_case("AVP to AVPF, Bob offers", offer(transport_protocol="RTP/AVPF"), answer(theirs(_AVPF)), _bob(_AVPF), _alice())
+_case(
+    "AVPF to AVP, fax and back",
+    *(offer(_AVPF, **_TO_AVP), answer(), _bob(FAX), _alice(FAX), _bob(), _alice(_AVPF)),
+)
+_ONE_PORT = PLAIN + "a=rtcp:4000\n"
+_case("one port for both", offer(_ONE_PORT), answer(theirs(_ONE_PORT)))
+_case("one port for both, refused", offer(_ONE_PORT), answer())
+_case("one port for both, demux", offer(_ONE_PORT, rtcp_mux=["demux"]), answer())
+_case(
+    "one port for both, to come",
+    offer(_ONE_PORT.replace("c=IN IP4 192.0.2.10", "c=IN IP4 0.0.0.0").replace("4000", "9")),
+    answer(),
+)
+CALLS = CASES | DIALOGS
+"All of them."
