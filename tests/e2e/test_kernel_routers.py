@@ -112,16 +112,22 @@ async def test_a_router_that_takes_over(host: Host) -> None:
     assert (await hears(other))[0] == b"second"
 
 
-async def test_a_next_hop_that_becomes_another_router(host: Host) -> None:
-    """No route has changed then, but its next hop has."""
+async def test_a_group_of_routers_that_loses_one(host: Host) -> None:
+    """No route has changed then, but its group of next hops has."""
     host.b.ip("address add 203.0.113.3/24 dev eth-to-b")
-    host.relay.ip("nexthop add id 2 via 203.0.113.2 dev to-b", f"route add {FAR.address}/32 nhid 2")
+    host.relay.ip(
+        "nexthop add id 2 via 203.0.113.2 dev to-b",
+        "nexthop add id 3 via 203.0.113.3 dev to-b",
+        "nexthop add id 10 group 2/3",
+        f"route add {FAR.address}/32 nhid 10",
+    )
     await asyncio.sleep(2)  # the interfaces are new, and their own changes are over by then
     plane = host.open()
     call(plane)
-    assert _gateway(plane) == "203.0.113.2"
-    host.relay.ip("nexthop replace id 2 via 203.0.113.3 dev to-b")
-    await until(lambda: _gateway(plane) == "203.0.113.3")
+    router = _gateway(plane)
+    assert router is not None
+    host.relay.ip(f"nexthop del id {router[-1]}")
+    await until(lambda: _gateway(plane) not in (None, router))
 
 
 async def test_without_a_living_relay_the_kernel_finds_the_new_router(host: Host) -> None:
@@ -275,10 +281,11 @@ def in_a_group(host: Host) -> None:
 
 @pytest.mark.parametrize("made", [in_a_route, in_a_group])
 async def test_of_two_routers_of_ipv4_one_falls_silent(host: Host, made: Callable[[Host], None]) -> None:
-    """As above."""
+    """The kernel turns to the other one, and no route has changed: the relay hears of the neighbour."""
     timers = ("base_reachable_time_ms=1000", "delay_first_probe_time=1", "retrans_time_ms=100")
     host.relay.run("sysctl", "-qw", *(f"net.ipv4.neigh.to-b.{timer}" for timer in timers))
-    host.b.ip("address add 203.0.113.3/32 dev eth-to-b", f"address add {FAR.address}/32 dev lo")
+    host.b.run("sysctl", "-qw", "net.ipv4.conf.all.promote_secondaries=1")
+    host.b.ip("address add 203.0.113.3/24 dev eth-to-b", f"address add {FAR.address}/32 dev lo")
     made(host)
     await asyncio.sleep(2)  # the interfaces are new, and their own changes are over by then
     plane = host.open()
@@ -286,10 +293,9 @@ async def test_of_two_routers_of_ipv4_one_falls_silent(host: Host, made: Callabl
     alice, far = host.phone(ALICE, host.a), host.phone(FAR, host.b)
     alice.sendto(b"before", (RELAY, PORT_A.port))
     assert (await hears(far))[0] == b"before"
-    for router in ("203.0.113.2/24", "203.0.113.3/32"):
-        if f"via {router[:-3]} " in host.relay.run("ip", "route", "get", FAR.address, "from", RELAY, "ipproto", "udp"):
-            host.b.ip(f"address del {router} dev eth-to-b")
-            host.relay.ip(f"neigh replace {router[:-3]} lladdr 02:00:00:00:00:01 dev to-b nud stale")
+    router = host.relay.run("ip", "route", "get", FAR.address, "from", RELAY).split(" via ")[1].split()[0]
+    host.b.ip(f"address del {router}/24 dev eth-to-b")
+    host.relay.ip(f"neigh replace {router} lladdr 02:00:00:00:00:01 dev to-b nud stale")
     for _ in range(100):
         alice.sendto(b"after", (RELAY, PORT_A.port))
         with contextlib.suppress(TimeoutError):

@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,15 @@ _LINK = struct.Struct("=BxHiII")
 _REQUEST, _DUMP = 0x1, 0x300
 _NEXT_HOP = struct.Struct("=BBBBI")
 _NEWLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 18, 20, 22, 24, 26
-_NEWNEXTHOP, _GETNEXTHOP = 104, 106
+_NEWNEIGH, _DELNEIGH, _NEWNEXTHOP, _GETNEXTHOP = 28, 29, 104, 106
 _ERROR, _DONE = 2, 3
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_MULTIPATH, _RTA_VIA = 1, 2, 4, 5, 8, 9, 18
 _RTAX_MTU = 2
-_NHA_GROUPS = 7
+_NHA_GROUPS = 9
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
+_NDA_DST, _FAILED = 1, 0x20
+_SOL_NETLINK, _JOIN, _LEAVE, _NEIGHBOURS = 270, 1, 2, 3
+"Options of a socket, and RTNLGRP_NEIGH."
 _USE_NEIGH = Path("/proc/sys/net/ipv4/fib_multipath_use_neigh")
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
@@ -120,8 +124,8 @@ class Netlink:
         return found
 
     def choice(self) -> set[int]:
-        """The IP versions in which the kernel may take another router when one falls silent, and tells nobody; also if
-        nobody has told whether it may."""
+        """The IP versions in which the kernel may take another router when one falls silent, though no route changes;
+        also if nobody has told whether it may."""
         with contextlib.closing(Netlink()) as asking:  # who has seen enough goes, whatever is still to be told
             if asking._groups():
                 return {4, 6}
@@ -181,12 +185,22 @@ class Netlink:
 
 
 class Changes:
-    """Calls back when interfaces, addresses, routes or rules have changed; several changes at once are one."""
+    """Calls back when interfaces, addresses, routes or rules have changed, or, while that matters, when a router has
+    fallen silent; several changes at once are one."""
 
-    def __init__(self, changed: Callable[[], None], patience: float = 0.05, rest: float = 1.0) -> None:
-        """Needs a running event loop. ``patience``: seconds in which further changes are awaited; ``rest``: seconds
-        between two calls, because looking at everything anew costs time."""
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        routers: Container[str] = (),
+        *,
+        patience: float = 0.05,
+        rest: float = 1.0,
+    ) -> None:
+        """Needs a running event loop. ``routers``: those that are used now. ``patience``: seconds in which further
+        changes are awaited; ``rest``: seconds between two calls, because looking at everything anew costs time."""
         self._changed = changed
+        self._routers = routers
+        self._heeds = False
         self._patience = patience
         self._rest = rest
         self._told = 0.0
@@ -196,18 +210,36 @@ class Changes:
         self._sock.bind((0, _GROUPS))
         self._loop.add_reader(self._sock.fileno(), self._readable)
 
+    def heed(self, silence: bool) -> None:
+        """Whether it matters from now on that a router falls silent. Hosts with many neighbours are told much then."""
+        if silence != self._heeds:
+            self._heeds = silence
+            self._sock.setsockopt(_SOL_NETLINK, _JOIN if silence else _LEAVE, _NEIGHBOURS)
+
     def _readable(self) -> None:
+        matters = False
         try:
             while True:
-                self._sock.recv(16)  # what it was does not matter
+                matters |= self._matters(self._sock.recv(256))
         except BlockingIOError:
             pass
         except OSError as error:
             if error.errno != errno.ENOBUFS:  # more than the socket holds
                 raise
-        if self._timer is None:
+            matters = True
+        if matters and self._timer is None:
             due = max(self._loop.time() + self._patience, self._told + self._rest)
             self._timer = self._loop.call_at(due, self._tell)
+
+    def _matters(self, message: bytes) -> bool:
+        """Of neighbours only that a router does not answer; else it does not matter what it was."""
+        if _MESSAGE.unpack_from(message)[1] not in (_NEWNEIGH, _DELNEIGH):
+            return True
+        family, _, state, _, _ = _NEIGHBOUR.unpack_from(message, _MESSAGE.size)
+        if not state & _FAILED or family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        told = _attributes(message[_MESSAGE.size + _NEIGHBOUR.size :])
+        return _NDA_DST in told and socket.inet_ntop(family, told[_NDA_DST]) in self._routers
 
     def _tell(self) -> None:
         self._timer = None

@@ -94,7 +94,8 @@ class KernelPlane:
         assert self._loop is None, "started twice"
         self._receive = receive
         self._loop = asyncio.get_running_loop()
-        self._changes = Changes(self._changed)
+        self._changes = Changes(self._changed, self._ways.routers)
+        self._changes.heed(self._ways.fickle)
         self._receiver.start()
         self._tick()
         self._loop.call_soon(self._estate.give_up_left)  # by then calls have been installed again
@@ -261,6 +262,8 @@ class KernelPlane:
         except OSError as error:
             log.error("the host's interfaces cannot be read: %s", error.strerror)
             return
+        if self._changes is not None:
+            self._changes.heed(self._ways.fickle)
         if self._router is not None:
             self._router.cancel()
         self._to_route = [local for local, lent in self._lent.items() if lent.flow.target is not None]

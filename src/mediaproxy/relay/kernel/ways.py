@@ -20,6 +20,8 @@ class Ways:
         self._known: dict[tuple[str, str], Way | None] = {}
         self.links: dict[int, Link] = {}
         "By index."
+        self.routers: set[str] = set()
+        "Those that ways of IPv4 lead to."
         self.forget()
 
     def find(self, local: Endpoint, target: Endpoint | None) -> Way | None:
@@ -34,6 +36,8 @@ class Ways:
         way = self._netlink.way(*key)
         if way is not None and way.ifindex in self.links:
             link = self.links[way.ifindex]
+            if target.version == 4 and way.gateway is not None:
+                self.routers.add(way.gateway)
             way = replace(way, mtu=way.mtu or link.mtu, gateway=self._neighbour(link, target, way))
         if len(self._known) >= _KEPT:
             self._known.clear()
@@ -52,16 +56,23 @@ class Ways:
         self._known[key] = replace(known, mtu=now.mtu)
         return True
 
+    @property
+    def fickle(self) -> bool:
+        """Whether ways may be others when one of the ``routers`` falls silent."""
+        return 4 in self._choice
+
     def forget(self) -> None:
         """Routes or interfaces have changed. OSError."""
         self._known.clear()
+        self.routers.clear()
         self.links = self._netlink.links()
         self._choice = self._netlink.choice()
 
     def _neighbour(self, link: Link, target: Endpoint, way: Way) -> str | None:
         """Who takes the packet. None on lo, where a packet without a route is taken for a forgery, and in tunnels,
-        which have no neighbours. Nor is it a router where the kernel may choose among several: if it falls silent the
-        kernel takes another one (of IPv6 by RFC 4861 §6.3.6), and tells nobody, for no route has changed."""
-        if link.type != ETHERNET or (way.gateway is not None and target.version in self._choice):
+        which have no neighbours. Nor is it one of several routers of IPv6: if it falls silent the kernel takes another
+        one (RFC 4861 §6.3.6), for no route has changed. So it may with IPv4, but not where a program sends: there it
+        takes the first router on the interface, whether that answers or not."""
+        if link.type != ETHERNET or (way.gateway is not None and target.version == 6 and 6 in self._choice):
             return None
         return way.gateway or target.address
