@@ -10,10 +10,10 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded, EndReason, Side
 from mediaproxy.relay.callvalue import decode_call, encode
 from mediaproxy.relay.flow import Flow, SlotCounters
-from mediaproxy.relay.resumption import Resumption, SavedCall
+from mediaproxy.relay.resumption import Resumption, Saved, SavedCall
 from mediaproxy.relay.settings import RelayAddress
 from tests.relaybench import ALICE, Phone, rtp, stream
-from tests.restarts import House, keep
+from tests.restarts import House, keep, kept, restart
 
 NOBODY = Phone("", None, "")
 
@@ -239,6 +239,19 @@ def test_flows_of_nobody_are_removed() -> None:
     house.away(1.0, lasting=True)
     assert stray not in house.flows and len(house.flows) == before - 1
     assert old.packets == 5
+
+
+@pytest.mark.parametrize(("there", "packets", "strays"), [(False, 5, 1), (False, 0, 0), (True, 5, 0)])
+def test_streams_of_nobody_are_told_where_the_journal_is_gone(there: bool, packets: int, strays: int) -> None:
+    """A relay with the journal's calls knows what their ports were; a port that nobody has spoken to is no loss."""
+    house = House()
+    house.talk()
+    keep(house, house.shelf)
+    stray = Endpoint("192.0.2.1", 20190)
+    house.flows[stray] = Flow(local=stray, generation=99)
+    house.slots[stray] = SlotCounters(local=stray, generation=99, packets=packets)
+    resumption = restart(house, house.shelf.saved(house.now) if there else Saved(), kept(house))
+    assert resumption.strays == strays and stray not in house.flows
 
 
 def test_events_of_a_restored_call_are_told_once() -> None:

@@ -74,6 +74,8 @@ class Resumption:
         "Calls that go on."
         self.ended = 0
         "Calls that have ended meanwhile, or that cannot go on."
+        self.strays = 0
+        "Ports that were still forwarded for a call of which nothing is known: its streams end."
         self.unreadable: list[str] = []
         "Why some of these cannot go on, a line each."
 
@@ -98,6 +100,8 @@ class Resumption:
             self._resume(call, recorded)
         self._calls.note_met(self._now)
         strays = [Remove(local, generation) for local, generation in self._slots]
+        if not self._saved.calls:  # else it has been recorded, or its record says that it is lost
+            self.strays = sum(1 for counters in self._slots.values() if counters.packets)
         return [*strays, *self._effects]
 
     def _deaf(self, local: Endpoint, generation: int) -> Effect:

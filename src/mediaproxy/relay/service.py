@@ -142,6 +142,12 @@ class RelayService:
             self._withdraw(local, error, events, now)
         for why in resumption.unreadable:
             log.error("%s: it cannot go on", why)
+        if resumption.strays:
+            log.warning(
+                "streams of an earlier process end, and leave no records: nothing is known of the calls that have %d "
+                "ports in the kernel (another state_dir, or its calls.db is gone)",
+                resumption.strays,
+            )
         if resumption.taken or resumption.ended:
             log.info("%d calls go on, %d have ended meanwhile", resumption.taken, resumption.ended)
         self._tell(events)
