@@ -279,6 +279,24 @@ def test_media_goes_to_the_new_address_when_the_old_source_is_silent() -> None:
     assert bench.flows[facing_alice].source is None, "limited until it sends"
 
 
+def test_who_was_announced_to_move_and_speaks_on_after_a_silence_has_not_moved() -> None:
+    """The offer was refused, and the door's protocol does not tell that."""
+    bench = Bench()
+    facing_alice, facing_bob = bench.talk()
+    bench.packet(BOB, facing_bob, rtp(1))
+    bench.packet(ALICE, facing_alice)
+    bench.media(bench.bob, bench.alice, (stream("198.51.100.2:4002"),), cseq=2, method="")
+    for sequence in (2, 5):
+        bench.run(1.1)
+        assert bench.packet(ALICE, facing_alice)[0].target == at("198.51.100.2:4002")
+        for later in range(3):
+            assert len(bench.packet(BOB, facing_bob, rtp(sequence + later))) == 1
+            assert bench.packet(ALICE, facing_alice)[0].target == at(BOB)
+        assert bench.flows[facing_bob].source == at(BOB)
+    assert len(bench.packet("198.51.100.2:4002", facing_bob, rtp(1, ssrc=9))) == 1
+    assert bench.packet(ALICE, facing_alice)[0].target == at("198.51.100.2:4002")
+
+
 def test_another_program_has_the_port() -> None:
     """The plane could not bind: the pair goes for good, and asking again gives another one."""
     bench = Bench()

@@ -61,6 +61,8 @@ class Calls(Register):
                 # What RTP has learned says where RTCP may be sent, too; and ports of a call may share what they learn.
                 effects = [*self.changing(call, effects), *call.sync(now)]
                 self.census.note(call)
+                if not port.rtcp and port.latch.deserts_at() is not None:
+                    self._ends.plan(call, max(timers.due(call, now), now))
                 self._looks.plan(call, now + self.settings.one_way)  # it may be the first that is heard in it
         return effects
 

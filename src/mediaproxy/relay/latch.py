@@ -153,7 +153,7 @@ class Latch:
         if expectation.asymmetric:  # calls.md 8
             return expectation.target
         if self.learned is not None:
-            return self._elsewhere() if self._deserted(now) else self.learned
+            return self._elsewhere() if self.deserted(now) else self.learned
         return self._provisional or self._beside_rtp() or expectation.target
 
     def _beside_rtp(self) -> Endpoint | None:
@@ -170,7 +170,7 @@ class Latch:
         heard = self._provisional is not None and self._provisional_at >= self._since
         return self._provisional if heard else self._moved_target
 
-    def _deserted(self, now: float) -> bool:
+    def deserted(self, now: float) -> bool:
         """A change was announced that names another address, and the old source has fallen silent."""
         deserts_at = self.deserts_at()
         return deserts_at is not None and now >= deserts_at

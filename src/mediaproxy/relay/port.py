@@ -174,6 +174,8 @@ class Port:
         learned, stream = self._open(self.latch.learned), self.end.stream
         if learned is None or self.via is not None or peer.via is not None:
             return None
+        if self.latch.deserted(now):  # if it speaks again, it has not moved: the next packet tells
+            return None
         if learned.version != self._version:  # heard at another leg's port, which has gone
             return None
         if self.end.gate.blocked:  # checks and handshakes pass all the same, by user space
