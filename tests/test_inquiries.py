@@ -11,7 +11,7 @@ from mediaproxy.control import (
     TotalsRequest,
     Wishes,
 )
-from mediaproxy.events import CallState, RelayTotals, reports_of, totals_of
+from mediaproxy.events import AddressTotals, CallState, RelayTotals, reports_of, totals_of
 from mediaproxy.relay import inquiries
 from tests.relaybench import ALICE, BOB, RTCP, STUN, Bench, Phone, at, rtp, stream
 
@@ -87,7 +87,16 @@ def test_what_is_known_of_a_stream() -> None:
 def test_totals_of_an_empty_relay() -> None:
     bench = Bench()
     bench.calls.totals.started = 990.0
-    wanted = RelayTotals(relay="relay-1", started=990.0, plane="user", ports=200, addresses=("192.0.2.1",))
+    first, *_, last = bench.calls.settings.even_ports
+    address = AddressTotals(address="192.0.2.1", port_min=first, port_max=last + 1, ports=200)
+    wanted = RelayTotals(
+        relay="relay-1",
+        started=990.0,
+        plane="user",
+        ports=200,
+        addresses=("192.0.2.1",),
+        by_address=(address,),
+    )
     assert totals(bench) == wanted
 
 
@@ -106,11 +115,13 @@ def test_totals_count_each_packet_once() -> None:
     assert (before.packets, before.bytes, before.refused_packets) == (len(sizes), sum(sizes), 1)
     assert (before.calls, before.talking, before.streams, before.ports_lent) == (1, 1, 1, 4)
     assert before.kinds == {"audio": 1}
+    assert [one.ports_lent for one in before.by_address] == [4]
     bench.bye()
     after = totals(bench)
     assert (after.packets, after.bytes, after.refused_packets) == (len(sizes), sum(sizes), 1)
     assert (after.calls, after.talking, after.streams, after.ports_lent) == (0, 0, 0, 0)
     assert after.kinds == {}
+    assert [one.ports_lent for one in after.by_address] == [0]
     assert after.ports == before.ports == 200
     bench.call_id = "another"
     facing_alice, _ = bench.talk()
@@ -146,7 +157,7 @@ def test_totals_of_calls() -> None:
     bench.invite()
     found = totals(bench)
     assert (found.started_calls, found.ended_calls) == (5, {"bye": 3, "cancel": 1})
-    assert (found.one_way_calls, found.silent_calls, found.seconds) == (1, 1, 30.0)
+    assert (found.one_way_calls, found.silent_calls, found.seconds, found.squares) == (1, 1, 30.0, 300.0)
     assert (found.calls, found.talking) == (1, 0)
     assert bench.report.state is CallState.RINGING
 

@@ -6,7 +6,7 @@ import pytest
 
 from mediaproxy.dialects.ng.statistics import statistics
 from mediaproxy.dialects.ng.tally import INTERVAL, PROXIES, SHORT, Tally
-from mediaproxy.events import EndReason, RelayTotals
+from mediaproxy.events import AddressTotals, EndReason, RelayTotals
 
 ONE = RelayTotals(
     relay="one",
@@ -59,10 +59,57 @@ def test_relays_are_added_up() -> None:
     assert (total["relayedbytes"], total["relayedpacketerrors"]) == (258_000, 10)
     assert (total["zerowaystreams"], total["onewaystreams"]) == (1, 2)
     assert total["avgcallduration"] == "8.000000"
-    assert told["interfaces"][0] == {
-        "name": "one",
-        "ports": {"totals": 100, "used": 25, "free": 75, "used_pct": "25.00"},
+    ports = {"min": 0, "max": 0, "totals": 100, "used": 25, "free": 75, "used_pct": "25.00"}
+    assert told["interfaces"][0] == {"name": "one", "address": "", "ports": ports}
+
+
+def test_addresses_of_relays_are_interfaces() -> None:
+    of = (
+        AddressTotals(name="int", address="192.0.2.1", port_min=30_000, port_max=39_999, ports=10_000, ports_lent=2500),
+        AddressTotals(address="2001:db8::1", port_min=30_000, port_max=39_999, ports=10_000),
+    )
+    told = found(RelayTotals(relay="one", by_address=of), ONE)["interfaces"]
+    assert [one["name"] for one in told] == ["int", "one", "one"]
+    assert told[0]["address"] == "192.0.2.1"
+    assert told[0]["ports"] == {
+        "min": 30_000,
+        "max": 39_999,
+        "totals": 10_000,
+        "used": 2500,
+        "free": 7500,
+        "used_pct": "25.00",
     }
+
+
+def test_deviations() -> None:
+    """Talking times of 2 and 4 seconds, MOS of 4.0 and 4.4."""
+    one = RelayTotals(
+        ended_calls={EndReason.BYE: 1}, seconds=2.0, squares=4.0, mos=4.0, mos_squares=16.0, mos_samples=1
+    )
+    two = RelayTotals(
+        ended_calls={EndReason.BYE: 1}, seconds=4.0, squares=16.0, mos=4.4, mos_squares=19.36, mos_samples=1
+    )
+    told = found(one, two)
+    total, mos = told["totalstatistics"], told["mos"]
+    assert (total["totalcallsduration2"], total["totalcallsduration_stddev"]) == ("20.000000", "1.000000")
+    assert (mos["mos_total"], mos["mos_samples_total"], mos["mos_average"]) == ("8.400000", 2, "4.200000")
+    assert mos["mos_stddev"] == "0.200000"
+    assert found()["mos"]["mos_average"] == found()["totalstatistics"]["totalcallsduration_stddev"] == "0.000000"
+
+
+def test_talking_time_of_the_interval() -> None:
+    tally = Tally()
+
+    def at(now: float, seconds: float) -> str:
+        told = found(RelayTotals(seconds=seconds), tally=tally, now=now)
+        assert told["totalstatistics"]["totalcallsduration"] == f"{seconds:.6f}"
+        return str(told["intervalstatistics"]["totalcallsduration"])
+
+    assert at(1000.0, 10.0) == "10.000000"
+    assert at(1030.0, 15.0) == "15.000000"
+    assert at(1000.0 + INTERVAL, 18.0) == "3.000000"
+    assert at(1090.0, 20.0) == "5.000000"
+    assert at(1091.0, 4.0) == "4.000000", "the relay has begun anew"
 
 
 def test_no_relay_and_nothing_done() -> None:

@@ -257,3 +257,4 @@ def test_no_pair_is_ever_lost_or_lent_twice(steps: list[tuple[str, int]]) -> Non
             cooling = [pair for pair in cooling if pair not in freed]
         assert ports.free(V4) + ports.free(V6) + len(lent) + len(cooling) == 20
         assert (ports.lent, ports.cooling) == (len(lent), len(cooling))
+        assert ports.lent_of.total() == len(lent)

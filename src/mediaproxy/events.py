@@ -217,6 +217,22 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.ended - self.answered
 
 
+class AddressTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of a relay's addresses that media comes to."""
+
+    name: str = ""
+    address: str = ""
+    "As bound."
+    port_min: int = 0
+    "The first port, of RTP."
+    port_max: int = 0
+    "The last one, of RTCP."
+    ports: int = 0
+    "That can be lent, RTP and RTCP, whether they are or not."
+    ports_lent: int = 0
+    "To calls."
+
+
 class RelayTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a relay has done since it started, and what it is doing."""
 
@@ -240,6 +256,7 @@ class RelayTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     "That can be lent, RTP and RTCP, whether they are or not."
     ports_lent: int = 0
     "To calls."
+    by_address: tuple[AddressTotals, ...] = ()
     packets: int = 0
     "Received from parties and forwarded, RTP, RTCP and others, all calls that ever were."
     bytes: int = 0
@@ -252,6 +269,13 @@ class RelayTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     "By EndReason."
     seconds: float = 0.0
     "Talking time of all ended calls."
+    squares: float = 0.0
+    "Sum of the squares of their talking times, in seconds squared."
+    mos: float = 0.0
+    "Sum of the average MOS of what parties of ended calls have sent (Quality.average_mos), as far as measured."
+    mos_squares: float = 0.0
+    mos_samples: int = 0
+    "How many these are."
     one_way_calls: int = 0
     "Ended calls that were answered and in which one side never sent RTP (or udptl)."
     silent_calls: int = 0

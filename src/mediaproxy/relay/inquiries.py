@@ -9,11 +9,12 @@ from itertools import islice
 from typing import assert_never
 
 from mediaproxy.control import Inquiry, ListRequest, MediaReply, QueryRequest, SwitchRequest, TotalsRequest
-from mediaproxy.events import CallState, RelayTotals, raw
+from mediaproxy.events import AddressTotals, CallState, RelayTotals, raw
 from mediaproxy.relay.calls import Calls
 from mediaproxy.relay.effects import Effect
 from mediaproxy.relay.flow import Carried
 from mediaproxy.relay.register import UNKNOWN
+from mediaproxy.relay.settings import RelayAddress
 from mediaproxy.relay.switching import switch
 
 
@@ -82,12 +83,29 @@ def totals(calls: Calls, carried: Carried | None = None) -> RelayTotals:
         offloaded=0 if calls.plane_name == "user" else census.carried,
         ports=2 * calls.board.pool.most,
         ports_lent=2 * calls.board.pool.lent,
+        by_address=tuple([_of_address(address, calls) for address in calls.settings.addresses]),
         packets=packets,
         bytes=octets,
         refused_packets=refused,
         started_calls=sums.started_calls,
         ended_calls=dict(sums.ended_calls),
         seconds=sums.seconds,
+        squares=sums.squares,
+        mos=sums.mos,
+        mos_squares=sums.mos_squares,
+        mos_samples=sums.mos_samples,
         one_way_calls=sums.one_way_calls,
         silent_calls=sums.silent_calls,
+    )
+
+
+def _of_address(address: RelayAddress, calls: Calls) -> AddressTotals:
+    ports = calls.settings.even_ports
+    return AddressTotals(
+        name=address.name,
+        address=address.bind,
+        port_min=ports[0],
+        port_max=ports[-1] + 1,
+        ports=2 * len(ports),
+        ports_lent=2 * calls.board.pool.lent_of[address.bind],
     )

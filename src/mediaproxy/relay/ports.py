@@ -7,6 +7,7 @@ goes out, in random order so that nobody can guess the next one. An ended pair c
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -69,6 +70,8 @@ class PortPool:
         self._free = {address.bind: list(settings.even_ports) for address in settings.addresses}
         "Bound address -> RTP ports."
         self._lent: dict[Endpoint, Pair] = {}
+        self.lent_of: Counter[str] = Counter()
+        "Bound address -> pairs of it that are lent."
         self._cooling: dict[Endpoint, _Cooling] = {}
         self._queue: list[tuple[float, int, Endpoint]] = []
         "(free at the earliest, generation, rtp)"
@@ -122,21 +125,29 @@ class PortPool:
         port = free.pop()
         self._generation += 1
         pair = Pair(Endpoint(address.bind, port), Endpoint(address.public, port), self._generation)
-        self._lent[pair.rtp] = pair
+        self._take(pair)
         return pair
+
+    def _take(self, pair: Pair) -> None:
+        self._lent[pair.rtp] = pair
+        self.lent_of[pair.rtp.address] += 1
+
+    def _give(self, pair: Pair) -> None:
+        del self._lent[pair.rtp]
+        self.lent_of[pair.rtp.address] -= 1
 
     def unlend(self, pair: Pair) -> None:
         """Take back a pair that no SDP has named: free at once."""
-        del self._lent[pair.rtp]
+        self._give(pair)
         self._free_again(pair)
 
     def withdraw(self, pair: Pair) -> None:
         """Take back a pair for good: another program has one of its ports."""
-        del self._lent[pair.rtp]
+        self._give(pair)
 
     def cool(self, pair: Pair, now: float, known: Collection[str] = ()) -> None:
         """The pair's call is over; ``known`` are the addresses that spoke in it."""
-        del self._lent[pair.rtp]
+        self._give(pair)
         entry = _Cooling(pair, now, known, free_at=now + self._settings.cool)
         self._cooling[pair.rtp] = entry
         self.news.add(pair.rtp)
@@ -209,7 +220,7 @@ class PortPool:
 
     def adopt(self, pair: Pair) -> None:
         """Lend a pair that ``may_adopt`` as it was. ``settle`` must follow."""
-        self._lent[pair.rtp] = pair
+        self._take(pair)
 
     @property
     def cooling_ports(self) -> Iterable[Endpoint]:

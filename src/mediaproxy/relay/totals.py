@@ -18,14 +18,25 @@ class Totals:
         "When the relay did."
         self.started_calls = 0
         self.ended_calls: Counter[str] = Counter()
-        self.seconds = 0.0
+        self.seconds = self.squares = 0.0
+        self.mos = self.mos_squares = 0.0
+        self.mos_samples = 0
         self.one_way_calls = 0
         self.silent_calls = 0
 
     def ended(self, call: Call, report: CallReport) -> None:
         """One more call is over."""
         self.ended_calls[str(report.reason)] += 1
-        self.seconds += report.duration or 0.0
+        seconds = report.duration or 0.0
+        self.seconds += seconds
+        self.squares += seconds * seconds
+        for stream in report.streams:
+            for side in (stream.caller, stream.callee):
+                mos = None if side.quality is None else side.quality.average_mos
+                if mos is not None:
+                    self.mos += mos
+                    self.mos_squares += mos * mos
+                    self.mos_samples += 1
         if report.answered is None:
             return  # nobody need have spoken
         streams = call.all_streams()

@@ -4,11 +4,12 @@ Totals of relays and the tally of commands come in, a dictionary goes out. What 
 (transcoding, calls of other nodes) is 0.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 from mediaproxy.dialects.ng.bencode import Answer
 from mediaproxy.dialects.ng.tally import Tally
-from mediaproxy.events import EndReason, RelayTotals
+from mediaproxy.events import AddressTotals, EndReason, RelayTotals
 
 _PYTHON = "user"
 "The plane that is Python; what others forward is told as the kernel's."
@@ -27,9 +28,11 @@ def statistics(relays: Sequence[RelayTotals], tally: Tally, now: float) -> Answe
     return {
         "currentstatistics": _current(relays, tally, now),
         "totalstatistics": _total(relays, tally, now),
-        "intervalstatistics": _interval(relays, tally),
+        "intervalstatistics": _interval(relays, tally, now),
+        "mos": _mos(relays),
         "controlstatistics": tally.control(),
-        "interfaces": [_interface(one) for one in relays],
+        "interfaces": [told for one in relays for told in _interfaces(one)],
+        "transcoders": [],
     }
 
 
@@ -58,7 +61,7 @@ def _current(relays: Sequence[RelayTotals], tally: Tally, now: float) -> Answer:
 
 def _total(relays: Sequence[RelayTotals], tally: Tally, now: float) -> Answer:
     ended = sum(sum(one.ended_calls.values()) for one in relays)
-    seconds = sum(one.seconds for one in relays)
+    seconds, squares = sum(one.seconds for one in relays), sum(one.squares for one in relays)
     told: Answer = {
         "uptime": str(int(now - min((one.started for one in relays), default=now))),
         "managedsessions": ended,
@@ -79,25 +82,47 @@ def _total(relays: Sequence[RelayTotals], tally: Tally, now: float) -> Answer:
         "onewaystreams": sum(one.one_way_calls for one in relays),
         "avgcallduration": f"{seconds / ended if ended else 0.0:.6f}",
         "totalcallsduration": f"{seconds:.6f}",
+        "totalcallsduration2": f"{squares:.6f}",
+        "totalcallsduration_stddev": f"{_deviation(ended, seconds, squares):.6f}",
     }
 
 
-def _interval(relays: Sequence[RelayTotals], tally: Tally) -> Answer:
+def _deviation(number: int, together: float, squares: float) -> float:
+    """The standard deviation of so many numbers, of which the sum and the sum of the squares are known."""
+    return math.sqrt(max(0.0, squares / number - (together / number) ** 2)) if number else 0.0
+
+
+def _mos(relays: Sequence[RelayTotals]) -> Answer:
+    number = sum(one.mos_samples for one in relays)
+    together, squares = sum(one.mos for one in relays), sum(one.mos_squares for one in relays)
+    return {
+        "mos_total": f"{together:.6f}",
+        "mos2_total": f"{squares:.6f}",
+        "mos_samples_total": number,
+        "mos_average": f"{together / number if number else 0.0:.6f}",
+        "mos_stddev": f"{_deviation(number, together, squares):.6f}",
+    }
+
+
+def _interval(relays: Sequence[RelayTotals], tally: Tally, now: float) -> Answer:
     calls = sum(one.calls for one in relays)
     told: Answer = {
-        "totalcallsduration": f"{sum(one.seconds for one in relays):.6f}",
+        "totalcallsduration": f"{tally.since(now, sum(one.seconds for one in relays)):.6f}",
         "minmanagedsessions": calls,
         "maxmanagedsessions": calls,
     }
     return told | tally.interval()
 
 
-def _interface(relay: RelayTotals) -> Answer:
-    used = f"{100 * relay.ports_lent / relay.ports if relay.ports else 0.0:.2f}"
-    ports: Answer = {
-        "totals": relay.ports,
-        "used": relay.ports_lent,
-        "free": relay.ports - relay.ports_lent,
-        "used_pct": used,
-    }
-    return {"name": relay.relay or "default", "ports": ports}
+def _interfaces(relay: RelayTotals) -> Iterator[Answer]:
+    """The addresses of a relay; one that has no name goes by the relay's."""
+    for one in relay.by_address or (AddressTotals(ports=relay.ports, ports_lent=relay.ports_lent),):
+        ports: Answer = {
+            "min": one.port_min,
+            "max": one.port_max,
+            "totals": one.ports,
+            "used": one.ports_lent,
+            "free": one.ports - one.ports_lent,
+            "used_pct": f"{100 * one.ports_lent / one.ports if one.ports else 0.0:.2f}",
+        }
+        yield {"name": one.name or relay.relay or "default", "address": one.address, "ports": ports}

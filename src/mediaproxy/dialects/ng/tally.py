@@ -97,6 +97,8 @@ class Tally:
         "Offers that a limit turned away."
         self.before = (0.0, 0, 0, 0)
         "When statistics were asked for last, and what relays had forwarded then: packets, bytes, errors."
+        self._talked = (0.0, 0.0, 0.0)
+        "Since when talking time is told, how much there had been then, and how much when it was asked for last."
 
     def note(self, command: str, host: str, seconds: float, now: float, *, error: bool) -> None:
         """A command is done; ``seconds``: how long that took."""
@@ -115,6 +117,16 @@ class Tally:
                 one.seconds[command] += seconds
         if command in SHORT:
             self._now.note(command, seconds)
+
+    def since(self, now: float, seconds: float) -> float:
+        """Of the talking time of all ended calls, what has come since it was asked for in an earlier minute."""
+        began, before, last = self._talked
+        if seconds < last:
+            before = last = 0.0  # relays have begun anew
+        if now >= began + INTERVAL:
+            began, before = now, last
+        self._talked = began, before, seconds
+        return seconds - before
 
     def control(self) -> Answer:
         """``controlstatistics``."""
