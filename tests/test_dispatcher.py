@@ -367,6 +367,21 @@ async def test_a_relay_that_shows_no_life_is_down_until_it_does() -> None:
     await dispatcher.stop()
 
 
+async def test_a_relay_elsewhere_is_wished_for_by_where_its_media_comes_to() -> None:
+    here, there = Office(), Office()
+    there.addresses = ("203.0.113.7", "2001:db8::7")
+    dispatcher = Dispatcher({"a": here, "b": there}, timing=Timing(health_interval=0.01))
+    await dispatcher.start()
+    async with asyncio.timeout(5):
+        while not dispatcher.pool.relays[1].aliases:
+            await asyncio.sleep(0.01)
+    for call_id, wish in (("1", "203.0.113.7"), ("2", "2001:db8::7")):
+        assert dispatcher.pool.candidates(offer(call_id, wish), 0.0)[0] == "b"
+    await asyncio.sleep(0.05)
+    assert len(there.inquired) == 1, "once, as long as it answers"
+    await dispatcher.stop()
+
+
 def test_asking_who_has_a_call_changes_nothing() -> None:
     bench = Bench()
     bench.talk()
@@ -388,6 +403,7 @@ class Office(Arm):
     def __init__(self, *calls: str, silent: bool = False) -> None:
         super().__init__(OK)
         self.calls = calls
+        self.addresses: tuple[str, ...] = ()
         self.silent = silent
         self.inquired: list[Inquiry] = []
 
@@ -399,7 +415,7 @@ class Office(Arm):
             case ListRequest():
                 return MediaReply(calls=self.calls[: inquiry.limit])
             case TotalsRequest():
-                return MediaReply(totals=(raw(RelayTotals(calls=len(self.calls))),))
+                return MediaReply(totals=(raw(RelayTotals(calls=len(self.calls), addresses=self.addresses)),))
             case QueryRequest() | SwitchRequest():
                 if inquiry.call_id and inquiry.call_id not in self.calls:
                     return UNKNOWN

@@ -61,6 +61,13 @@ class Pool:
         """A relay joins, or its weight or tier changes."""
         self._relays[relay.name] = relay
 
+    def also_at(self, name: str, addresses: Iterable[str]) -> None:
+        """Media of the relay comes to these addresses."""
+        relay = self._relays.get(name)
+        if relay is not None:
+            aliases = tuple(dict.fromkeys((*relay.aliases, *addresses)))
+            self._relays[name] = msgspec.structs.replace(relay, aliases=aliases)
+
     def discard(self, name: str) -> None:
         """A relay has gone for good."""
         self._relays.pop(name, None)

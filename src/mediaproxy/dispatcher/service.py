@@ -14,6 +14,7 @@ import msgspec
 
 from mediaproxy import clock
 from mediaproxy.control import (
+    ControlError,
     EndCause,
     EndRequest,
     Inquiry,
@@ -28,7 +29,7 @@ from mediaproxy.control import (
 from mediaproxy.dispatcher.directory import domains_of
 from mediaproxy.dispatcher.guide import Guide
 from mediaproxy.dispatcher.pool import NO_RELAY, UNKNOWN_CALL, Groups, Pool, Relay, belongs
-from mediaproxy.events import CallEnded, Event
+from mediaproxy.events import CallEnded, Event, totals_of
 from mediaproxy.link import NOT_INQUIRABLE, Link, Pending, Prompt, ask_in_time, inquire_in_time
 
 log = logging.getLogger("mediaproxy.dispatcher")
@@ -106,6 +107,8 @@ class Dispatcher:
         self._timing = timing or Timing()
         self._now = now
         self._why: dict[str, str] = {}
+        self._met: set[str] = set()
+        "Relays of other processes that have said where their media comes to."
         self._health: asyncio.Task[None] | None = None
         link = next(iter(links.values())) if len(links) == 1 and connect is None else None
         self._prompt: Prompt | None = link if isinstance(link, Prompt) else None
@@ -251,6 +254,7 @@ class Dispatcher:
         del self._strangers[name]
         self.pool.discard(name)
         self._why.pop(name, None)
+        self._met.discard(name)
         await _close(self._links.pop(name))
 
     # -- health
@@ -285,7 +289,21 @@ class Dispatcher:
             return
         self._note(name, reply)
         if reply.status == NO_RELAY:
+            self._met.discard(name)  # its next configuration may be another one
             await _close(link)  # a host that was cut off answers on a new connection first
+        elif name not in self._met:
+            await self._learn_addresses(name, link)
+
+    async def _learn_addresses(self, name: str, link: Link) -> None:
+        """By these it may be wished for, as relays of MediaProxy 2.x are."""
+        reply = await inquire_in_time(link, TotalsRequest(), self._timing.health)
+        try:
+            told = () if reply.error else totals_of(reply)
+        except ControlError:
+            told = ()
+        if name in self._links and reply.status != NO_RELAY:
+            self._met.add(name)
+            self.pool.also_at(name, [address for totals in told for address in totals.addresses])
 
     def _note(self, name: str, reply: MediaReply) -> None:
         """Whether the relay lives; told when it changes."""
