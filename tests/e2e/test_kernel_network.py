@@ -205,6 +205,24 @@ async def test_interfaces_that_appear_later(host: Host) -> None:
     assert (await hears(bob))[0] == b"still"
 
 
+async def test_an_address_that_comes_later(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """As one that wanders from host to host: until it is here no port is lent, and nobody else is blamed for that."""
+    host.relay.ip(f"address del {RELAY}/24 dev to-a")
+    plane = host.open()
+    with pytest.raises(OSError, match="Cannot assign requested address"):
+        call(plane)
+    assert caplog.text == ""
+    host.relay.ip(f"address add {RELAY}/24 dev to-a")
+    call(plane)
+    alice, bob = host.phone(ALICE, host.a), host.phone(BOB, host.b)
+    for number in range(100):  # the route to Bob is asked for when the address has been heard of
+        alice.sendto(rtp(number), (RELAY, PORT_A.port))
+        await asyncio.sleep(0.05)
+        if forwarded(plane) > 1:
+            break
+    assert (await hears(bob))[1] == PORT_B and plane.hooks == "TCX on lo, to-a, to-b"
+
+
 async def test_an_interface_that_is_made_anew_with_its_old_number(host: Host) -> None:
     """Between two looks: no interface is missing, but the program is."""
     plane = host.open()

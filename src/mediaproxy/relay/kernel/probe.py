@@ -36,6 +36,10 @@ def _arrives(bank: Bank, index: int, number: int, version: int, receiver: socket
     bank.kernel.slots.store(index, _GENERATION, State.DEAF, config)
     try:
         with socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.bind((local.address, 0))
+            except OSError:
+                return True  # this host has it not, or not yet: whose port is lent is told that
             sock.sendto(b"mediaproxy: is this port ours?", (local.address, local.port))
         return bool(select.select([receiver], [], [], _PATIENCE)[0])
     except OSError:  # a firewall says so
