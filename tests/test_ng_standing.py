@@ -108,6 +108,8 @@ def test_muxed_rtcp_and_ice() -> None:
     rtp, rtcp = media["streams"]
     assert rtp["local port"] == rtcp["local port"] == 30000
     assert rtcp["endpoint"]["port"] == 4000
+    assert rtp["flags"] == ["RTP", "RTCP", "filled", "ICE"]
+    assert rtcp["flags"] == ["RTCP", "fallback RTCP", "filled", "ICE"]
     assert found["totals"]["RTCP"] == {"packets": 2, "bytes": 56, "errors": 0}
 
 
@@ -118,6 +120,22 @@ def test_streams_that_have_no_rtcp_or_no_ports() -> None:
     assert [media["index"] for media in medias] == [1, 2, 3]
     assert [len(media["streams"]) for media in medias] == [2, 1, 0]
     assert medias[1]["protocol"] == "udptl"
+
+
+def test_a_stream_that_was_refused() -> None:
+    """Its ports are told to nobody."""
+    refused = stream(side(30004, A), side(30006), 1, kind="video", disabled=True)
+    medias = told(report([stream(side(30000, A), side(30002, B)), refused]))["tags"]["ft"]["medias"]
+    assert [one["flags"] for one in medias[1]["streams"]] == [["RTP", "filled"], ["RTCP"]]
+    for one in medias[1]["streams"]:
+        assert list(one) == ["endpoint", "advertised endpoint", "flags", "stats", "last packet"]
+
+
+def test_whom_a_stream_hears() -> None:
+    call = talking(caller=party("ft", strict_source=True), callee=party("tt", media_handover=True))
+    tags = told(call)["tags"]
+    for tag, word in (("ft", "strict source address"), ("tt", "media handover")):
+        assert [one["flags"][-1] for one in tags[tag]["medias"][0]["streams"]] == [word, word]
 
 
 def test_forks() -> None:

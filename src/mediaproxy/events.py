@@ -163,6 +163,8 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     branch: str = ""
     "Via branch of that leg's answer, as PartyReport.branch."
     held: bool = False
+    disabled: bool = False
+    "A party has set its port to 0."
     plane: str = ""
     "What forwards it: ``kernel``, ``user`` or empty while learning."
 
@@ -176,6 +178,10 @@ class PartyReport(msgspec.Struct, frozen=True, kw_only=True):
     signalling: Endpoint | None = None
     known_by: KnownBy = KnownBy.UNKNOWN
     asymmetric: bool = False
+    strict_source: bool = False
+    "As control.Wishes.strict_source."
+    media_handover: bool = False
+    "As control.Wishes.media_handover."
     label: str = ""
     "The SIP server's own name of it (control.Wishes.label)."
     branch: str = ""

@@ -29,6 +29,8 @@ def party_report(party: Party, branch: str = "") -> PartyReport:
         signalling=party.phone.endpoint if known else None,
         known_by=party.phone.known_by,
         asymmetric=party.voucher.asymmetric,
+        strict_source=party.voucher.strict,
+        media_handover=party.voucher.handover,
         label=party.label,
         branch=branch,
     )
@@ -77,6 +79,7 @@ def _stream_report(call: Call, stream: Stream, leg: Leg | None, plane: str, now:
         leg="" if leg is None else leg.tag,
         branch="" if leg is None else leg.branch,
         held=stream.held,
+        disabled=not stream.enabled,
         plane=plane if offloaded else "",
     )
 

@@ -23,6 +23,7 @@ _TOTALS = form({"RTP": _COUNT, "RTCP": _COUNT})
 _OTHER = form({"tag": VALUE, "type": "offer/answer"})
 _PLACE = form({"family": VALUE, "address": VALUE, "port": NUMBER})
 _NOWHERE = written({})
+_STREAM_FLAGS = ("filled", "confirmed", "kernelized", "ICE", "strict source address", "media handover")
 _PORT = {
     "local port": NUMBER,
     "local address": VALUE,
@@ -34,6 +35,8 @@ _PORT = {
     "last packet": NUMBER,
 }
 _STREAM, _STREAM_OF_SSRC = form(_PORT), form({**_PORT, "SSRC": NUMBER})
+_LOCAL = ("local port", "local address", "family")
+_REJECTED = form({key: value for key, value in _PORT.items() if key not in _LOCAL})
 _KIND = {"index": NUMBER, "type": VALUE, "protocol": VALUE}
 _STATE = {"streams": VALUE, "flags": VALUE}
 _PARTY = form({"created": NUMBER, "subscriptions": VALUE, "subscribers": VALUE, "medias": VALUE})[1:]
@@ -143,7 +146,7 @@ def _media(stream: StreamReport, of: _Monologue, totals: tuple[_Count, _Count], 
     if mine.local.port:
         streams = _rtp(stream, mine, of, totals[0])
         if "RTP/" in stream.transport.upper():
-            streams += _rtcp(mine, of, totals[1])
+            streams += _rtcp(stream, mine, of, totals[1])
     if mine.ssrc is not None:
         quality[str(mine.ssrc)] = _quality(mine)
     sends, receives = mine.direction in _SENDS, mine.direction in _RECEIVES
@@ -168,30 +171,38 @@ def _media_flags(initialized: bool, asymmetric: bool, sends: bool, receives: boo
 
 
 def _rtp(stream: StreamReport, mine: SideReport, of: _Monologue, totals: _Count) -> str:
+    known = (mine.sdp is not None, mine.learned is not None, stream.plane == "kernel", mine.ice)
     told = (
         *_ends(mine.local, mine.learned or mine.sdp, mine.sdp),
-        _stream_flags("RTP", mine.sdp is not None, mine.learned is not None, stream.plane == "kernel"),
+        _stream_flags(("RTP", "RTCP") if mine.mux else ("RTP",), *known, *_wishes(of)),
         *_add(totals, mine.packets, mine.bytes, mine.refused_packets - mine.rtcp_refused),
         int(mine.last_packet or of.report.started),
     )
+    if stream.disabled:
+        return _REJECTED % told[len(_LOCAL) :]
     return _STREAM % told if mine.ssrc is None else _STREAM_OF_SSRC % (*told, mine.ssrc)
 
 
-def _rtcp(mine: SideReport, of: _Monologue, totals: _Count) -> str:
+def _rtcp(stream: StreamReport, mine: SideReport, of: _Monologue, totals: _Count) -> str:
     local = mine.local if mine.mux else mine.local.with_port(mine.local.port + 1)
     wanted = mine.rtcp_sdp or (mine.sdp if mine.mux else None)
-    return _STREAM % (
+    known = (wanted is not None, mine.rtcp_learned is not None, False, mine.ice)
+    told = (
         *_ends(local, mine.rtcp_learned or wanted, wanted),
-        _stream_flags("RTCP", wanted is not None, mine.rtcp_learned is not None, False),
+        _stream_flags(("RTCP", "fallback RTCP") if mine.mux else ("RTCP",), *known, *_wishes(of)),
         *_add(totals, mine.rtcp_packets, mine.rtcp_bytes, mine.rtcp_refused),
         int(mine.rtcp_last or of.report.started),
     )
+    return _REJECTED % told[len(_LOCAL) :] if stream.disabled else _STREAM % told
 
 
-@lru_cache(maxsize=16)
-def _stream_flags(name: str, filled: bool, confirmed: bool, kernel: bool) -> str:
-    flags = ((name, True), ("filled", filled), ("confirmed", confirmed), ("kernelized", kernel))
-    return written([flag for flag, is_so in flags if is_so])
+def _wishes(of: _Monologue) -> tuple[bool, bool]:
+    return of.party.strict_source, of.party.media_handover
+
+
+@lru_cache(maxsize=256)
+def _stream_flags(names: tuple[str, ...], *are_so: bool) -> str:
+    return written([*names, *itertools.compress(_STREAM_FLAGS, are_so)])
 
 
 def _ends(local: Endpoint, there: Endpoint | None, wanted: Endpoint | None) -> tuple[int, str, str, str, str]:
