@@ -367,6 +367,22 @@ async def test_a_relay_that_shows_no_life_is_down_until_it_does() -> None:
     await dispatcher.stop()
 
 
+async def test_a_flood_of_what_is_refused_makes_no_flood_of_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mediaproxy.dispatcher")
+    clock = [0.0]
+    dispatcher = Dispatcher({"a": Arm(UNKNOWN)}, now=lambda: clock[0])
+    for number in range(100):
+        await dispatcher.ask(answer(f"nosuch\n{number}"))
+    assert len(caplog.records) == 30
+    assert caplog.messages[0] == "relay a refuses with 481: call 'nosuch\\n0': unknown call"
+    clock[0] = 61.0
+    await dispatcher.ask(answer("one more"))
+    assert caplog.messages[30:] == [
+        "relay a refuses with 481: 70 more like these in 60 s",
+        "relay a refuses with 481: call 'one more': unknown call",
+    ]
+
+
 async def test_a_relay_elsewhere_is_wished_for_by_where_its_media_comes_to() -> None:
     here, there = Office(), Office()
     there.addresses = ("203.0.113.7", "2001:db8::7")

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from mediaproxy import clock
+from mediaproxy.complaints import Complaints
 from mediaproxy.control import (
     ControlError,
     EndCause,
@@ -36,6 +37,8 @@ log = logging.getLogger("mediaproxy.dispatcher")
 
 STRANGERS = 256
 "Relays at a time that only DNS names; a further one takes the place of the one that was not named for longest."
+LINES = 30
+"Of the log about what one relay refuses with one status, in a minute; what is more is summed up."
 UNNAMED = 86_400.0
 "Seconds after which a relay is forgotten that only DNS named."
 
@@ -107,6 +110,7 @@ class Dispatcher:
         self._timing = timing or Timing()
         self._now = now
         self._why: dict[str, str] = {}
+        self._complaints = Complaints(LINES)
         self._met: set[str] = set()
         "Relays of other processes that have said where their media comes to."
         self._health: asyncio.Task[None] | None = None
@@ -206,7 +210,9 @@ class Dispatcher:
 
     def _said(self, name: str, question: Question, reply: MediaReply) -> MediaReply:
         if reply.error and reply.status != NO_RELAY and isinstance(question, MediaRequest):
-            log.info("relay %s refuses call %r: %s", name, question.call_id, reply.error)
+            text = f"call {question.call_id!r}: {reply.error}"
+            for line in self._complaints.note(f"relay {name} refuses with {reply.status}", text, self._now()):
+                log.info("%s", line)
         return reply if reply.relay else msgspec.structs.replace(reply, relay=name)
 
     async def _find(self, question: Question, groups: Groups | None) -> None:
