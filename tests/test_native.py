@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +126,36 @@ async def test_python_goes_on_while_threads_forward(bench: Bench) -> None:
     assert bench.counters()[bench.port_a].packets == 100
     for number in range(100):
         assert (await bench.callee.hears())[0] == b"%d" % number
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+async def test_threads_share_the_media_of_calls(threads: int) -> None:
+    """A call binds ports in the order RTP, RTCP, RTP, RTCP: what is loud must not all be one thread's."""
+    plane = NativePlane(threads=threads)
+    plane.start(lambda packet: None)
+    try:
+        ports = [free_port(A) for _ in range(64)]
+        for local in ports:
+            plane.install(Flow(local=local, generation=1))
+        served: Counter[int] = Counter()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for local in ports[::2]:
+                before = _woken(plane)
+                sender.sendto(rtp(1), (local.address, local.port))
+                await until(lambda before=before: _woken(plane) != before)  # type: ignore[misc]  # bound in the loop
+                served.update(n for n, (now, then) in enumerate(zip(_woken(plane), before, strict=True)) if now != then)
+        assert set(served) == set(range(threads)) and max(served.values()) - min(served.values()) <= 8, served
+    finally:
+        plane.close()
+
+
+def _woken(plane: NativePlane) -> list[int]:
+    """How often each thread has waited for packets."""
+    found = []
+    for thread in plane._running:
+        status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+        found.append(int(status.split("voluntary_ctxt_switches:")[1].split()[0]))
+    return found
 
 
 # -- flows that change while packets come

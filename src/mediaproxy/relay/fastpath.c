@@ -84,7 +84,7 @@ static PyObject *path_add(PyObject *self, PyObject *args)
         return NULL;
     event.data.u32 = index;
     store(h->fds[index], fd);
-    if (epoll_ctl(h->workers[index % h->threads].epoll, EPOLL_CTL_ADD, fd, &event)) {
+    if (epoll_ctl(worker_of(h, index)->epoll, EPOLL_CTL_ADD, fd, &event)) {
         store(h->fds[index], -1);
         return PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -103,7 +103,7 @@ static PyObject *path_drop(PyObject *self, PyObject *args)
         return NULL;
     fd = __atomic_exchange_n(&h->fds[index], -1, __ATOMIC_SEQ_CST);
     if (fd >= 0)
-        epoll_ctl(h->workers[index % h->threads].epoll, EPOLL_CTL_DEL, fd, NULL);
+        epoll_ctl(worker_of(h, index)->epoll, EPOLL_CTL_DEL, fd, NULL);
     python = PyEval_SaveThread();
     wait_for_turns(h);
     PyEval_RestoreThread(python);

@@ -50,6 +50,13 @@ static void pass_up(Path *h, struct worker *w, u32 index, u32 generation, const 
 
 /* -- one thread */
 
+/* The thread that serves a slot. Calls bind RTP, RTCP, RTP, RTCP in turn, and video after voice: whatever the stride is in
+   which the loud ones come, multiples of the golden ratio (2^32 / 1.618) lie evenly. */
+static struct worker *worker_of(Path *h, u32 index)
+{
+    return &h->workers[(u64)((index >> 1) * 0x9e3779b1u) * h->threads >> 32];
+}
+
 /* Send a batch, in pieces of one socket. */
 static void send_out(Path *h, struct worker *w, u32 index, u32 count)
 {
