@@ -174,7 +174,7 @@ async def conversation(path: Path, sent: bytes, *, half_close: bool = True) -> l
     writer.write(sent)
     if half_close:
         writer.write_eof()
-    received = await asyncio.wait_for(reader.read(), 5)
+    received = await asyncio.wait_for(reader.read(), 30)
     writer.close()
     await writer.wait_closed()
     replies = [decode(line) for line in received.splitlines(keepends=True)]
@@ -340,6 +340,12 @@ async def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:
     with pytest.raises(FileExistsError, match="not a socket"):
         await UnixServer(path, Arm()).start()
     assert path.read_text() == "precious"
+
+
+async def test_a_path_by_which_nobody_could_ask(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 100)
+    with pytest.raises(OSError, match="may have 107 bytes"):
+        await UnixServer(path, Arm()).start()
 
 
 async def test_unknown_owner(path: Path) -> None:

@@ -14,13 +14,19 @@ import stat
 import tempfile
 from pathlib import Path
 
+LONGEST = 107
+"Bytes of a path that clients can connect to (unix(7)); a file made elsewhere and renamed may have a longer one."
+
 
 def bind_unix(path: Path, *, mode: int = 0o660, owner: str = "", group: str = "") -> socket.socket:
     """A listening UNIX stream socket at ``path``.
 
     A file that a dead process left is replaced, in one step and with its final mode and owner. OSError EADDRINUSE if
-    somebody listens there, EEXIST if the path is no socket; LookupError if owner or group are unknown.
+    somebody listens there, EEXIST if the path is no socket, ENAMETOOLONG if nobody could ask there; LookupError if
+    owner or group are unknown.
     """
+    if len(os.fsencode(path)) > LONGEST:
+        raise OSError(errno.ENAMETOOLONG, f"a socket's path may have {LONGEST} bytes", str(path))
     uid = pwd.getpwnam(owner).pw_uid if owner else -1
     gid = grp.getgrnam(group).gr_gid if group else -1
     _check_free(path)
