@@ -61,3 +61,13 @@ def test_clocks_are_those_that_the_other_side_wants_first() -> None:
     assert flow(bench, facing_bob).clocks == ((96, 48000), (0, 8000))
     rtcp = facing_alice.with_port(facing_alice.port + 1)
     assert flow(bench, rtcp).clocks == (), "there is no clock in RTCP"
+
+
+def test_of_many_payload_types_those_that_both_have_come_first() -> None:
+    """A browser offers twenty, and the phone answers with two: a plane has room for eleven."""
+    offered = tuple(PayloadType(number=96 + number, codec=f"X{number}", clock_rate=90000) for number in range(20))
+    bench = Bench()
+    facing_bob = bench.invite((stream("10.0.0.1:4000", payload_types=offered),)).ports[0].rtp  # type: ignore[union-attr]  # it has one
+    answered = stream("10.0.0.1:4000", payload_types=(offered[17], offered[3]))
+    bench.answer((answered,))
+    assert flow(bench, facing_bob).clocks[:3] == ((99, 90000), (113, 90000), (96, 90000))

@@ -250,8 +250,8 @@ class Stream:
         return any([sdp.sdes or sdp.dtls or "SAVP" in sdp.transport.upper() for sdp in self.sdp.values()])
 
     def clocks(self, side: Side) -> Clocks:
-        """RTP payload types and clock rates of what that side may send: what the other one wants, then what it wants
-        itself."""
+        """RTP payload types and clock rates of what that side may send, the likely ones first: what both have, what the
+        other one wants, what it wants itself. A plane looks at some of them only."""
         known = self._clocks.get(side)
         if known is None:
             own, other = self.sdp.get(side), self.sdp.get(side.other)
@@ -340,7 +340,9 @@ def _clocks(wanted: Types, own: Types) -> Clocks | None:
     """Stream.clocks; None: no payload types are told."""
     told = (*wanted, *own)
     rates = {t.number: t.clock_rate for t in (*own, *wanted)}
-    clocks = tuple([(number, rates[number]) for number in dict.fromkeys([t.number for t in told]) if rates[number]])
+    ours = {t.number for t in own}
+    numbers = dict.fromkeys([*[t.number for t in wanted if t.number in ours], *[t.number for t in told]])
+    clocks = tuple([(number, rates[number]) for number in numbers if rates[number]])
     return clocks if told else None
 
 
