@@ -149,7 +149,10 @@ class Estate:
         elif self._settings.interfaces:
             return
         for bank in self.banks:
-            if _attach(bank, link, strict=False) or lost:
+            news = _attach(bank, link, strict=False) | lost
+            if lost and link.name in self._settings.xdp:
+                news |= _attach_xdp(bank, link)
+            if news:
                 bank.write_facts()
 
     # -- the end
