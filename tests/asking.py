@@ -69,7 +69,7 @@ class Phone:
 
     async def hear(self, stream: int = 0) -> bytes:
         """The next packet that comes."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await asyncio.get_running_loop().sock_recv(self.sockets[stream], 65536)
 
 
@@ -133,7 +133,7 @@ class Worker:
     async def ask(self, question: Question | bytes) -> MediaReply:
         """The reply to a question, or to whatever line."""
         self._writer.write(question if isinstance(question, bytes) else encode(question))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             reply = decode(await self._reader.readline())
         assert isinstance(reply, MediaReply)
         return reply

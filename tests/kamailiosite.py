@@ -168,12 +168,12 @@ class Phone:
         """Send a datagram to Kamailio."""
         self.socket.sendto(data, self._kamailio)
 
-    def receive(self, seconds: float = 3.0) -> bytes:
+    def receive(self, seconds: float = 15.0) -> bytes:
         """The next datagram. TimeoutError if none comes."""
         self.socket.settimeout(seconds)
         return self.socket.recv(1 << 17)
 
-    def request(self, method: str = "", call_id: str = "", seconds: float = 3.0) -> Request:
+    def request(self, method: str = "", call_id: str = "", seconds: float = 15.0) -> Request:
         """The next request, of a method and of a call if they are named; others are passed over."""
 
         def wanted(one: Request | Response) -> bool:
@@ -181,7 +181,7 @@ class Phone:
 
         return _next(self, seconds, wanted)  # type: ignore[return-value] # the test says so
 
-    def response(self, status: int, seconds: float = 3.0) -> Response:
+    def response(self, status: int, seconds: float = 15.0) -> Response:
         """The next response with a status; others are passed over."""
         return _next(self, seconds, lambda one: isinstance(one, Response) and one.status == status)  # type: ignore[return-value] # the test says so
 

@@ -59,7 +59,7 @@ class Phone:
         self.socket.sendto(data, (to.address, to.port))
 
     async def hears(self) -> tuple[bytes, Endpoint]:
-        return await asyncio.wait_for(self.queue.get(), 5)
+        return await asyncio.wait_for(self.queue.get(), 30)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self.socket)
@@ -78,7 +78,7 @@ class Bench:
     passed: "asyncio.Queue[Packet]" = field(default_factory=asyncio.Queue)
 
     async def passed_up(self) -> Packet:
-        return await asyncio.wait_for(self.passed.get(), 5)
+        return await asyncio.wait_for(self.passed.get(), 30)
 
     def counters(self) -> dict[Endpoint, SlotCounters]:
         return {counters.local: counters for counters in self.plane.counters((self.port_a, self.port_b))}
@@ -117,7 +117,7 @@ async def bench_of(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop run until it holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
 

@@ -121,6 +121,6 @@ async def states(server: Server) -> dict[str, bool]:
 
 async def until(server: Server, **wanted: bool) -> None:
     """Wait for relays to be up or down."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while {name: (await states(server)).get(name) for name in wanted} != wanted:
             await asyncio.sleep(0.02)

@@ -160,7 +160,7 @@ async def test_junk_leaves_the_server_alive(server: AdminServer, junk: bytes) ->
     reader, writer = await asyncio.open_unix_connection(server.path)
     writer.write(junk)
     writer.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         try:
             assert (await reader.read()).count(b'"error":"') == (0 < len(junk) < 100_000)
         except ConnectionError:
@@ -172,7 +172,7 @@ async def test_junk_leaves_the_server_alive(server: AdminServer, junk: bytes) ->
 async def test_two_commands_on_one_connection(server: AdminServer) -> None:
     reader, writer = await asyncio.open_unix_connection(server.path)
     writer.write(b'{"version":1,"command":"add"}\n{"version":1,"command":"refuse","call_id":"7"}\n')
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await reader.readline() == b'{"version":1,"error":"","result":{"a":[1,2]}}\n'
         assert await reader.readline() == b'{"version":1,"error":"there is no call 7","result":null}\n'
     writer.close()

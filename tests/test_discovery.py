@@ -179,7 +179,7 @@ async def test_silent_name_servers_hold_nobody_up_and_what_was_known_stays_good(
     async with name_server() as (server, resolver):
         server.srv("ours.test", "1 60 25060 relay1.test.")
         discovery = Discovery(resolver, patience=0.05, now=lambda: clock[0])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await found(discovery) != ["1 60 relay1.test:25060"]:
                 pass
         server.silent = True
@@ -188,7 +188,7 @@ async def test_silent_name_servers_hold_nobody_up_and_what_was_known_stays_good(
         assert await found(discovery) == ["1 60 relay1.test:25060"]
         assert await found(discovery, "other.test") == []
         assert loop.time() - began < 2, "each waited for the patience, not for the resolver's own"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while discovery.known("ours.test") is None:
                 await asyncio.sleep(0.02)
         assert await found(discovery) == ["1 60 relay1.test:25060"]

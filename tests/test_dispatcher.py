@@ -346,7 +346,7 @@ async def test_relays_that_dns_names_no_more_are_forgotten_after_a_day() -> None
     await dispatcher.ask(offer())
     await dispatcher.start()
     clock[0] += 90_000
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while dispatcher.states():
             await asyncio.sleep(0.01)
     await dispatcher.stop()
@@ -358,7 +358,7 @@ async def test_a_relay_that_shows_no_life_is_down_until_it_does() -> None:
     dispatcher = Dispatcher({"a": line, "b": Line()}, timing=Timing(health_interval=0.01))
     await dispatcher.start()
     for up, why in ((False, "no answer"), (True, "")):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while [(one.up, one.why) for one in dispatcher.states()] != [(up, why), (True, "")]:
                 await asyncio.sleep(0.01)
         line.reply = UNKNOWN
@@ -388,7 +388,7 @@ async def test_a_relay_elsewhere_is_wished_for_by_where_its_media_comes_to() -> 
     there.addresses = ("203.0.113.7", "2001:db8::7")
     dispatcher = Dispatcher({"a": here, "b": there}, timing=Timing(health_interval=0.01))
     await dispatcher.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not dispatcher.pool.relays[1].aliases:
             await asyncio.sleep(0.01)
     for call_id, wish in (("1", "203.0.113.7"), ("2", "2001:db8::7")):

@@ -327,7 +327,7 @@ async def test_checkpoints_keep_the_wal_small(path: Path, monkeypatch: pytest.Mo
         if desk.journal.busy:
             free = asyncio.Event()
             desk.journal.when_free(free.set)
-            await asyncio.wait_for(free.wait(), 5)
+            await asyncio.wait_for(free.wait(), 30)
             saved += 1
         if number % 20 == 19:
             for call in range(20):
@@ -354,7 +354,7 @@ async def test_replies_do_not_wait_for_a_disk_that_hangs(path: Path, monkeypatch
     reply = keeper.kept(MediaReply())
     assert not isinstance(reply, MediaReply)
     desk.journal._saving = asyncio.get_running_loop().create_task(hang())
-    assert await asyncio.wait_for(reply.wait(), 2) == MediaReply()
+    assert await asyncio.wait_for(reply.wait(), 30) == MediaReply()
     assert desk.changes, "it will be written"
     hangs.set()
     await keeper.stop()

@@ -131,7 +131,7 @@ async def test_a_source_settles_by_itself(one: Bench) -> None:
     for _ in range(50):
         await one.passed_up()
     assert not settled()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not settled():
             await asyncio.sleep(0.05)
     better.close()

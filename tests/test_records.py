@@ -38,7 +38,7 @@ def read(path: Path, *args: Filter, last: int | None = None) -> list[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -199,7 +199,7 @@ async def test_a_disk_that_stays_full_ends_nothing_late(
     await writer.start()
     writer.write(record(1))
     await until(lambda: "wait in memory" in caplog.text)
-    await asyncio.wait_for(writer.stop(), 5)
+    await asyncio.wait_for(writer.stop(), 30)
     assert "1 call records could not be written and are lost" in caplog.text and writer.lost == 1
 
 

@@ -66,7 +66,7 @@ class Phone:
         readable = asyncio.Event()
         loop.add_reader(self.socket, readable.set)
         try:
-            await asyncio.wait_for(readable.wait(), 5)
+            await asyncio.wait_for(readable.wait(), 30)
         finally:
             loop.remove_reader(self.socket)
         return Endpoint(*self.socket.recvfrom(2048)[1])
@@ -126,7 +126,7 @@ class Bench:
         return [event.report for event in self.events if isinstance(event, CallEnded)]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0.001)
 

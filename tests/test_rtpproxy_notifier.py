@@ -51,7 +51,7 @@ async def test_a_tcp_socket_is_told_the_tag() -> None:
             told = notice(f"tcp:127.0.0.1:{port}", tag, "")
             assert told is not None
             await RtpProxyNotifier().tell(report(told))
-            assert await asyncio.wait_for(heard.get(), 10) == line
+            assert await asyncio.wait_for(heard.get(), 30) == line
 
 
 async def test_a_unix_socket_is_told_the_tag(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ async def test_a_unix_socket_is_told_the_tag(tmp_path: Path) -> None:
             told = notice(socket, "t", "")
             assert told is not None
             await RtpProxyNotifier().tell(report(told))
-            assert await asyncio.wait_for(heard.get(), 10) == b"t\n"
+            assert await asyncio.wait_for(heard.get(), 30) == b"t\n"
 
 
 async def test_nobody_is_told_without_a_socket() -> None:
@@ -95,7 +95,7 @@ async def test_a_path_that_leads_out_of_where_sockets_may_be(tmp_path: Path) -> 
             with pytest.raises(ValueError, match=r"is no socket of rtpproxy\.timeout_sockets"):
                 await notifier.tell(report(f"rtpp:unix:{tmp_path}/theirs/{name} t"))
         await notifier.tell(report(f"rtpp:unix:{tmp_path}/link/sock t"))
-        assert await asyncio.wait_for(heard.get(), 10) == b"t\n"
+        assert await asyncio.wait_for(heard.get(), 30) == b"t\n"
         assert ours.empty()
 
 
@@ -105,6 +105,6 @@ async def test_only_ends_that_the_server_does_not_know_are_told(tmp_path: Path) 
         notices = Notices([RtpProxyNotifier()])
         for reason in (EndReason.BYE, EndReason.CANCEL, EndReason.SILENT):
             notices.ended(report(f"rtpp:unix:{path} {reason}", reason))
-        assert await asyncio.wait_for(heard.get(), 10) == b"silent\n"
+        assert await asyncio.wait_for(heard.get(), 30) == b"silent\n"
         await notices.stop(10)
         assert heard.empty() and notices.told == 1

@@ -60,7 +60,7 @@ async def server(places: Places) -> AsyncIterator[Server]:
 
 async def records(places: Places, count: int = 1) -> list[Record]:
     """The records, when there are so many."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(found := list(RecordReader(places.records).read())) < count:
             await asyncio.sleep(0.01)
     return found

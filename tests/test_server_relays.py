@@ -44,7 +44,7 @@ async def test_a_call_at_a_relay_of_another_process(house: House, listen: str) -
         assert [port.port for port in ports(replies[0])] == [report.streams[0].callee.local.port]
         assert (await asked_of(home, "status", Status)).questions == (str(home.address),)
         assert (await asked.ask(bye(ALICE, BOB, "c"))).relay == name
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not home.places.records.read_bytes():
                 await asyncio.sleep(0.01)
         (record,) = RecordReader(home.places.records).read()

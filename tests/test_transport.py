@@ -68,13 +68,13 @@ async def bench(
 
 
 async def get(queue: "asyncio.Queue[T]") -> T:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await queue.get()
 
 
 async def gone(reader: asyncio.StreamReader) -> bool:
     """Whether the other side closed, within the patience of a test."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         try:
             while await reader.read(4096):
                 pass

@@ -98,7 +98,7 @@ class House:
             sock = self.relay.socket(socket.SOCK_DGRAM, family)
             self._stack.callback(sock.close)
             sock.bind(("127.0.0.1" if version == 4 else "::1", 0))
-            sock.settimeout(2)
+            sock.settimeout(10)
             self.kernel.set_socket(version, sock)
             sockets[version] = sock
         with self.relay.inside():
@@ -135,7 +135,7 @@ class House:
         sock = host.socket(socket.SOCK_DGRAM, socket.AF_INET if at.version == 4 else socket.AF_INET6)
         self._stack.callback(sock.close)
         sock.bind((at.address, at.port))
-        sock.settimeout(2)
+        sock.settimeout(10)
         return sock
 
     def wire(self, space: Namespace, name: str = "eth0", *, outgoing: bool = False) -> "Wire":
@@ -214,7 +214,7 @@ class Wire:
             self._sock.bind((name, 3))
         self._sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
 
-    def next(self, timeout: float = 2.0) -> Caught:
+    def next(self, timeout: float = 10.0) -> Caught:
         """The next UDP packet. TimeoutError if none comes."""
         deadline = time.monotonic() + timeout
         while True:

@@ -84,11 +84,11 @@ async def test_the_table(bench: Bench) -> None:
         listener = bench.phone(row.out.destination) if row.out is not None else None
         talker.sendto(row.packet.payload, (row.packet.destination.address, row.packet.destination.port))
         if listener is not None and row.out is not None:
-            data, source = await asyncio.wait_for(loop.sock_recvfrom(listener, 2048), 2)
+            data, source = await asyncio.wait_for(loop.sock_recvfrom(listener, 2048), 10)
             assert data == row.out.payload, row.name
             assert source[:2] == (row.out.source.address, row.out.source.port), row.name
         elif row.verdict is Verdict.PASS:
-            packet = await asyncio.wait_for(bench.passed.get(), 2)
+            packet = await asyncio.wait_for(bench.passed.get(), 10)
             expected = (row.packet.destination, row.packet.source, row.packet.payload)
             assert (packet.local, packet.source, packet.data) == expected, row.name
         else:

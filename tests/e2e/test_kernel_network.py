@@ -87,12 +87,12 @@ def call(plane: KernelPlane, a: Endpoint = ALICE, b: Endpoint = BOB) -> None:
 
 
 async def hears(sock: socket.socket) -> tuple[bytes, Endpoint]:
-    data, source = await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(sock, 2048), 2)
+    data, source = await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(sock, 2048), 10)
     return data, Endpoint(*source)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -236,7 +236,7 @@ async def test_an_interface_that_is_made_anew_with_its_old_number(host: Host) ->
     )
     host.a.ip("link set eth-to-a up", f"address add {ALICE.address}/24 dev eth-to-a", f"route add default via {RELAY}")
     alice, bob = host.phone(ALICE, host.a), host.phone(BOB, host.b)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not forwarded(plane):
             alice.sendto(b"there", (RELAY, PORT_A.port))
             await asyncio.sleep(0.1)

@@ -91,7 +91,7 @@ async def test_a_phone_behind_a_router_in_ipv6(host: Host) -> None:
 
 async def hears6(sock: socket.socket) -> tuple[bytes, Endpoint]:
     """``hears`` for IPv6, whose sources have four parts."""
-    data, source = await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(sock, 2048), 2)
+    data, source = await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(sock, 2048), 10)
     return data, Endpoint(*source[:2])
 
 
