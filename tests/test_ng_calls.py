@@ -13,8 +13,9 @@ from mediaproxy.dialects.ng.settings import NgSettings
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallState, EndReason
 from mediaproxy.relay.inquiries import inquire
+from mediaproxy.relay.settings import RelayAddress
 from tests.ngcases import FAX, MUX, PLAIN, VIDEO, answer, crlf, offer, reoffer, theirs
-from tests.relaybench import V4, Bench, at, rtp
+from tests.relaybench import V4, V6, Bench, at, rtp
 
 ALICE, BOB = "203.0.113.1:4000", "198.51.100.2:6000"
 INQUIRIES = get_args(Inquiry)
@@ -104,6 +105,26 @@ def test_hold_and_resume_in_the_very_words_of_the_first_offer() -> None:
         assert bench.ports(reoffer(sdp)) == [facing_bob.port]
         assert bench.ports(answer(theirs(PLAIN))) == [facing_alice.port]
         assert [held_ for _, held_ in bench.stands()] == [held]
+
+
+def test_later_offers_may_name_other_addresses() -> None:
+    """By interface or IP version; what they do not say stays, as with rtpengine 10.5."""
+    outside = "192.0.2.77"
+    bench = NgBench(addresses=(RelayAddress(bind=V4), RelayAddress(bind=outside, name="ext"), RelayAddress(bind=V6)))
+    six = theirs(PLAIN).replace("IN IP4 192.0.2.20", "IN IP6 2001:db8:1::1")
+
+    def told(request: dict[str, Any]) -> str:
+        return re.findall(rb"\nc=IN IP[46] (\S+)\r", bench.say(request)["sdp"])[0].decode()  # type: ignore[no-any-return]
+
+    def again(version: int, **keys: Any) -> str:
+        return told(reoffer(PLAIN.replace("alice 10 1", f"alice 10 {version}"), **keys))
+
+    assert (told(offer()), told(answer())) == (V4, V4)
+    assert (again(2, direction=["", "ext"]), told(answer())) == (outside, V4)
+    assert (again(3), told(answer())) == (outside, V4)
+    bench.run(60)
+    assert (again(4, address_family="IP6"), told(answer(six))) == (V6, V4)
+    assert (again(5), told(answer(six))) == (V6, V4)
 
 
 def test_bob_holds_too() -> None:

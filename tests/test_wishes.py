@@ -9,7 +9,7 @@ from mediaproxy.relay.settings import RelayAddress
 from tests.relaybench import ALICE, BOB, RTCP, V4, V6, Bench, Phone, rtp, stream
 from tests.restarts import Shelf, keep_all, kept, restart
 
-INSIDE, OUTSIDE6 = "10.10.10.1", "2001:db8:ffff::2"
+INSIDE, OUTSIDE, OUTSIDE6 = "10.10.10.1", "198.51.100.200", "2001:db8:ffff::2"
 ADDRESSES = (
     RelayAddress(bind=V4),
     RelayAddress(bind=INSIDE, name="internal"),
@@ -94,12 +94,42 @@ def test_a_further_leg_comes_to_the_same_addresses() -> None:
     assert {one.callee.local.address for one in bench.report.streams} == {"192.0.2.77"}
 
 
-def test_ports_that_are_lent_stay_whatever_is_asked_for() -> None:
+def test_an_offer_that_names_other_addresses_gets_ports_of_them() -> None:
+    """On either side. What names none, the same ones, or some that there are not, keeps its ports."""
     bench = several()
     first = bench.invite(wishes=Wishes(towards="external"))
     bench.answer()
-    again = bench.media(bench.alice, bench.bob, cseq=2, wishes=Wishes(towards="internal", facing="internal"))
-    assert again.ports == first.ports
+    for cseq, same in enumerate((Wishes(towards="external"), Wishes(towards="nowhere", facing="nowhere"), None), 2):
+        assert bench.media(bench.alice, bench.bob, cseq=cseq, wishes=same).ports == first.ports
+    moved = bench.media(bench.alice, bench.bob, cseq=5, wishes=Wishes(towards="internal"))
+    assert address_of(moved) == INSIDE
+    bench.media(bench.bob, bench.alice, cseq=5, status=200)
+    bench.run(60)
+    facing = bench.media(bench.alice, bench.bob, cseq=6, wishes=Wishes(towards="internal", facing="external"))
+    assert address_of(facing) == INSIDE
+    assert facing.ports != moved.ports
+    assert address_of(bench.media(bench.bob, bench.alice, cseq=6, status=200)) == OUTSIDE
+    assert bench.media(bench.alice, bench.bob, cseq=7, wishes=Wishes(facing="external")).ports == facing.ports
+
+
+def test_an_offer_for_another_ip_version() -> None:
+    """It is what the server says, if it says more than a version, as doors do that always say one."""
+    bench = several()
+    first = bench.invite(receiver_version=4)
+    bench.answer()
+    assert bench.media(bench.alice, bench.bob, cseq=2, receiver_version=6).ports == first.ports
+    assert address_of(bench.media(bench.alice, bench.bob, cseq=3, receiver_version=6, wishes=Wishes())) == V6
+    assert address_of(bench.media(bench.alice, bench.bob, cseq=4)) == V6
+
+
+def test_who_has_answered_with_another_ip_version_gets_ports_of_it() -> None:
+    bench = several()
+    first = bench.invite()
+    bench.answer(streams=(stream("[2001:db8:1::1]:4000"),))
+    assert bench.media(bench.alice, bench.bob, cseq=2, receiver_version=4).ports == first.ports
+    again = bench.media(bench.alice, bench.bob, cseq=3)
+    assert address_of(again) == V6
+    assert bench.media(bench.alice, bench.bob, cseq=4).ports == again.ports
 
 
 def test_each_address_has_ports_of_its_own() -> None:

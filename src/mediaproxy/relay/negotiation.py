@@ -22,7 +22,7 @@ from mediaproxy.relay.memory import Ports, callee_tag
 from mediaproxy.relay.offers import Change, Transaction
 from mediaproxy.relay.retraction import said
 from mediaproxy.relay.settings import RelayAddress
-from mediaproxy.relay.stream import Stream, disabled
+from mediaproxy.relay.stream import End, Stream, disabled
 from mediaproxy.relay.terms import Terms
 
 
@@ -159,18 +159,41 @@ class Negotiation:
         return lent
 
     def _outgrown(self, stream: Stream, place: Endpoint) -> bool:
-        """Whether a party that offers has changed its IP version, or its server wants it so: both will be told other
-        ports."""
+        """Whether a party that offers has changed its IP version, or the other one has when it answered, or its server
+        wants it so: both will be told other ports."""
         call, end = self._call, stream.end(self._sender)
         wishes = self._question.wishes
         if wishes is not None and wishes.keep_ports:
             return False
-        wanted = wishes is not None and wishes.new_ports
-        same = place.version == end.pair.rtp.version or call.board.settings.address(place.version) is None
-        if same and not wanted:
+        wanted = wishes is not None and (wishes.new_ports or self._elsewhere(stream, wishes))
+        said = 0 if self._question.receiver_version else self._said_version(stream)
+        misfit = self._misfits(end, place.version) or self._misfits(stream.end(self._sender.other), said)
+        if not wanted and not misfit:
             return False
         alone = not any(port.shared or port.guests for port in stream.ports)
         return alone and not call.retiring and not end.closed and scope(place.address) is not Scope.UNSPECIFIED
+
+    def _elsewhere(self, stream: Stream, wishes: Wishes) -> bool:
+        """Whether the server names other addresses of the relay than those that a stream has."""
+        if self._question.part is not None:
+            return False  # who tells an SDP stream by stream (rtpproxy) names them each time, and means the first time
+        asked = self._question.receiver_version
+        for side, name, version in ((self._sender, wishes.facing, 0), (self._sender.other, wishes.towards, asked)):
+            has = stream.end(side).pair.rtp
+            wanted = self._call.board.settings.address(version or has.version, name)
+            if wanted is not None and wanted.bind != has.address and (wanted.name == name if name else version):
+                return True
+        return False
+
+    def _misfits(self, end: End, version: int) -> bool:
+        """Whether a party's ports have another IP version than its media, and could have that."""
+        return version not in (0, end.pair.rtp.version) and self._call.board.settings.address(version) is not None
+
+    def _said_version(self, stream: Stream) -> int:
+        """Of the receiver, by its own SDP; 0: that says nothing."""
+        said = stream.sdp.get(self._sender.other)
+        place = None if said is None else said.endpoint
+        return 0 if place is None or scope(place.address) is Scope.UNSPECIFIED else place.version
 
     def _undo(self, lent: dict[int, Stream]) -> None:
         for stream in lent.values():
@@ -182,9 +205,8 @@ class Negotiation:
         settings, wish = self._call.board.settings, self._question.receiver_version
         example = _at(self._call.streams, index) or next((s for s in self._call.streams if s is not None), None)
         other = self._sender.other
-        version = wish or (example.end(other).pair.rtp.version if example else self._known_version() or place.version)
-        if settings.address(version) is None:
-            version = place.version
+        version = wish or self._version_of(example, other) or place.version
+        version = place.version if settings.address(version) is None else version
         wishes = self._question.wishes or Wishes()
         chosen = {self._sender: (place.version, wishes.facing), other: (version, wishes.towards)}
         found: dict[Side, RelayAddress] = {}
@@ -194,6 +216,12 @@ class Negotiation:
                 raise Refusal(f"this relay has no IPv{needed} address", 480, self._effects)
             found[side] = address
         return found
+
+    def _version_of(self, example: Stream | None, side: Side) -> int:
+        """Of a party's media, by another stream or its signalling; 0: nothing is known."""
+        if example is None:
+            return self._known_version()
+        return self._said_version(example) or example.end(side).pair.rtp.version
 
     def _party(self, leg: Leg | None, side: Side) -> PartyOfCall:
         """The caller, the leg's callee, or whoever may answer."""

@@ -265,7 +265,8 @@ class _Negotiation:
         command = self._command
         facing, towards, _ = self._interfaces()
         mux, lite = self._streams.mux(known), self._streams.lite(known)
-        said = command.label or command.learning or command.tos is not None or facing or towards
+        family = self._offering and bool(command.family)
+        said = command.label or command.learning or command.tos is not None or facing or towards or family
         if not (said or mux or lite or not command.flags.isdisjoint(_WISHING)):
             return None
         wishes = Wishes(
@@ -280,7 +281,7 @@ class _Negotiation:
             lite=lite,
             label=command.label,
         )
-        return None if wishes == _NO_WISHES else wishes
+        return None if wishes == _NO_WISHES and not family else wishes
 
     def _status(self) -> int:
         """Of the response that the answer came in: most servers do not say, and an answer may be the last one."""
