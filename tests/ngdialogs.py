@@ -58,5 +58,7 @@ _case(
     offer(_ONE_PORT.replace("c=IN IP4 192.0.2.10", "c=IN IP4 0.0.0.0").replace("4000", "9")),
     answer(),
 )
+_OFF = VIDEO.replace("4002", "0") + "a=rtcp-mux\n"
+_case("rtcp-mux of what is switched off", offer(_OFF), answer(theirs(_OFF)), _bob(VIDEO), _alice(VIDEO))
 CALLS = CASES | DIALOGS
 "All of them."

@@ -254,9 +254,9 @@ class Streams:
 
 
 def _says_mux(section: Section, stream: Media) -> bool:
-    """Whether a stream has a=rtcp-mux, or names one port for both."""
-    if section.has("rtcp-mux", "rtcp-mux-only"):
-        return True
+    """Whether a stream has a=rtcp-mux, or names one port for both; not one that is switched off."""
+    if not section.port or section.has("rtcp-mux", "rtcp-mux-only"):
+        return section.port > 0
     return stream.rtcp is not None and stream.rtcp == stream.endpoint and section.port != DISCARD_PORT
 
 
