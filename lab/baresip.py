@@ -141,7 +141,7 @@ class Baresip:
             self._events.append(json.loads(self._buffer[colon + 1 : end]) | {"at": time.monotonic()})
             self._buffer = self._buffer[end + 1 :]
 
-    def wait_event(self, *kinds: str, seconds: float = 10.0) -> dict[str, Any]:
+    def wait_event(self, *kinds: str, seconds: float = 30.0) -> dict[str, Any]:
         """The next event whose type is one of ``kinds``; earlier ones are forgotten. LabError if none comes.
 
         ``at`` in it is the time.monotonic() at which it was read.
@@ -161,7 +161,7 @@ class Baresip:
                 raise LabError(f"{self.account.user}: no {what} within {seconds:g} s, only {seen}")
             self._read(deadline - time.monotonic())
 
-    def wait_registered(self, seconds: float = 10.0) -> None:
+    def wait_registered(self, seconds: float = 30.0) -> None:
         """Wait until the server accepted the registration. LabError if it refuses or does not answer.
 
         The log is asked, because the event may have passed before the control socket was open.
@@ -172,14 +172,14 @@ class Baresip:
             raise LabError(f"{user}: registration failed: {self.log[-500:]}")
         self._connect()
 
-    def wait_established(self, seconds: float = 10.0) -> float:
+    def wait_established(self, seconds: float = 30.0) -> float:
         """Wait until the call stands; when that was (time.monotonic). LabError if it fails."""
         event = self.wait_event("CALL_ESTABLISHED", "CALL_CLOSED", seconds=seconds)
         if event["type"] == "CALL_CLOSED":
             raise LabError(f"{self.account.user}: call failed: {event.get('param')}")
         return float(event["at"])
 
-    def wait_closed(self, seconds: float = 10.0) -> None:
+    def wait_closed(self, seconds: float = 30.0) -> None:
         """Wait until the call is over."""
         self.wait_event("CALL_CLOSED", seconds=seconds)
 

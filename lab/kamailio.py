@@ -92,7 +92,7 @@ class Kamailio:
         """Whether it still runs."""
         return self.process.poll() is None
 
-    def wait_log(self, text: str, seconds: float = 5.0) -> None:
+    def wait_log(self, text: str, seconds: float = 30.0) -> None:
         """Wait until a text is in its log. LabError if it does not come."""
         deadline = time.monotonic() + seconds
         while text not in self.log:
@@ -132,7 +132,7 @@ class Kamailio:
             return self._namespace.socket(socket.SOCK_DGRAM, family)
         return socket.socket(family, socket.SOCK_DGRAM)
 
-    def _wait_up(self, seconds: float = 15.0) -> None:
+    def _wait_up(self, seconds: float = 60.0) -> None:
         """Send OPTIONS without a user until there is some answer."""
         _, _, place = self._listen[0].partition(":")
         host, _, port = place.rpartition(":")

@@ -212,7 +212,7 @@ def end_on_signals() -> None:
             signal.signal(number, leave)
 
 
-def wait_until(what: str, check: Callable[[], bool], seconds: float = 10.0, step: float = 0.05) -> None:
+def wait_until(what: str, check: Callable[[], bool], seconds: float = 30.0, step: float = 0.05) -> None:
     """Wait until ``check`` holds. LabError with ``what`` when it does not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not check():

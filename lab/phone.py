@@ -81,16 +81,16 @@ class Phone(Protocol):
     tone: int
     "What it sends, Hz."
 
-    def wait_registered(self, seconds: float = 10.0) -> None:
+    def wait_registered(self, seconds: float = 30.0) -> None:
         """Wait until the server accepted the registration."""
 
     def dial(self, uri: str) -> None:
         """Call somebody."""
 
-    def wait_established(self, seconds: float = 10.0) -> float:
+    def wait_established(self, seconds: float = 30.0) -> float:
         """Wait until the call stands; when that was (time.monotonic)."""
 
-    def wait_closed(self, seconds: float = 10.0) -> None:
+    def wait_closed(self, seconds: float = 30.0) -> None:
         """Wait until the call is over."""
 
     def hang_up(self) -> None:

@@ -96,7 +96,7 @@ class Pjsip:
             # PJSIP itself prints warnings to the same place.
             self._events += [json.loads(line) | {"at": time.monotonic()} for line in lines if line.startswith(b"{")]
 
-    def wait_registered(self, seconds: float = 10.0) -> None:
+    def wait_registered(self, seconds: float = 30.0) -> None:
         """Wait until the server accepted the registration."""
         event = self._wait("registered", "registration-failed", seconds=seconds)
         if event["event"] != "registered":
@@ -118,14 +118,14 @@ class Pjsip:
         """Take it off hold."""
         self._command("resume")
 
-    def wait_established(self, seconds: float = 10.0) -> float:
+    def wait_established(self, seconds: float = 30.0) -> float:
         """Wait until the call stands; when that was (time.monotonic)."""
         event = self._wait("established", "closed", seconds=seconds)
         if event["event"] == "closed":
             raise LabError(f"{self.account.user}: call failed: {event['status']} {event['reason']}")
         return float(event["at"])
 
-    def wait_closed(self, seconds: float = 10.0) -> None:
+    def wait_closed(self, seconds: float = 30.0) -> None:
         """Wait until the call is over."""
         self._wait("closed", seconds=seconds)
 

@@ -186,7 +186,7 @@ class Sipp:
         argv += ["-trace_err", "-error_file", str(self._folder / f"{name}.err"), *more]
         return self._namespace.start(argv, self._folder / f"{name}.log", self._folder)
 
-    def finish(self, process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
+    def finish(self, process: subprocess.Popen[bytes], seconds: float = 30.0) -> None:
         """Wait until a step has ended well. LabError if it fails or takes too long."""
         try:
             status = process.wait(seconds)

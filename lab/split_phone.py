@@ -273,7 +273,7 @@ class SplitPhone:
             del self._events[: index + 1]
         return at
 
-    def wait_registered(self, seconds: float = 10.0) -> None:
+    def wait_registered(self, seconds: float = 30.0) -> None:
         """Wait until the server's answer to REGISTER has come to where it listens."""
         self._wait("registered", seconds)
 
@@ -285,7 +285,7 @@ class SplitPhone:
             lines = [f"From: {own}", f"To: {dialog.peer}", f"Call-ID: {dialog.call_id}"]
             self._request("INVITE", uri, lines, dialog.cseq, self._sdp)
 
-    def wait_established(self, seconds: float = 10.0) -> float:
+    def wait_established(self, seconds: float = 30.0) -> float:
         """Wait until the call stands; when that was (time.monotonic)."""
         return self._wait("established", seconds)
 
@@ -302,7 +302,7 @@ class SplitPhone:
                 self._dialog.cseq += 1
                 self._in_dialog("BYE", self._dialog)
 
-    def wait_closed(self, seconds: float = 10.0) -> None:
+    def wait_closed(self, seconds: float = 30.0) -> None:
         """Wait until the call is over."""
         self._wait("closed", seconds)
 

@@ -158,6 +158,8 @@ class Phone:
         self.address = kamailio[0]
         self.host = f"[{kamailio[0]}]" if ":" in kamailio[0] else kamailio[0]
         self.port: int = self.socket.getsockname()[1]
+        self.call_id = ""
+        "Of what it has sent last."
 
     @property
     def place(self) -> str:
@@ -167,6 +169,8 @@ class Phone:
     def send(self, data: bytes) -> None:
         """Send a datagram to Kamailio."""
         self.socket.sendto(data, self._kamailio)
+        named = re.search(rb"^(?:Call-ID|i) *: *([^\r]*)", data, re.MULTILINE | re.IGNORECASE)
+        self.call_id = named[1].decode("latin-1") if named else ""
 
     def receive(self, seconds: float = 15.0) -> bytes:
         """The next datagram. TimeoutError if none comes."""
@@ -182,8 +186,13 @@ class Phone:
         return _next(self, seconds, wanted)  # type: ignore[return-value] # the test says so
 
     def response(self, status: int, seconds: float = 15.0) -> Response:
-        """The next response with a status; others are passed over."""
-        return _next(self, seconds, lambda one: isinstance(one, Response) and one.status == status)  # type: ignore[return-value] # the test says so
+        """The next response with a status to what was sent last; others are passed over: nobody acknowledges anything,
+        so those of earlier calls are repeated."""
+
+        def wanted(one: Request | Response) -> bool:
+            return isinstance(one, Response) and one.status == status and one.call_id == self.call_id
+
+        return _next(self, seconds, wanted)  # type: ignore[return-value] # the test says so
 
     def answer(self, request: Request, status: int, body: bytes = b"", contact: str = "", **more: str) -> bytes:
         """Send the response to a request; the response."""

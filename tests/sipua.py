@@ -14,7 +14,7 @@ from typing import Any, Self
 from mediaproxy.endpoint import Endpoint
 from tests.vsip import Text, parameter
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 "Seconds to wait for what must come."
 _numbers = itertools.count(1)
 

@@ -169,7 +169,7 @@ class Running:
     def end(self, number: int = signal.SIGTERM) -> str:
         """End it by a signal; its log. It must go with status 0 and without a traceback."""
         self.process.send_signal(number)
-        _, log = self.process.communicate(timeout=10)
+        _, log = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, log.decode()
         assert b"Traceback" not in log
         return log.decode()
@@ -219,7 +219,7 @@ class Phone:
         self.user = user
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((address, 0))
-        self.socket.settimeout(5)
+        self.socket.settimeout(30)
         self.server = (server.address, server.port)
         self.at = "{}:{}".format(*self.socket.getsockname())
 

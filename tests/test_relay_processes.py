@@ -67,7 +67,7 @@ def running(home: Path, command: str, name: str, ready: Path) -> Iterator[subpro
         yield process
     finally:
         process.send_signal(signal.SIGINT)  # SIGTERM would keep the calls for the next start
-        process.wait(10)
+        process.wait(60)
 
 
 def wait(true: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -107,7 +107,7 @@ def test_one_relay_is_killed_and_comes_back(home: Path) -> None:
         first = [worker.ask(offer(ALICE, BOB, f"before-{number}")).relay for number in range(12)]
         assert set(first) == {"one", "two"}
         victim.kill()
-        victim.wait(10)
+        victim.wait(60)
         replies = [worker.ask(offer(ALICE, BOB, f"after-{number}")) for number in range(12)]
         assert [reply.relay for reply in replies if ports(reply)] == ["two"] * 12
         kept = first.index("two")

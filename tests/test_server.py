@@ -32,7 +32,7 @@ from tests.vsip import Text
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 def config(**edge: Any) -> Config:

@@ -62,7 +62,7 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         process = namespace.start(argv, log)
         yield Example(namespace, log, process.pid)
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert "ended" in log.read_text()
     finally:
         namespaces.close()

@@ -61,7 +61,7 @@ def forked(site: Site, carol: Phone, **routes: str) -> tuple[Request, Request]:
     """What Bob and Carol get of one INVITE."""
     request = f"{routes.pop('request', '')} fork=carol@{carol.place}"
     site.alice.send(invite(site.alice, site.to, headers=words(request=request, **routes)))
-    got = site.bob.request("INVITE"), carol.request("INVITE")
+    got = site.bob.request("INVITE", site.alice.call_id), carol.request("INVITE")
     for phone, one in zip((site.bob, carol), got, strict=True):
         phone.answer(one, 486)
     site.alice.response(486)
@@ -102,7 +102,7 @@ def test_each_branch_has_edits_that_are_no_text(site: Site, carol: Phone, routes
     request = f"{routes.pop('request', '')} fork=carol@{carol.place}"
     site.alice.send(invite(site.alice, site.to, body, headers=words(request=request, **routes), contact=contact))
     for phone in (site.bob, carol):
-        message = phone.request("INVITE")
+        message = phone.request("INVITE", site.alice.call_id)
         assert message.octets == RELAYED + b"a=\xe4\0\r\n"
         assert message.raw_fields("contact") == (b'Contact: "\xe4" <sip:a@%b>\r' % site.alice.place.encode(),)
         phone.answer(message, 486)
@@ -173,7 +173,7 @@ def test_a_wrong_argument_is_refused(site: Site, word: str) -> None:
 def answered(site: Site, status: int, body: bytes, **routes: str) -> tuple[Request, bytes]:
     """What Bob got, and what Alice gets of his answer."""
     site.alice.send(invite(site.alice, site.to, headers=words(**routes)))
-    request = site.bob.request("INVITE")
+    request = site.bob.request("INVITE", site.alice.call_id)
     site.bob.answer(request, status, body, contact="<sip:b@10.0.0.9:5062>", User_Agent="B\xe4")
     return request, bytes(site.alice.response(status))
 
@@ -199,7 +199,7 @@ def test_replies_are_repaired(site: Site, status: int, route: str) -> None:
 @pytest.mark.parametrize("route", ["core", "reply"])
 def test_replies_that_are_no_text(site: Site, route: str) -> None:
     site.alice.send(invite(site.alice, site.to, headers=words(**{route: "fix_contact media"})))
-    request = site.bob.request("INVITE")
+    request = site.bob.request("INVITE", site.alice.call_id)
     site.bob.answer(request, 200, ANSWER + b"a=\xe4\0\r\n", contact='"\xe4" <sip:b@10.0.0.9>')
     reply = site.alice.response(200)
     assert reply.octets == ANSWERED + b"a=\xe4\0\r\n"
@@ -227,7 +227,7 @@ def test_a_failed_branch_is_told(site: Site, route: str) -> None:
 def test_a_refused_reinvite_undoes_its_offer(site: Site, route: str) -> None:
     sent = invite(site.alice, site.to, headers=words(**{route: "media"}))
     site.alice.send(sent.replace(b"To: <sip:b@sip.test>", b"To: <sip:b@sip.test>;tag=old\xe9"))
-    site.bob.answer(site.bob.request("INVITE"), 488)
+    site.bob.answer(site.bob.request("INVITE", site.alice.call_id), 488)
     site.alice.response(488)
     (question,) = site.dispatcher.questions
     assert isinstance(question, EndRequest)
@@ -257,7 +257,7 @@ def test_bye_and_cancel_end(site: Site) -> None:
 def test_ack_of_a_failure_says_nothing(site: Site) -> None:
     """It is hop by hop: the callee's failure must not look as if the call stood."""
     site.alice.send(invite(site.alice, site.to))
-    request = site.bob.request("INVITE")
+    request = site.bob.request("INVITE", site.alice.call_id)
     site.bob.answer(request, 486)
     failed = site.alice.response(486)
     ack = invite(site.alice, site.to, b"", headers=words(request="media") + b"X-No-Relay: 1\r\n", contact=b"")

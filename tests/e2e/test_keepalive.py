@@ -77,5 +77,6 @@ def test_pings_alone_keep_callees_reachable(host: Host, tmp_path: Path) -> None:
             for home in "ab":
                 sent, answered = pings(site, captures[way], way, home)
                 assert abs(sent - (often if way != "none" else 0)) <= 1, (way, home, sent)
-                assert answered == (sent if way == "OPTIONS" else 0), (way, home, sent, answered)
+                wanted = (sent, sent - 1) if way == "OPTIONS" else (0,)  # the last answer may come after the capture
+                assert answered in wanted, (way, home, sent, answered)
             assert pings(site, captures[way], way, "c") == (0, 0), "no NAT, no pings"
