@@ -232,3 +232,10 @@ def test_no_raw_flags_raise_anything(raw: bytes) -> None:
 )
 def test_of_equal_keys_the_last_one_counts(message: bytes, field: str, meant: object) -> None:
     assert getattr(Command.read(entries(message, 0)), field) == meant
+
+
+def test_of_opposites_the_last_one_counts() -> None:
+    """As with rtpengine."""
+    for one, other in (("trust-address", "SIP-source-address"), ("port-latching", "no-port-latching")):
+        assert command(flags=[one.encode(), other.encode()]).flags == {other.lower()}
+        assert command(flags=[other.encode(), one.encode()]).flags == {one.lower()}

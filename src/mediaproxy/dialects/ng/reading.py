@@ -193,6 +193,7 @@ class Reader:
         word = normal(written)
         name, equals, value = written.partition("=")
         if word in words.FLAGS:
+            self._flags.discard(words.OPPOSITES.get(word, ""))
             self._flags.add(word)
         elif equals and not word.startswith("sdp-attr-"):
             self.key(name, value.encode("latin-1"), depth)

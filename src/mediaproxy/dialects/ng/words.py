@@ -151,6 +151,14 @@ FLAGS = frozenset(
 )
 "Words of ``flags`` that are understood."
 
+OPPOSITES = {
+    "trust-address": "sip-source-address",
+    "sip-source-address": "trust-address",
+    "port-latching": "no-port-latching",
+    "no-port-latching": "port-latching",
+}
+"Of these the last one counts."
+
 RECORDING = frozenset(("record-call", "siprec", "start-recording", "recording-announcement", "recording-vsc"))
 TRANSCODING = frozenset(
     (
