@@ -89,7 +89,7 @@ def command(**keys: Any) -> Command:
         (b"limit", 10**19, "limit", 9_999_999_999),
         (b"delete-delay", -(10**400), "delete_delay", -9_999_999_999),
         (b"sdp-media-remove", [b"video"], "media_remove", frozenset({"video"})),
-        (b"flags", [b"trust address", b"SIP-source_address"], "flags", {"trust-address", "sip-source-address"}),
+        (b"flags", [b"trust address", b"strict_source"], "flags", {"trust-address", "strict-source"}),
         (b"flags", b"trust-address,asymmetric", "flags", {"trust-address", "asymmetric"}),
         (b"flags", [b"label=x"], "label", "x"),
         (b"extmap", {b"strip": [b"all"]}, "flags", {"strip-extmap"}),
@@ -232,6 +232,11 @@ def test_no_raw_flags_raise_anything(raw: bytes) -> None:
 )
 def test_of_equal_keys_the_last_one_counts(message: bytes, field: str, meant: object) -> None:
     assert getattr(Command.read(entries(message, 0)), field) == meant
+
+
+def test_what_belongs_to_recordings_alone_needs_nothing() -> None:
+    told = Command.of({"metadata": "x", "recording-file": "y", "passthrough": "on", "record call": "no"})
+    assert (told.unknown, told.needs) == ((), ())
 
 
 def test_of_opposites_the_last_one_counts() -> None:

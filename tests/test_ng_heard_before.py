@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediaproxy.control import Inquiry, MediaReply, MediaRequest, Question
@@ -110,6 +110,7 @@ def _messages(sdp: str, keys: dict[str, Any], phone: tuple[Any, ...], *, number:
     return [b"c " + encode(one) for one in (offer, answer, {**offer, "to-tag": receiver}, answer)]
 
 
+@settings(deadline=None)  # a busy machine is slow
 @given(_SDPS, st.sampled_from(_KEYS), st.booleans(), st.lists(_PHONES, min_size=1, max_size=4))
 def test_the_same_is_said(sdp: str, keys: dict[str, Any], last: bool, phones: list[tuple[Any, ...]]) -> None:
     usual = ("192.0.2.10", "192.0.2.10", "alice 10 1 IN IP4 192.0.2.10", "4000", "4002", "4001", ["IP4", "1.2.3.4"])

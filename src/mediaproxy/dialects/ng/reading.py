@@ -81,7 +81,7 @@ class Reader:
                 self._fields[words.INTEGERS[key]] = number
         elif key in words.LISTS:
             self._list(words.LISTS[key], value)
-        elif not self._operation(key, value) and not self._need(key, written, value):
+        elif key not in words.NOTHING and not self._operation(key, value) and not self._need(key, written, value):
             self._note(written)
 
     def _operation(self, key: str, value: Any) -> bool:

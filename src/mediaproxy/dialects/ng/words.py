@@ -178,6 +178,9 @@ TRANSCODING = frozenset(
 SRTP = frozenset(("recrypt",))
 "Words that need SRTP to be ended here."
 
+NOTHING = frozenset(("metadata", "passthrough", "recording-file", "recording-dir", "recording-pattern"))
+"Keys that are understood, and need nothing unless there is a recording."
+
 OFF = frozenset(("", "off", "no", "none", "disable", "disabled", "0"))
 "Values that ask for nothing."
 
