@@ -86,6 +86,8 @@ def test_nothing_that_is_shown_controls_a_terminal(text: str) -> None:
                     "signalling": None,
                     "known_by": "unknown",
                     "asymmetric": False,
+                    "strict_source": False,
+                    "media_handover": False,
                     "label": "",
                     "branch": "",
                 }
