@@ -159,7 +159,7 @@ async def test_many_workers_and_one_that_talks_nonsense(server: Server, places: 
     alice, bob = Phone("alice"), Phone("bob")
     async with contextlib.AsyncExitStack() as stack:
         workers = [await stack.enter_async_context(worker(places.mediaproxy_socket)) for _ in range(200)]
-        for nonsense in (b"status\n", b"\xff\xfe\n", b"{}\n", b"[" * 5000 + b"\n", encode(MediaReply())):
+        for nonsense in (b"{}\n", b"status\n", b"\xff\xfe\n", b"[" * 5000 + b"\n", encode(MediaReply())):
             reply = await workers[7].ask(nonsense)
             assert (reply.status, bool(reply.error)) == (400, True)
         replies = await asyncio.gather(*(one.ask(offer(alice, bob, f"c{at}")) for at, one in enumerate(workers)))
