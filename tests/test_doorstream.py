@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import resource
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -261,6 +263,23 @@ async def test_there_are_too_many_connections() -> None:
         for number, who in enumerate((one, other), 1):
             who.say(b"c1 hello\n")
             assert await who.hear() == b"c1 hello %d\n" % number
+
+
+async def test_no_files_are_left_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    door = words_door(settings(LOCAL))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with opened(door):
+        with socket.socket() as sock:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (sock.fileno() + 1, before[1]))
+                sock.connect((door.address.host, door.address.port))  # the kernel takes it
+                sock.setblocking(False)
+                await until(lambda: "no file is left for a further one" in caplog.text)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            await asyncio.get_running_loop().sock_sendall(sock, b"c1 word\n")
+            async with asyncio.timeout(PATIENCE):
+                assert await asyncio.get_running_loop().sock_recv(sock, 100) == b"c1 word 1\n"
 
 
 async def test_one_address_cannot_keep_out_another_one() -> None:

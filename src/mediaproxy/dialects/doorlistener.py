@@ -117,6 +117,7 @@ class Listener:
 
     def _rest(self, listening: socket.socket) -> None:
         """No file descriptors: leave what waits to the kernel for a second."""
+        self._door.complain("connections", "no file is left for a further one, it waits (LimitNOFILE=)")
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
 
