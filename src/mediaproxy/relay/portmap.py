@@ -68,6 +68,13 @@ class PortMap(msgspec.Struct, frozen=True, kw_only=True):
         number, offset = divmod(index, self.ports)
         return Endpoint(self.addresses[number][0], self.port_min + offset)
 
+    def overlaps(self, other: "PortMap") -> bool:
+        """Whether a port is in both."""
+        first = max(self.port_min, other.port_min)
+        last = min(self.port_min + self.ports, other.port_min + other.ports)
+        binds = {bind for bind, _ in self.addresses}
+        return first < last and any(bind in binds for bind, _ in other.addresses)
+
     def own(self, target: Endpoint) -> Endpoint | None:
         """A target that is a port of this relay, as bound or as advertised: where it is bound. None: it is not."""
         for bind, advertised in self.addresses:
@@ -95,7 +102,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     spray: Rate = Rate(2000, 500)
     "From strangers to all slots together, on each CPU."
     retiring: bool = False
-    "Nothing is lent any more, other maps of the relay may have the same ports: what is not lent here is left alone."
+    "Other maps of the relay may have the same ports: what is not lent here is left alone."
 
     def encode(self) -> bytes:
         """The value of the map ``control``."""

@@ -6,9 +6,11 @@ have one bank. One whose ports were other ones before has the old bank besides, 
 
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import compress
 from operator import ne
+
+from msgspec.structs import replace
 
 from mediaproxy.relay.bpf import KernelPath
 from mediaproxy.relay.flow import Carried, Flow, SlotCounters
@@ -45,8 +47,9 @@ class Bank:
         """``control``: what the program was told."""
         self.kernel = kernel
         self.ports = control.ports
-        self.retiring = control.retiring
-        "No port is lent any more."
+        self.retiring = False
+        "No port is lent any more: the relay has other ones."
+        self._control = control
         self.hooks = hooks
         self.pins = pins
         "None: what is here ends with this process."
@@ -150,6 +153,13 @@ class Bank:
         """Tell it. OSError."""
         if self.pins is not None:
             self.pins.write(self.facts())
+
+    def share(self, others: Iterable["Bank"]) -> None:
+        """Tell the program whether ports that are not lent here may be lent in other banks: then these have the say."""
+        crowded = self.retiring or any(self.ports.overlaps(bank.ports) for bank in others)
+        if crowded != self._control.retiring:
+            self._control = replace(self._control, retiring=crowded, heartbeat=time.monotonic_ns())
+            self.kernel.set_control(self._control)
 
     def beat(self) -> None:
         """The process lives."""

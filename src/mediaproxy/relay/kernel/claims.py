@@ -69,9 +69,4 @@ def _overlap(pins: PinSet, ports: PortMap) -> bool:
         return False
     theirs = legacy.ports
     legacy.close()
-    same = {bind for bind, _ in theirs.addresses} & {bind for bind, _ in ports.addresses}
-    first, last = (
-        max(theirs.port_min, ports.port_min),
-        min(theirs.port_min + theirs.ports, ports.port_min + ports.ports),
-    )
-    return bool(same) and first < last
+    return theirs.overlaps(ports)

@@ -15,7 +15,7 @@ from mediaproxy.relay.bpf import FastPathUnavailable
 from mediaproxy.relay.flow import Carried
 from mediaproxy.relay.kernel.bank import Bank
 from mediaproxy.relay.kernel.claims import clear
-from mediaproxy.relay.kernel.founding import Founder
+from mediaproxy.relay.kernel.founding import PRIORITIES, Founder
 from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.interfaces import wanted
 from mediaproxy.relay.kernel.netlink import Link, Netlink
@@ -27,6 +27,8 @@ from mediaproxy.relay.settings import RelaySettings
 
 log = logging.getLogger("mediaproxy.relay")
 
+_RELAYS = 0x4000 // PRIORITIES
+"Relays on one host whose clsact filters can be told apart."
 _REST = 1.0
 "Seconds between two looks at whether a program still hangs where packets of learned streams come up."
 
@@ -70,7 +72,7 @@ class Estate:
                 self.why_not_lasting = error.needs
             clear(bpffs, self._instance.folder if self._instance else None, ports)
         control = Control(ports=ports, silence=settings.rebind_silence, ahead=settings.rebind_sequence)
-        founder = Founder(control, self._instance, self.ways, 49152 | zlib.crc32(name.encode()) & 0x3FFF)
+        founder = Founder(control, self._instance, self.ways, 49152 | zlib.crc32(name.encode()) % _RELAYS * PRIORITIES)
         for pins in reversed(self._instance.sets() if self._instance else []):
             try:
                 bank = founder.revive(pins, self.banks)
@@ -80,7 +82,7 @@ class Estate:
             else:
                 self._add(bank)
         if all(bank.retiring for bank in self.banks):
-            self._add(founder.new())
+            self._add(founder.new(self.banks))
         self.banks.sort(key=lambda bank: bank.retiring)
 
     def _add(self, bank: Bank | None) -> None:
@@ -170,6 +172,7 @@ class Estate:
                 self.carried += bank.carried()
                 bank.release()
                 self.banks.remove(bank)
+                self.banks[0].share(self.banks[1:])
 
     def close(self, *, keep: bool) -> None:
         """Take everything out of the kernel. ``keep``: but what is pinned, if a port is lent. A second call does

@@ -24,24 +24,40 @@ from mediaproxy.relay.kernel.ways import Ways
 from mediaproxy.relay.portmap import Control, PortMap
 from mediaproxy.relay.slots import COUNTERS, SUMMED
 
+PRIORITIES = 16
+"Of clsact filters, for the banks of one relay."
+
 
 class Founder:
     """Makes the banks of one relay."""
 
     def __init__(self, control: Control, instance: Instance | None, ways: Ways, priority: int) -> None:
-        """``control``: of the ports that the relay has now. ``instance``: None if nothing is to be pinned."""
+        """``control``: of the ports that the relay has now. ``instance``: None if nothing is to be pinned.
+        ``priority``: of the first bank's clsact filters; each later one's have a higher number and run after those."""
         self._control = control
         self._instance = instance
         self._ways = ways
-        self._priority = priority
+        self._priorities = range(priority, priority + PRIORITIES)
+        left = [pins.facts() for pins in (instance.sets() if instance is not None else ())]
+        self._taken = {hung.priority for facts in left if facts is not None for hung in facts.filters}
 
-    def new(self) -> Bank:
-        """An empty bank for the relay's ports. FastPathUnavailable."""
-        control = replace(self._control, heartbeat=time.monotonic_ns())
+    def _hooks(self, kernel: KernelPath, pins: PinSet | None, facts: Facts | None = None) -> Hooks:
+        """Those of a bank. ``facts``: of the one whose place it takes."""
+        for hung in facts.filters if facts is not None else ():
+            return Hooks(kernel, pins, hung.priority)
+        free = [number for number in self._priorities if number not in self._taken] or [*self._priorities]
+        number = next((number for number in free if number > max(self._taken, default=0)), free[0])
+        self._taken.add(number)
+        return Hooks(kernel, pins, number)
+
+    def new(self, older: Iterable[Bank]) -> Bank:
+        """An empty bank for the relay's ports; ``older`` ones may have some of them. FastPathUnavailable."""
+        crowded = any(bank.ports.overlaps(self._control.ports) for bank in older)
+        control = replace(self._control, heartbeat=time.monotonic_ns(), retiring=crowded)
         kernel = KernelPath.create(control)
         try:
             try_out(kernel, control)
-            return self._pinned(Bank(kernel, self._control, Hooks(kernel, None, self._priority), None))
+            return self._pinned(Bank(kernel, control, self._hooks(kernel, None), None))
         except FastPathUnavailable:
             kernel.close()
             raise
@@ -79,9 +95,11 @@ class Founder:
                 return None
             same_ports = key == _key(wanted)
             ports = wanted if same_ports else legacy.ports
-            control = replace(self._control, ports=ports, heartbeat=time.monotonic_ns(), retiring=not same_ports)
+            crowded = not same_ports or any(bank.ports.overlaps(ports) for bank in newer)
+            control = replace(self._control, ports=ports, heartbeat=time.monotonic_ns(), retiring=crowded)
             revive = self._take_over if legacy.same else self._convert
             bank = revive(pins, facts, legacy, control)
+            bank.retiring = not same_ports
             bank.revived = True
             return bank
         finally:
@@ -90,7 +108,7 @@ class Founder:
     def _take_over(self, pins: PinSet, facts: Facts, legacy: Legacy, control: Control) -> Bank:
         kernel, _ = KernelPath.adopt(pins.folder)
         kernel.set_control(control)
-        hooks = Hooks(kernel, pins, self._priority)
+        hooks = self._hooks(kernel, pins, facts)
         hooks.take_over(pins, facts, self._ways.links)
         bank = Bank(kernel, control, hooks, pins)
         for index, flow in legacy.flows():
@@ -99,7 +117,7 @@ class Founder:
 
     def _convert(self, pins: PinSet, facts: Facts, legacy: Legacy, control: Control) -> Bank:
         kernel = KernelPath.create(control)
-        bank = Bank(kernel, control, Hooks(kernel, None, self._priority), None)
+        bank = Bank(kernel, control, self._hooks(kernel, None, facts), None)
         seeded = {}
         try:
             try_out(kernel, control)
