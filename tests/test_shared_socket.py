@@ -127,6 +127,14 @@ async def test_other_protocols_pass_over_empty_lines(server: Server, places: Pla
         assert (await first.rest()).startswith(b"127.0.0.9 ")
 
 
+async def test_a_first_line_must_come_whole(server: Server, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mediaproxy.link.server.UNFINISHED", 0.05)
+    async with client(places.dispatcher_socket) as module, client(places.dispatcher_socket) as idle:
+        module.write(b"upd")
+        assert await module.rest() == b""
+        assert (await idle.say(update() + b"\r\n")).startswith(b"127.0.0.9 "), "who has not begun has time"
+
+
 async def test_an_unknown_word_that_ends_as_lines_of_2x_do_gets_its_error(server: Server, places: Places) -> None:
     async with client(places.dispatcher_socket) as module:
         assert await module.say(b"upgrade\r\ncall_id: x\r\n\r\n") == b"error\r\n"

@@ -17,9 +17,9 @@ from mediaproxy.dialects.door import Door
 from mediaproxy.dialects.doorsettings import ENCRYPTED, DoorKind
 from mediaproxy.link import bind_unix
 from mediaproxy.link.address import TlsFiles
-from mediaproxy.link.server import HANDSHAKE, keep_alive
+from mediaproxy.link.server import HANDSHAKE
 from mediaproxy.link.socketfile import unlink_unix
-from mediaproxy.link.tcp import bind_tcp
+from mediaproxy.link.tcp import bind_tcp, keep_alive
 from mediaproxy.link.tls import Context, door_side
 
 _TURN = 16

@@ -15,7 +15,8 @@ from typing import cast
 from mediaproxy.control import ControlError, Inquiry, MediaReply, Question, decode, encode
 from mediaproxy.link.address import Address, Kind
 from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE
-from mediaproxy.link.server import HANDSHAKE, keep_alive
+from mediaproxy.link.server import HANDSHAKE
+from mediaproxy.link.tcp import keep_alive
 
 MAX_WAITING = 1000
 "Questions on one connection that wait for a reply; more means that nobody answers there."

@@ -6,7 +6,6 @@ can make another one wait, or the server remember without bound.
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
 import socket
@@ -22,7 +21,7 @@ from mediaproxy.link.address import Address, Kind
 from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, Pending, Prompt, reply_in_time, reply_line
 from mediaproxy.link.guest import Guest, Guests
 from mediaproxy.link.socketfile import bind_unix, unlink_unix
-from mediaproxy.link.tcp import bind_tcp
+from mediaproxy.link.tcp import bind_tcp, keep_alive
 
 log = logging.getLogger("mediaproxy.link")
 
@@ -30,6 +29,8 @@ MAX_CONNECTIONS = 256
 "Clients of one socket at a time, unless the operator says otherwise."
 HANDSHAKE = 5.0
 "Seconds that a TLS handshake may take."
+UNFINISHED = 10.0
+"Seconds that the first line of a client may take to come whole."
 LAST_WORDS = 1.0
 "Seconds that a client who is turned away has to read why."
 _TURN = 16
@@ -204,6 +205,8 @@ class _Client(asyncio.Protocol):
         self._refused = False
         self._spoken = False
         "Whether it has said anything."
+        self._late: asyncio.TimerHandle | None = None
+        "Its first line has begun: when to give up."
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """From asyncio."""
@@ -223,6 +226,8 @@ class _Client(asyncio.Protocol):
         self._transport = None
         self._server.clients.discard(self)
         self._server.admitted -= not self._refused
+        if self._late is not None:
+            self._late.cancel()
         self.resume_writing()
         if not self._gone.done():
             self._gone.set_result(None)
@@ -260,6 +265,12 @@ class _Client(asyncio.Protocol):
         if not self._refused:
             self._buffer += data
             self._work()
+            if self._buffer and not self._spoken and self._late is None:
+                self._late = self._loop.call_later(UNFINISHED, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self._spoken:
+            self._close()
 
     # -- lines
 
@@ -379,18 +390,6 @@ class _Client(asyncio.Protocol):
     def _write(self, reply: MediaReply) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(reply_line(reply))
-
-
-# -- sockets
-
-
-def keep_alive(sock: socket.socket) -> None:
-    """Small lines at once, and no peer that has vanished is waited for longer than half a minute."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        with contextlib.suppress(AttributeError):  # not on every system
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _shown(source: Any) -> str:

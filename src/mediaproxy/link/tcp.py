@@ -1,5 +1,6 @@
-"""[shell] A listening TCP socket: an address comes in, the socket goes out."""
+"""[shell] TCP sockets: an address comes in, a listening one goes out; what all connected ones have."""
 
+import contextlib
 import socket
 
 
@@ -18,3 +19,12 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Small lines at once, and no peer that has vanished is waited for longer than half a minute."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        with contextlib.suppress(AttributeError):  # not on every system
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
