@@ -165,7 +165,7 @@ def talk_at_once(pairs: Sequence[tuple[Phone, Phone]], seconds: float) -> list[C
     for caller, callee in pairs:
         caller.dial(callee.account.uri)
     answered = [max(caller.wait_established(), callee.wait_established()) for caller, callee in pairs]
-    time.sleep(max(answered) + seconds - time.monotonic())
+    time.sleep(max(max(answered) + seconds - time.monotonic(), 0.0))
     ended = []
     for _, callee in pairs:
         ended.append(time.monotonic())

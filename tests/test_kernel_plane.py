@@ -236,9 +236,12 @@ async def test_forty_thousand_ports_need_no_descriptors() -> None:
             caller.send(rtp(number), local)
             assert await callee.hears() == (rtp(number), peer)
         list(plane.counters())
-        began = time.process_time()
-        assert list(plane.counters()) == []
-        assert time.process_time() - began < 0.03
+        costs = []
+        for _ in range(5):
+            began = time.process_time()
+            assert list(plane.counters()) == []
+            costs.append(time.process_time() - began)
+        assert min(costs) < 0.03
         assert plane.totals()[Reason.FORWARDED] == 3 and passed == []
         changed = msgspec.structs.replace(flows[0], tos=0xB8)
         plane.install(changed)

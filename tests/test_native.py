@@ -382,10 +382,9 @@ async def test_many_slots_are_swept_quickly() -> None:
     try:
         for port in range(20000, 21000):
             plane.install(Flow(local=Endpoint("127.0.2.1", port), generation=1))
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.process_time()
         assert not list(plane.counters())
-        assert loop.time() - began < 1, "it takes less than a millisecond"
+        assert time.process_time() - began < 1, "it takes less than a millisecond"
     finally:
         plane.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -163,9 +164,8 @@ async def test_many_slots_are_swept_quickly(small: UserPlane) -> None:
         for port in range(20000, 21000):
             plane.install(Flow(local=Endpoint("127.0.2.1", port), generation=1))
         list(plane.counters())
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.process_time()
         assert len(list(plane.counters())) == 1000
-        assert loop.time() - began < 1, "it takes about two milliseconds"
+        assert time.process_time() - began < 1, "it takes about two milliseconds"
     finally:
         plane.close()
