@@ -448,6 +448,16 @@ def office(**arms: Arm) -> Dispatcher:
     return Dispatcher(arms, timing=Timing(last=0.05, hurry=0.05))
 
 
+async def test_totals_name_the_relays_that_are_down() -> None:
+    arms = {"a": Office("1"), "dead": Office(silent=True), "gone": Office(silent=True)}
+    dispatcher = Dispatcher(arms, [Relay(name="gone", aliases=("203.0.113.9",))], timing=Timing(last=0.05, hurry=0.05))
+    for _ in range(2):
+        assert (await dispatcher.inquire(TotalsRequest())).absent == ("dead", "203.0.113.9")
+    assert (await dispatcher.inquire(ListRequest())).absent == ()
+    nobody = await Dispatcher({"dead": Office(silent=True)}, timing=Timing(last=0.05)).inquire(TotalsRequest())
+    assert nobody.error and nobody.absent == ("dead",)
+
+
 async def test_all_relays_are_asked_and_a_dead_one_is_left_out() -> None:
     arms = {"a": Office("1", "2"), "b": Office("3"), "dead": Office("4", silent=True), "old": Arm(OK)}
     dispatcher = office(**arms)

@@ -159,6 +159,13 @@ def test_a_summary_of_several_relays() -> None:
     assert [(one["ip"], one["session_count"]) for one in shown] == [("a", 0), ("b", 1)]
 
 
+def test_a_relay_that_is_down() -> None:
+    one = MediaReply(totals=(raw(RelayTotals(relay="a")),), absent=("203.0.113.9",))
+    down = {"ip": "203.0.113.9", "status": "error"}
+    assert json.loads(answered(b"summary", one, NO))[1:] == [down]
+    assert json.loads(answered(b"summary", msgspec.structs.replace(NO, absent=("203.0.113.9",)), NO)) == [down]
+
+
 def test_quit_ends_the_connection() -> None:
     framer = Management().framer("tls")
     assert framer.feed(b"summary\r\nquit\r\nsessions\r\n") == [b"summary", b"quit"] and framer.ended

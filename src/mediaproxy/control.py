@@ -335,6 +335,8 @@ class MediaReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     "Call-IDs, of ListRequest."
     totals: tuple[msgspec.Raw, ...] = ()
     "JSON of events.RelayTotals (``events.totals_of``): of TotalsRequest."
+    absent: tuple[str, ...] = ()
+    "Relays that are down, by their first address, or by name if none is known: of TotalsRequest."
     memo: str = ""
     "Of MediaRequest: what was noted with the receiver's last SDP (MediaRequest.memo); empty: nothing, or no SDP yet."
     before: str = ""

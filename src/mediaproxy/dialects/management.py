@@ -1,6 +1,7 @@
 """The management interface of MediaProxy 2.x's dispatcher: lines with commands, lines with JSON.
 
-    summary    an array of relays: ip, version, status, uptime, session_count, stream_count, bps_relayed
+    summary    an array of relays: ip, version, status, uptime, session_count, stream_count, bps_relayed; of one that is
+               down: ip, and the status error
     sessions   an array of calls with their parties and streams
     version    the version of this program
     quit, exit close the connection
@@ -58,14 +59,15 @@ class Management:
 def _summary(now: float) -> Steps:
     totals: MediaReply | None = yield TotalsRequest()
     some: MediaReply | None = yield QueryRequest(limit=_SAMPLE)
-    if totals is None or totals.error:
+    if totals is None or (totals.error and not totals.absent):
         return _ERROR
     try:
         relays = totals_of(totals)
         reports = () if some is None or some.error else reports_of(some)
     except ControlError:
         return _ERROR
-    return _line([_encoded(_relay(one, [r for r in reports if r.relay == one.relay], now)) for one in relays])
+    shown = [_relay(one, [r for r in reports if r.relay == one.relay], now) for one in relays]
+    return _line([_encoded(one) for one in (*shown, *({"ip": ip, "status": "error"} for ip in totals.absent))])
 
 
 def _relay(totals: RelayTotals, some: list[CallReport], now: float) -> _Object:

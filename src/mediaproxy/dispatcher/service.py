@@ -172,7 +172,9 @@ class Dispatcher:
         """Of one call: the reply of the relay that has it. Of all: what the relays that live say together; one that
         does not answer in time is left out. Status 503 if none answers."""
         if isinstance(inquiry, ListRequest | TotalsRequest) or not inquiry.call_id:
-            return _merged(inquiry, list((await self._inquire_all(inquiry)).values()))
+            replies = await self._inquire_all(inquiry)
+            merged = _merged(inquiry, list(replies.values()))
+            return self._with_absent(merged, replies) if isinstance(inquiry, TotalsRequest) else merged
         home = self.pool.home(inquiry.call_id)
         if home is not None:
             reply = await self._inquire_one(home, inquiry)
@@ -185,6 +187,14 @@ class Dispatcher:
             self.pool.found(inquiry.call_id, found)
             return replies[found]
         return min(replies.values(), key=_vagueness, default=MediaReply(error="no relay", status=NO_RELAY))
+
+    def _with_absent(self, merged: MediaReply, replies: Mapping[str, MediaReply]) -> MediaReply:
+        """The reply, and who has said nothing."""
+        silent = MediaReply(status=NO_RELAY)
+        down = [one for one in self.pool.relays if replies.get(one.name, silent).status == NO_RELAY]
+        if not down:
+            return merged
+        return msgspec.structs.replace(merged, absent=tuple(next(iter(one.aliases), one.name) for one in down))
 
     async def _inquire_all(self, inquiry: Inquiry) -> dict[str, MediaReply]:
         """All relays at once, but those that did not answer lately."""
