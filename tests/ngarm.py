@@ -52,7 +52,14 @@ class Arm:
         if not question.status:
             self._offered[call, sender] = {n for n, one in enumerate(question.streams) if one.endpoint is not None}
         ports = tuple(self._port(question, index) for index in range(len(question.streams)))
-        return MediaReply(ports=ports, before=before, memo=self._memos.get((call, receiver), ""))
+        known = any(one == call for one, _, _ in self._ports)
+        address = self._address(question) if known and not any(ports) else ""
+        return MediaReply(ports=ports, before=before, memo=self._memos.get((call, receiver), ""), address=address)
+
+    def _address(self, question: MediaRequest) -> str:
+        """Where the receiver's media comes to."""
+        name = self._interfaces.get((question.call_id, question.sender.tag if not question.status else ""), "")
+        return self._addresses.get(name, self._addresses[""])
 
     def _port(self, question: MediaRequest, index: int) -> MediaPort | None:
         stream = question.streams[index]
@@ -62,8 +69,7 @@ class Arm:
         if question.status and index not in self._offered.get((call, question.receiver.tag), {index}):
             return None
         port = self._ports.setdefault((call, sender, index), 30000 + 2 * len(self._ports))
-        name = self._interfaces.get((call, sender if not question.status else ""), "")
-        address = self._addresses.get(name, self._addresses[""])
+        address = self._address(question)
         lite = question.wishes is not None and index < len(question.wishes.lite) and question.wishes.lite[index]
         return MediaPort(
             rtp=Endpoint(address, port),

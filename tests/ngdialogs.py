@@ -5,7 +5,7 @@ Found by comparing random sequences of offers and answers with rtpengine 10.5.
 
 from typing import Any
 
-from tests.ngcases import CASES, FAX, ICE, PLAIN, TURNED, VIDEO, WITH_ICE, Case, answer, offer, reoffer, theirs
+from tests.ngcases import BOTH, CASES, FAX, ICE, PLAIN, TURNED, VIDEO, WITH_ICE, Case, answer, offer, reoffer, theirs
 
 DIALOGS: dict[str, Case] = {}
 
@@ -60,5 +60,12 @@ _case(
 )
 _OFF = VIDEO.replace("4002", "0") + "a=rtcp-mux\n"
 _case("rtcp-mux of what is switched off", offer(_OFF), answer(theirs(_OFF)), _bob(VIDEO), _alice(VIDEO))
+_NO_FAX = theirs(FAX).replace("6000", "0")
+_case("fax refused", offer(**BOTH), answer(**BOTH), reoffer(FAX, **BOTH), answer(_NO_FAX, **BOTH))
+_case("fax refused without replace", offer(), answer(), reoffer(FAX), answer(_NO_FAX))
+_case("the only stream refused", offer(**BOTH), answer(theirs(PLAIN).replace("6000", "0"), **BOTH))
+_OWN_C = PLAIN.replace("c=IN IP4 192.0.2.10\n", "") + "c=IN IP4 192.0.2.10\n"
+_case("the only stream refused, c= of its own", offer(_OWN_C), answer(theirs(_OWN_C).replace("6000", "0"), **BOTH))
+_case("switched off", offer(direction=["int", "ext"]), answer(), reoffer(PLAIN.replace("4000", "0"), **BOTH))
 CALLS = CASES | DIALOGS
 "All of them."

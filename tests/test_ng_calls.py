@@ -127,6 +127,20 @@ def test_later_offers_may_name_other_addresses() -> None:
     assert (again(5), told(answer(six))) == (V6, V4)
 
 
+def test_an_sdp_that_refuses_all_streams_tells_no_address_of_a_phone() -> None:
+    bench = NgBench()
+    bench.start(replace=["origin"])
+    bench.say(reoffer(FAX, replace=["origin"]))
+    refused = theirs(FAX).replace("6000", "0")
+    for _ in range(2):
+        told = bench.say(answer(refused, replace=["origin"]))["sdp"]
+        assert told.count(V4.encode()) == 2, "o= and c="
+        assert b"192.0.2." not in told.replace(V4.encode(), b"")
+        assert b"m=image 0 udptl" in told
+    other = {**offer(PLAIN.replace("4000", "0"), replace=["origin"]), "call-id": "other"}
+    assert b"c=IN IP4 192.0.2.10" in bench.say(other)["sdp"], "that is no call"
+
+
 def test_bob_holds_too() -> None:
     bench = NgBench()
     facing_alice, facing_bob = bench.start()

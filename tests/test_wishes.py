@@ -231,6 +231,18 @@ def test_media_handover(handover: bool) -> None:
 # -- the rest
 
 
+def test_where_media_came_to_if_no_stream_is_left() -> None:
+    bench = several()
+    bench.invite(wishes=Wishes(towards="external"))
+    assert bench.answer().address == ""
+    off = (stream("203.0.113.1:4000").__class__(kind="audio", transport="RTP/AVP"),)
+    assert bench.media(bench.alice, bench.bob, off, cseq=2).address == OUTSIDE
+    assert bench.media(bench.alice, bench.bob, off, cseq=2).address == OUTSIDE, "the same again"
+    assert bench.media(bench.bob, bench.alice, off, cseq=2, status=200).address == V4
+    bench.call_id = "another"
+    assert bench.invite(off).address == ""
+
+
 def test_ports_stay() -> None:
     bench = several()
     first = bench.invite()

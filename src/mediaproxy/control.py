@@ -341,6 +341,9 @@ class MediaReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     "Of MediaRequest: what was noted with the receiver's last SDP (MediaRequest.memo); empty: nothing, or no SDP yet."
     before: str = ""
     "The same with the sender's SDP before this one."
+    address: str = ""
+    """Of MediaRequest, if none of its streams has a port: where the receiver's media came to before, as SDP shows it;
+    empty: the call is none."""
 
 
 Question: TypeAlias = MediaRequest | ConfirmRequest | EndRequest

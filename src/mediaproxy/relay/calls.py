@@ -158,6 +158,7 @@ class Calls(Register):
                 anew = call.lingering is not None and not question.receiver.tag
                 question = call.memory.number(question, side, anew=anew)
                 reply, effects = Negotiation(call, question, side, ours | others, now).run()
+                reply = _with_address(reply, call, side)
                 call.told(question, side, now)
                 self.plan(call, now)
             else:
@@ -228,3 +229,12 @@ def _to_whom(question: MediaRequest, call: Call, side: Side) -> MediaRequest:
     if leg is None or leg.ended:
         return question
     return msgspec.structs.replace(question, receiver=msgspec.structs.replace(question.receiver, tag=leg.tag))
+
+
+def _with_address(reply: MediaReply, call: Call, side: Side) -> MediaReply:
+    """If no stream is left that has a port, an SDP may name an address all the same."""
+    if any(port is not None for port in reply.ports):
+        return reply
+    stream = next(iter(call.all_streams()), None)
+    address = "" if stream is None else stream.end(side.other).pair.advertised.address
+    return msgspec.structs.replace(reply, address=address)

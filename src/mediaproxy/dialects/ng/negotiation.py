@@ -186,7 +186,7 @@ class _Negotiation:
         written = self._streams.written(known, reply.ports)
         if self._nothing_changes(reply, written):
             return {"sdp": command.sdp, "result": "ok"}
-        body = Rewriting(self._sdp, command, self._settings.mark).run(written, reply.ports, told)
+        body = Rewriting(self._sdp, command, self._settings.mark).run(written, reply.ports, told, reply.address)
         if self._agrees:
             body, told = head.numbered(body, command.replace, told)
             memo = msgspec.structs.replace(self._streams.memo(), told=told)

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mediaproxy.control import Direction, MediaPort
+from mediaproxy.control import DISCARD_PORT, Direction, MediaPort
 from mediaproxy.dialects.ng import codecs, head, ice, needs
 from mediaproxy.dialects.ng.flags import Command
 from mediaproxy.dialects.ng.ice import Ice
 from mediaproxy.dialects.ng.memo import Told
 from mediaproxy.dialects.ng.wanted import Edits
-from mediaproxy.endpoint import address_text
+from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.sdp import Block, Connection, Sdp, Section
 from mediaproxy.sdp.ice import is_ice
 from mediaproxy.sdp.section import MEDIA
@@ -70,11 +70,16 @@ class Rewriting:
         "A hold by c=0.0.0.0 stays one; not beside ICE, where a direction says it."
         self._out: list[bytes] = []
 
-    def run(self, written: Sequence[Written], ports: Sequence[MediaPort | None], told: Told) -> bytes:
-        """The SDP with these ports. ``told``: what an earlier one said in the sender's name."""
+    def run(
+        self, written: Sequence[Written], ports: Sequence[MediaPort | None], told: Told, address: str = ""
+    ) -> bytes:
+        """The SDP with these ports. ``told``: what an earlier one said in the sender's name. ``address``: the relay's,
+        for an SDP without ports."""
         session, sections = self._sdp.session, self._sdp.sections
         relayed = [(section, port) for section, port in zip(sections, ports, strict=True) if port and section.port]
         whole = next((port for section, port in relayed if not section.connections), relayed[0][1] if relayed else None)
+        if whole is None and address:
+            whole = MediaPort(rtp=Endpoint(address, DISCARD_PORT))
         self._kinds = frozenset([one.ice for one in written])
         stays = not self._kinds.isdisjoint(ice.RELAYED)
         first = next((one for one in written if not one.disabled), written[0])
