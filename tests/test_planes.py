@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
 
@@ -192,6 +193,7 @@ async def test_a_flood_of_strangers_leaves_room_for_the_phone(bench: Bench) -> N
         bench.flow_a(source=None, allowed=(f"{host}/{32 if bench.caller.endpoint.version == 4 else 128}",))
     )
     stranger = Phone("127.0.0.77") if bench.caller.endpoint.version == 4 else None
+    began = time.monotonic()
     for _ in range(100 if stranger else 0):
         assert stranger is not None
         stranger.send(b"noise", bench.port_a)
@@ -199,9 +201,9 @@ async def test_a_flood_of_strangers_leaves_room_for_the_phone(bench: Bench) -> N
     heard = [(await bench.passed_up()).data]
     while heard[-1] != b"voice":
         heard.append((await bench.passed_up()).data)
-    assert len(heard) <= 21
     if stranger:
         stranger.close()
+    assert len(heard) <= 22 + 20 * (time.monotonic() - began), "20 at once, and 20 a second"
 
 
 async def test_send_uses_the_lent_port(bench: Bench) -> None:
