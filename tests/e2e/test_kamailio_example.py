@@ -121,7 +121,7 @@ def phone(namespace: Namespace, user: str, private: str) -> Iterator[Phone]:
     with namespace.socket(socket.SOCK_DGRAM) as sip, namespace.socket(socket.SOCK_DGRAM) as rtp:
         for sock in (sip, rtp):
             sock.bind(("127.0.0.1", 0))
-            sock.settimeout(5)
+            sock.settimeout(30)
         yield Phone(user, sip, rtp, private)
 
 
@@ -148,7 +148,7 @@ def register(one: Phone) -> None:
         except OSError:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-    one.sip.settimeout(5)
+    one.sip.settimeout(30)
     assert reply.header("contact") == "<sip:{}@{}:{}>;expires=600".format(one.user, *one.sip.getsockname())
 
 
@@ -194,13 +194,9 @@ def test_a_whole_call(example: Example, alice: Phone, bob: Phone) -> None:
             one.rtp.sendto(packet[:2] + number.to_bytes(2) + packet[4:], to)
         time.sleep(0.02)
     for one in (alice, bob):
-        one.rtp.settimeout(0.3)
-        try:
-            while True:
-                one.heard.append(one.rtp.recv(2048))
-        except TimeoutError:
-            pass
-        assert len(one.heard) >= 24
+        one.rtp.settimeout(30)
+        while len(one.heard) < 24:  # one may be lost before the other side is known
+            one.heard.append(one.rtp.recv(2048))
 
     alice.request("BYE", target, ok.header("to") or "", 2, route)
     bye = bob.receive("BYE")
@@ -208,7 +204,7 @@ def test_a_whole_call(example: Example, alice: Phone, bob: Phone) -> None:
     bob.send(bytes(response_to(bye, 200)))
     alice.receive("200")
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not (records := example.state()):
         assert time.monotonic() < deadline
         time.sleep(0.05)

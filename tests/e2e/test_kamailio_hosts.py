@@ -91,14 +91,14 @@ def test_a_body_of_64_kib_over_tcp(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", 0)) as bob,
         socket.create_connection(place) as alice,
     ):
-        bob.settimeout(5)
+        bob.settimeout(30)
         uri = f"bob@127.0.0.1:{bob.getsockname()[1]};transport=tcp"
         body = SDP + b"a=x:" + b"\xe4" * (65_536 - len(SDP) - 6) + b"\r\n"
         sent = invite(site.alice, uri, body, headers=words(request="record_route fix_contact media"))
         alice.sendall(sent.replace(b"SIP/2.0/UDP", b"SIP/2.0/TCP"))
         connection, _ = bob.accept()
         with connection, connection.makefile("rb") as stream:
-            connection.settimeout(5)
+            connection.settimeout(30)
             head = b""
             while not head.endswith(b"\r\n\r\n"):
                 head += stream.readline()
@@ -179,13 +179,11 @@ def test_lists_of_clients_are_read_again(tmp_path: Path) -> None:
         new.write_text("ipDialog SipTone.*\n(a+)+$\n[[:broken\n")
         new.rename(sip)
         rtp.write_text("siptone\n")
-        changed = time.monotonic()
-        last_old = changed
-        while time.monotonic() < changed + 5.0:
-            if ask() != ("<sip:a@127.0.0.1:5060>", True):
-                last_old = time.monotonic()
+        deadline, same = time.monotonic() + 60.0, 0
+        while same < 20:  # both workers
+            same = same + 1 if ask() == ("<sip:a@127.0.0.1:5060>", True) else 0
+            assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert last_old < changed + 4.5  # both workers
         assert "line 3" in site.kamailio.log
 
 
