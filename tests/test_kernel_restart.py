@@ -80,7 +80,7 @@ def hook(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     name: Hook = getattr(request, "param", "tcx")
     monkeypatch.setattr(
         "mediaproxy.relay.kernel.hooks.attach",
-        lambda where, program, priority: attach(where, program, hook=name, priority=priority),
+        partial(attach, hook=name),
     )
     return name
 
@@ -402,7 +402,7 @@ async def test_clsact_filters_are_taken_over_and_removed(
     call.house.plane.close()
     monkeypatch.setattr(
         "mediaproxy.relay.kernel.hooks.attach",
-        lambda where, program, priority: attach(where, program, hook="clsact", priority=priority),
+        partial(attach, hook="clsact"),
     )
     call.house.again()
     call.install()

@@ -140,7 +140,7 @@ async def test_an_address_that_only_loopback_has_comes_in_by_any_interface(host:
 async def test_clsact_where_there_is_no_tcx(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "mediaproxy.relay.kernel.hooks.attach",
-        lambda where, program, priority: attach(where, program, hook="clsact", priority=priority),
+        partial(attach, hook="clsact"),
     )
     plane = host.open(interfaces=("to-a", "to-b"))
     assert plane.hooks == "clsact on lo, to-a, to-b"
@@ -250,7 +250,7 @@ async def test_a_program_that_somebody_takes_away(
     """What comes up to the process then shows it; the operator is told."""
     monkeypatch.setattr(
         "mediaproxy.relay.kernel.hooks.attach",
-        lambda where, program, priority: attach(where, program, hook=hook, priority=priority),
+        partial(attach, hook=hook),
     )
     plane = host.open(interfaces=("to-a", "to-b"))
     call(plane)

@@ -94,11 +94,13 @@ class Attachment:
             self.link = -1
 
 
-def attach(where: Interface, program: int, *, hook: Hook | None = None, priority: int = 0) -> Attachment:
+def attach(
+    where: Interface, program: int, *, hook: Hook | None = None, priority: int = 0, handle: int = 1
+) -> Attachment:
     """Put a program at the ingress of an interface: TCX, or clsact where the kernel has no TCX.
 
     ``hook`` asks for one of them. ``priority`` of the clsact filter, 1 to 65535; 0: derived from the process, so that
-    several relays do not remove each other's. FastPathUnavailable says why neither is possible.
+    several relays of one ``handle`` do not remove each other's. FastPathUnavailable says why neither is possible.
     """
     if hook != "clsact":
         try:
@@ -107,7 +109,7 @@ def attach(where: Interface, program: int, *, hook: Hook | None = None, priority
             if hook == "tcx" or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP):
                 raise unavailable(f"TCX on {where.name}", error) from error
     try:
-        filter_ = rtnetlink.Filter(where.index, priority or 49152 | os.getpid() & 0x3FFF)
+        filter_ = rtnetlink.Filter(where.index, priority or 49152 | os.getpid() & 0x3FFF, handle)
         rtnetlink.add_clsact(where.index)
         rtnetlink.set_filter(filter_, program, "mediaproxy")
     except OSError as error:

@@ -7,7 +7,6 @@ converted or given up here; interfaces that appear later get their hooks. Nothin
 import logging
 import socket
 import time
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from mediaproxy.relay.bpf import FastPathUnavailable
 from mediaproxy.relay.flow import Carried
 from mediaproxy.relay.kernel.bank import Bank
 from mediaproxy.relay.kernel.claims import clear
-from mediaproxy.relay.kernel.founding import PRIORITIES, Founder
+from mediaproxy.relay.kernel.founding import Founder
 from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.interfaces import wanted
 from mediaproxy.relay.kernel.netlink import Link, Netlink
@@ -27,8 +26,6 @@ from mediaproxy.relay.settings import RelaySettings
 
 log = logging.getLogger("mediaproxy.relay")
 
-_RELAYS = 0x4000 // PRIORITIES
-"Relays on one host whose clsact filters can be told apart."
 _REST = 1.0
 "Seconds between two looks at whether a program still hangs where packets of learned streams come up."
 
@@ -72,7 +69,7 @@ class Estate:
                 self.why_not_lasting = error.needs
             clear(bpffs, self._instance.folder if self._instance else None, ports)
         control = Control(ports=ports, silence=settings.rebind_silence, ahead=settings.rebind_sequence)
-        founder = Founder(control, self._instance, self.ways, 49152 | zlib.crc32(name.encode()) % _RELAYS * PRIORITIES)
+        founder = Founder(control, self._instance, self.ways, name)
         for pins in reversed(self._instance.sets() if self._instance else []):
             try:
                 bank = founder.revive(pins, self.banks)

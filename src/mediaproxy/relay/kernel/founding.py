@@ -7,6 +7,7 @@ reads them replaces the one before it.
 
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
@@ -24,31 +25,32 @@ from mediaproxy.relay.kernel.ways import Ways
 from mediaproxy.relay.portmap import Control, PortMap
 from mediaproxy.relay.slots import COUNTERS, SUMMED
 
-PRIORITIES = 16
-"Of clsact filters, for the banks of one relay."
+_PRIORITIES = range(49152, 65536)
+"Of clsact filters: behind those of other programs."
 
 
 class Founder:
     """Makes the banks of one relay."""
 
-    def __init__(self, control: Control, instance: Instance | None, ways: Ways, priority: int) -> None:
-        """``control``: of the ports that the relay has now. ``instance``: None if nothing is to be pinned.
-        ``priority``: of the first bank's clsact filters; each later one's have a higher number and run after those."""
+    def __init__(self, control: Control, instance: Instance | None, ways: Ways, name: str) -> None:
+        """``control``: of the ports that the relay has now. ``instance``: None if nothing is to be pinned. ``name``:
+        tells the relay's clsact filters from those of others on this host."""
         self._control = control
         self._instance = instance
         self._ways = ways
-        self._priorities = range(priority, priority + PRIORITIES)
+        self._handle = zlib.crc32(name.encode()) % 0x7FFFFFFF + 1
         left = [pins.facts() for pins in (instance.sets() if instance is not None else ())]
         self._taken = {hung.priority for facts in left if facts is not None for hung in facts.filters}
 
     def _hooks(self, kernel: KernelPath, pins: PinSet | None, facts: Facts | None = None) -> Hooks:
-        """Those of a bank. ``facts``: of the one whose place it takes."""
+        """Those of a bank. ``facts``: of the one whose place it takes. A later bank's filters run after those of
+        earlier ones, whose calls they do not know."""
         for hung in facts.filters if facts is not None else ():
-            return Hooks(kernel, pins, hung.priority)
-        free = [number for number in self._priorities if number not in self._taken] or [*self._priorities]
-        number = next((number for number in free if number > max(self._taken, default=0)), free[0])
+            return Hooks(kernel, pins, hung.priority, hung.handle)
+        latest = max(self._taken, default=0)
+        number = next((number for number in _PRIORITIES if number > latest), _PRIORITIES[0])
         self._taken.add(number)
-        return Hooks(kernel, pins, number)
+        return Hooks(kernel, pins, number, self._handle)
 
     def new(self, older: Iterable[Bank]) -> Bank:
         """An empty bank for the relay's ports; ``older`` ones may have some of them. FastPathUnavailable."""

@@ -32,11 +32,11 @@ Where = tuple[Kind, int]
 class Hooks:
     """Mutable: the hooks of one KernelPath."""
 
-    def __init__(self, kernel: KernelPath, pins: PinSet | None, priority: int) -> None:
-        """``priority``: of clsact filters; other relays of this host have others."""
+    def __init__(self, kernel: KernelPath, pins: PinSet | None, priority: int, handle: int) -> None:
+        """``priority`` and ``handle``: of clsact filters; nobody else on this host has both."""
         self._kernel = kernel
         self._pins = pins
-        self._priority = priority
+        self._priority, self._handle = priority, handle
         self._attached: dict[Where, Attachment] = {}
         self._failed: set[Where] = set()
         self._lookup = -1
@@ -116,7 +116,7 @@ class Hooks:
             if kind == "xdp":
                 attachment = attach_xdp(where, program)
             else:
-                attachment = attach(where, program, priority=self._priority)
+                attachment = attach(where, program, priority=self._priority, handle=self._handle)
         except FastPathUnavailable:
             self._failed.add(key)
             raise
