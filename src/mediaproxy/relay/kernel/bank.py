@@ -8,7 +8,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import compress
-from operator import ne
+from operator import gt, ne
 
 from msgspec.structs import replace
 
@@ -129,11 +129,11 @@ class Bank:
             else:
                 yield counters_of(flow.local, flow.generation, brief(index), offset)
 
-    def long(self) -> list[Lent]:
-        """The lent ports whose packets are long on average: a way may be too narrow for them."""
-        column, lents = self.kernel.counters.column, self.lent
-        both = enumerate(zip(column("bytes"), column("packets"), strict=True))
-        return [lents[index] for index, (octets, packets) in both if octets > _LONG * packets and index in lents]
+    def long(self, slots: range) -> list[Lent]:
+        """The lent ports among these slots whose packets are long on average: a way may be too narrow for them."""
+        octets, packets = self.kernel.counters.columns(("bytes", "packets"), slice(slots.start, slots.stop))
+        found = compress(slots, map(gt, octets, map(_LONG.__mul__, packets)))
+        return [self.lent[index] for index in found if index in self.lent]
 
     def carried(self) -> Carried:
         """What ``read`` says of all ports that are or were lent, together."""

@@ -37,9 +37,10 @@ _SENDERS = 512
 "Sockets for sending at most: streams that are being learned at a time."
 _ROUTED = 200
 "Ports whose ways are looked up anew in one turn of the event loop."
-_NARROWED = 2.0
-"Seconds between two looks at whether ways have become narrower; _ASKED of them per heartbeat."
-_ASKED = 50
+_NARROWED = 5.0
+"Seconds between two looks at whether ways have become narrower."
+_LOOKED_AT, _ASKED = 4096, 50
+"Slots and ways per heartbeat: a millisecond or two."
 
 
 class KernelPlane:
@@ -59,6 +60,8 @@ class KernelPlane:
         self._left: set[Endpoint] | None = None
         "Ports taken back since what was queued for them was last read; None: whatever was there before us."
         self._to_route: list[Endpoint] = []
+        self._to_look_at: list[tuple[Bank, range]] = []
+        "Slots that may have long packets."
         self._to_measure: list[Lent] = []
         "Ports whose packets are long, and the ways of these are still to be looked at."
         self._measure_at = 0.0
@@ -171,6 +174,7 @@ class KernelPlane:
         self._estate.close(keep=keep)
         self._lent.clear()
         self._settling.clear()
+        self._to_look_at.clear()
 
     # -- what an operator is shown
 
@@ -291,9 +295,14 @@ class KernelPlane:
         """Find ways that have become too narrow for the packets that go there: these take the way through user space
         then, which sends fragments."""
         now = clock.now()
-        if not self._to_measure and now >= self._measure_at:
+        if not self._to_look_at and now >= self._measure_at:
             self._measure_at = now + _NARROWED
-            self._to_measure = [lent for bank in self._banks for lent in bank.long()]
+            for bank in self._banks:
+                slots = range(bank.ports.slots)
+                self._to_look_at += [(bank, slots[at : at + _LOOKED_AT]) for at in range(0, len(slots), _LOOKED_AT)]
+        if self._to_look_at and not self._to_measure:
+            bank, slots = self._to_look_at.pop()
+            self._to_measure = bank.long(slots) if bank in self._banks else []
         batch, self._to_measure = self._to_measure[:_ASKED], self._to_measure[_ASKED:]
         for comes in batch:
             leaves = self._lent.get(comes.flow.peer) if comes.flow.peer is not None else None
