@@ -5,7 +5,22 @@ Found by comparing random sequences of offers and answers with rtpengine 10.5.
 
 from typing import Any
 
-from tests.ngcases import BOTH, CASES, FAX, ICE, PLAIN, TURNED, VIDEO, WITH_ICE, Case, answer, offer, reoffer, theirs
+from tests.ngcases import (
+    BOTH,
+    CASES,
+    FAX,
+    HEAD,
+    ICE,
+    PLAIN,
+    TURNED,
+    VIDEO,
+    WITH_ICE,
+    Case,
+    answer,
+    offer,
+    reoffer,
+    theirs,
+)
 
 DIALOGS: dict[str, Case] = {}
 
@@ -67,5 +82,20 @@ _case("the only stream refused", offer(**BOTH), answer(theirs(PLAIN).replace("60
 _OWN_C = PLAIN.replace("c=IN IP4 192.0.2.10\n", "") + "c=IN IP4 192.0.2.10\n"
 _case("the only stream refused, c= of its own", offer(_OWN_C), answer(theirs(_OWN_C).replace("6000", "0"), **BOTH))
 _case("switched off", offer(direction=["int", "ext"]), answer(), reoffer(PLAIN.replace("4000", "0"), **BOTH))
+_RATES = HEAD + "m=audio 4000 RTP/AVP 96 0 104 13 100 101 105 106\n"
+for _line in ("96 opus/48000/2", "104 speex/16000", "100 telephone-event/48000", "101 telephone-event/8000"):
+    _RATES += f"a=rtpmap:{_line}\n"
+_RATES += "a=rtpmap:105 telephone-event/16000\na=rtpmap:106 CN/16000\na=fmtp:105 0-15\n"
+for _asked in (
+    {"strip": ["opus"]},
+    {"strip": ["PCMU"]},
+    {"strip": ["speex", "PCMU"]},
+    {"strip": ["all"], "except": ["PCMU", "telephone-event"]},
+    {"strip": ["all"], "offer": ["PCMU", "telephone-event"]},
+    {"mask": ["opus"]},
+):
+    _case(f"what comes beside {_asked}", offer(_RATES, codec=_asked))
+    if "mask" not in _asked:
+        _case(f"what comes beside {_asked} in an answer", offer(_RATES), answer(theirs(_RATES), codec=_asked))
 CALLS = CASES | DIALOGS
 "All of them."

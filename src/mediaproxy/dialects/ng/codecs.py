@@ -4,7 +4,7 @@ A section of an SDP and ``Codecs`` come in; payload types and lines go out. Noth
 offered: that needs a transcoder.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from mediaproxy.dialects.ng.wanted import Codecs
@@ -29,13 +29,37 @@ def kept(section: Section, codecs: Codecs) -> tuple[str, ...]:
             return True
         return not _listed(name, strip) and (not everything or _listed(name, codecs.excepted))
 
-    return tuple(number for number in section.formats if stays(names.get(number, "")))
+    left = tuple(number for number in section.formats if stays(names.get(number, "")))
+    return left if len(left) == len(section.formats) else _accompanied(left, section.formats, names)
+
+
+def _accompanied(left: tuple[str, ...], formats: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    """Without events and comfort noise of a clock rate whose last codec went, if any codec is left."""
+    before, after = (
+        {_rate(names.get(number, "")) for number in numbers if not _comes_beside(names.get(number, ""))}
+        for numbers in (formats, left)
+    )
+    if not after or before == after:
+        return left
+    lost = before - after
+    return tuple(
+        number for number in left if not (_comes_beside(names.get(number, "")) and _rate(names.get(number, "")) in lost)
+    )
+
+
+def _comes_beside(name: str) -> bool:
+    """Whether it is no codec by itself."""
+    return name.partition("/")[0] in ("telephone-event", "cn")
+
+
+def _rate(name: str) -> str:
+    return name.partition("/")[2].partition("/")[0]
 
 
 def first_only(section: Section, formats: Sequence[str]) -> tuple[str, ...]:
     """``single codec``: the first one, and what comes beside a codec."""
     names = _names(section)
-    beside = [number for number in formats if names.get(number, "").partition("/")[0] in ("telephone-event", "cn")]
+    beside = [number for number in formats if _comes_beside(names.get(number, ""))]
     first = next((number for number in formats if number not in beside), None)
     return tuple(number for number in formats if number == first or number in beside)
 
