@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from tests.documentation.lines import Line, Place
-from tests.documentation.phone import Got, Phone
+from tests.documentation.phone import ABSENCE, Got, Phone
 from tests.vsip import Text, parameter
 
 PACKETS = 10
@@ -67,19 +67,21 @@ def talk(
     (alice, her_place), (bob, his_place) = one, other
     her_mouth, his_mouth = lines or (alice.rtp_mouth, bob.rtp_mouth)
     her_ear, his_ear = lines or (alice.rtp, bob.rtp)
-    for _ in range(2):  # the first of each finds out where the other one is
+    heard = [0, 0]
+    for number in range(10):  # the first of each finds out where the other one is
         alice.speak(her_place, b"hello", her_mouth)
         bob.speak(his_place, b"hello", his_mouth)
         time.sleep(0.05)
-    her_ear.drain()
-    his_ear.drain()
+        heard = [before + ear.drain() for before, ear in zip(heard, (her_ear, his_ear), strict=True)]
+        if number and all(heard):
+            break
     for number in range(PACKETS):
         alice.speak(her_place, b"from alice %d" % number, her_mouth)
         bob.speak(his_place, b"from bob %d" % number, his_mouth)
     return bob.hears(b"from alice", PACKETS, his_ear), alice.hears(b"from bob", PACKETS, her_ear)
 
 
-def reaches(caller: Phone, callee: Phone, seconds: float = 0.4) -> bool:
+def reaches(caller: Phone, callee: Phone, seconds: float = ABSENCE) -> bool:
     """Whether a call rings the callee; nobody waits for it any more then."""
     sent = caller.request("INVITE", callee.aor, body=caller.sdp())
     try:

@@ -53,7 +53,7 @@ class RelayProcess:
         """Where it takes questions if it is not told."""
         return self._folder / "relay.sock"
 
-    def records(self, call_id: str, seconds: float = 3.0) -> list[Record]:
+    def records(self, call_id: str, seconds: float = 20.0) -> list[Record]:
         """The records of a call, once there is one; [] if none comes."""
         return records(self._folder / "records.jsonl", call_id, seconds)
 
@@ -156,7 +156,7 @@ class _Dns:
             self._transport, self.server = await self._loop.create_datagram_endpoint(NameServer, local_addr=place)
             self.server.ttl = self.server.negative = 1
 
-        asyncio.run_coroutine_threadsafe(listen(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(listen(), self._loop).result(30)
 
     def stop(self) -> None:
         if self._transport is not None:

@@ -143,10 +143,10 @@ class House:
     def wait_relays(self, instance: Instance | None = None, **wanted: bool) -> None:
         """Wait until ``plain`` knows which relays are up."""
         asked = instance or self.plain
-        self.until(lambda: {name: asked.relays().get(name) for name in wanted}, wanted, 10.0)
+        self.until(lambda: {name: asked.relays().get(name) for name in wanted}, wanted, 60.0)
 
     @staticmethod
-    def until(look: Callable[[], object], wanted: object, seconds: float = 5.0) -> object:
+    def until(look: Callable[[], object], wanted: object, seconds: float = 20.0) -> object:
         """What is seen, once it is as wanted, or when the time is over."""
         deadline = time.monotonic() + seconds
         while (seen := look()) != wanted and time.monotonic() < deadline:

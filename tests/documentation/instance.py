@@ -85,7 +85,7 @@ class _Beside(Server):
         self._questions = questions
         super().__init__(namespace, folder, settings, ("", 0))
 
-    def _wait_answer(self, seconds: float = 15.0) -> None:
+    def _wait_answer(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while True:
             self._check_alive(deadline)
@@ -258,7 +258,7 @@ class Instance:
         """The relays that it can choose from, and whether they are up."""
         return {one.name: one.up for one in ask(self._admin(), Command(command="relays"), Relays).relays}
 
-    def records(self, call_id: str, seconds: float = 3.0) -> list[Record]:
+    def records(self, call_id: str, seconds: float = 20.0) -> list[Record]:
         """The records of a call, once there is one; [] if none comes."""
         return records(self.records_path, call_id, seconds)
 

@@ -15,9 +15,9 @@ from tests.documentation.lines import Line, Place
 from tests.sipua import route_set
 from tests.vsip import Section, Text, parameter, read_sdp
 
-PATIENCE = 4.0
-"Seconds to wait for what must come."
-ABSENCE = 0.3
+PATIENCE = 15.0
+"Seconds to wait for what must come, however busy the machine is."
+ABSENCE = 1.0
 "Seconds after which what has not come does not come."
 ZEROS = b"\0\0\0\0"
 _numbers = itertools.count(1)
