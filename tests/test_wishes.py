@@ -5,6 +5,7 @@ import pytest
 from mediaproxy.control import MediaReply, Wishes
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import Side
+from mediaproxy.relay.inquiries import totals
 from mediaproxy.relay.settings import RelayAddress
 from tests.relaybench import ALICE, BOB, RTCP, V4, V6, Bench, Phone, rtp, stream
 from tests.restarts import Shelf, keep_all, kept, restart
@@ -110,6 +111,34 @@ def test_an_offer_that_names_other_addresses_gets_ports_of_them() -> None:
     assert facing.ports != moved.ports
     assert address_of(bench.media(bench.bob, bench.alice, cseq=6, status=200)) == OUTSIDE
     assert bench.media(bench.alice, bench.bob, cseq=7, wishes=Wishes(facing="external")).ports == facing.ports
+
+
+def test_what_came_to_former_ports_counts_on() -> None:
+    """Also before the answer, and for what was lost there."""
+    bench = several()
+    facing_alice, facing_bob = bench.talk()
+    for number in (1, 2, 5):
+        assert bench.packet(ALICE, facing_alice, rtp(number))
+    assert bench.packet(BOB, facing_bob, rtp(1))
+    bench.packet(BOB, facing_bob.with_port(facing_bob.port + 1), RTCP)
+    size = len(rtp(1))
+
+    def counted() -> list[tuple[int, ...]]:
+        bench.calls.note(bench.slots.values())
+        (one,) = bench.report.streams
+        sides = (one.caller, one.callee)
+        return [(side.packets, side.bytes, side.lost, side.sent, side.rtcp_packets) for side in sides]
+
+    before = [(3, 3 * size, 2, 1, 0), (1, size, 0, 3, 1)]
+    assert counted() == before
+    bench.media(bench.alice, bench.bob, cseq=2, wishes=Wishes(towards="internal"))
+    assert counted() == before
+    bench.media(bench.bob, bench.alice, cseq=2, status=200)
+    assert counted() == before
+    assert bench.report.streams[0].callee.local.address == INSIDE
+    assert bench.packet(ALICE, bench.side(Side.CALLER).local, rtp(6))
+    assert counted() == [(4, 4 * size, 2, 1, 0), (1, size, 0, 4, 1)]
+    assert totals(bench.calls).packets == 6
 
 
 def test_an_offer_for_another_ip_version() -> None:

@@ -272,7 +272,7 @@ class Call:
     def retire(self, now: float) -> list[Effect]:
         """The ports of replaced streams cool, if that can no more be refused."""
         gone = [new for new in self.retiring if not self.offers.hang_on(new)] if self.retiring else []
-        old = [self.retiring.pop(new) for new in gone]
+        old = [new.succeed(self.retiring.pop(new)) for new in gone]
         return [effect for stream in old for end in stream.ends for effect in self.board.cool(end, now)]
 
     def lock(self, leg: Leg, now: float) -> list[Effect]:

@@ -6,6 +6,8 @@ Warnings are in words that somebody who never read this code can act on.
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from msgspec.structs import replace
+
 from mediaproxy.control import KnownBy
 from mediaproxy.endpoint import Endpoint, Scope, scope
 from mediaproxy.events import CallReport, CallState, PartyReport, Refused, Side, SideReport, StreamReport
@@ -70,12 +72,16 @@ def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
 
 def _stream_report(call: Call, stream: Stream, leg: Leg | None, plane: str, now: float) -> StreamReport:
     offloaded = any(port.offloaded for port in stream.ports)
+    caller, callee = _side_report(call, stream, Side.CALLER, now), _side_report(call, stream, Side.CALLEE, now)
+    if stream in call.retiring:
+        former = call.retiring[stream]
+        caller, callee = _with_former(caller, former.caller, former), _with_former(callee, former.callee, former)
     return StreamReport(
         index=stream.index,
         kind=stream.kind,
         transport=stream.described.transport,
-        caller=_side_report(call, stream, Side.CALLER, now),
-        callee=_side_report(call, stream, Side.CALLEE, now),
+        caller=caller,
+        callee=callee,
         leg="" if leg is None else leg.tag,
         branch="" if leg is None else leg.branch,
         held=stream.held,
@@ -117,6 +123,22 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         rtcp_refused=_refused(end.rtcp),
         switched=end.gate.name,
         warnings=() if call.reason or call.lingering else tuple(_warnings(call, stream, side, now)),
+    )
+
+
+def _with_former(told: SideReport, end: End, stream: Stream) -> SideReport:
+    """With what has come to the ports that are about to be replaced."""
+    other, rtp, rtcp = stream.end(end.side.other), end.rtp.tally, end.rtcp.tally
+    return replace(
+        told,
+        packets=told.packets + rtp.received,
+        bytes=told.bytes + rtp.octets,
+        rtcp_packets=told.rtcp_packets + rtcp.received,
+        rtcp_bytes=told.rtcp_bytes + rtcp.octets,
+        sent=told.sent + other.rtp.tally.forwarded,
+        lost=told.lost + (rtp.lost if stream.described.rtp else 0),
+        first_packet=rtp.first or told.first_packet,
+        last_packet=max((at for at in (rtp.last, told.last_packet) if at is not None), default=None),
     )
 
 

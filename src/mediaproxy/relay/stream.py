@@ -195,6 +195,12 @@ class Stream:
         for end, former in zip(self.ends, old.ends, strict=True):
             end.attach(former.rtp.latch, former.rtcp.latch, former.gate)
 
+    def succeed(self, old: "Stream") -> "Stream":
+        """Count on from the stream whose place it has taken, and whose ports have had their last packet. That one."""
+        for port, former in zip(self.ports, old.ports, strict=True):
+            port.tally.absorb(former.tally)
+        return old
+
     def end(self, side: Side) -> End:
         """The end that faces a party."""
         return self.caller if side is Side.CALLER else self.callee

@@ -171,6 +171,24 @@ class Tally:
         if self.gauge is not None:
             self.gauge.renew()
 
+    def absorb(self, former: "Tally") -> None:
+        """Count on from another port, in whose place this one faces the same party."""
+        self._received += former.received
+        self._forwarded += former.forwarded
+        self._bytes += former.octets
+        self._updated += former.received
+        self._unmeasured += former.received  # by itself; what was lost there is told as if it had been sent here
+        self._expected += former.lost
+        self.recent = self.recent or former.recent
+        for at in (former.first, former.last):
+            if at is not None:
+                self.first = at if self.first is None else min(self.first, at)
+                self.last = at if self.last is None else max(self.last, at)
+        if self.gauge is None and former.gauge is not None:
+            self.gauge = former.gauge
+            self._expected -= self.gauge.all_lost
+            self.gauge.renew()
+
     def skip(self, slot: SlotCounters) -> None:
         """The plane has counted on while nobody looked. So many may have come that their sequence numbers went round:
         what they say of losses is not known."""
