@@ -167,8 +167,8 @@ def test_what_no_relay_of_ours_does(keys: dict[str, Any], needs: Any) -> None:
 
 
 def test_what_nobody_knows_is_collected_as_written_and_bounded() -> None:
-    found = command(**{"Meta Data": b"x", "flags": [b"Foo Bar", b"Foo Bar", b"trust-address"], "address-family": b"IP9"})
-    assert found.unknown == ("Meta Data", "Foo Bar", "address family=IP9")
+    found = command(**{"Meta Dat": b"x", "flags": [b"Foo Bar", b"Foo Bar", b"trust-address"], "address-family": b"IP9"})
+    assert found.unknown == ("Meta Dat", "Foo Bar", "address family=IP9")
     many = command(flags=[b"%d" % number + b"x" * 1000 for number in range(1000)])
     assert len(many.unknown) == 16 and max(map(len, many.unknown)) == 64
 
