@@ -1,8 +1,10 @@
 """The specification of the kernel path: the packet table, and mutated packets that must never leave damaged."""
 
 import random
+from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as change
 
 from mediaproxy.relay.packetpath import Outcome, Verdict, path
 from mediaproxy.relay.slots import Reason
@@ -79,6 +81,20 @@ def test_losses(sequences: tuple[int, ...], lost: int, last: int) -> None:
         assert path(state, frame, NOW + number).verdict is Verdict.SEND
     (heard,) = (slot.heard for slot in state.slots.values() if slot.heard.rtp)
     assert (heard.lost, heard.sequence) == (lost, last)
+
+
+def test_what_comes_in_several_packets_of_one_timestamp_is_no_jitter() -> None:
+    """Digits (RFC 4733 §2.5.1: all packets of an event have the timestamp of its beginning) and pictures."""
+    flows = (change(TABLE[0].flows[0], clocks=((0, 8000), (101, 8000))), *TABLE[0].flows[1:])
+    state = world(replace(TABLE[0], flows=flows), NOW)
+    voice = [(0, at) for at in range(5)]
+    digit = [(101, 5)] * 13  # 200 ms, and its end three times
+    for number, (payload_type, at) in enumerate([*voice, *digit, *[(0, at) for at in range(18, 30)]]):
+        payload = rtp(number, payload_type=payload_type, timestamp=at * 160)
+        frame = Datagram(source=ALICE, destination=A, payload=payload).frame()
+        assert path(state, frame, NOW + number * 20_000_000).verdict is Verdict.SEND
+    (heard,) = (slot.heard for slot in state.slots.values() if slot.heard.rtp)
+    assert (heard.rtp, heard.lost, heard.jitter) == (30, 0, 0)
 
 
 @pytest.mark.parametrize("row", FORWARDED, ids=lambda row: row.name)

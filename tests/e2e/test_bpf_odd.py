@@ -305,6 +305,29 @@ def test_loss_and_jitter(house: House) -> None:
     house.install(CALL)
 
 
+def test_a_digit_is_no_jitter(house: House) -> None:
+    """Packets of an event have the timestamp of its beginning (RFC 4733 §2.5.1)."""
+    index = PORTS.index(A)
+    assert index is not None
+    for generation in range(87, 92):  # as above
+        comes = change(CALL[0], generation=generation, clocks=((0, 8000), (101, 8000)))
+        house.install((comes, change(CALL[1], peer_generation=generation)))
+        talker, start = house.phone(ALICE), time.monotonic()
+        for number in range(30):
+            time.sleep(max(0.0, start + number * 0.02 - time.monotonic()))
+            digit = 5 <= number < 20
+            payload = rtp(number, payload_type=101 if digit else 0, timestamp=160 * (5 if digit else number))
+            talker.sendto(payload, (A.address, A.port))
+        talker.close()
+        counters = house.kernel.counters.read(index)
+        assert (counters["rtp"], counters["lost"]) == (30, 0)
+        if 0 < counters["jitter"] / 16 < 8_000_000:  # 300 ms too late would be 18 ms
+            break
+    else:
+        raise AssertionError(f"{counters['jitter'] / 16} ns")
+    house.install(CALL)
+
+
 def _uneven(house: House) -> float:
     """Alice sends such packets; the jitter that their times make, in nanoseconds."""
     talker = house.phone(ALICE)

@@ -61,7 +61,7 @@ struct counters {
     u64 packets;       /* from source, forwarded */
     u64 bytes;         /* their UDP payload */
     u64 last;          /* CLOCK_MONOTONIC of the last packet from source, nanoseconds; 0: none */
-    u64 arrived;       /* of the last RTP packet */
+    u64 arrived;       /* the first RTP packet of the last timestamp */
     u32 rtp;           /* RTP packets from source */
     s32 lost;          /* RFC 3550 6.4.1: how many more the sequence numbers say were sent; duplicates count below 0 */
     u32 jitter;        /* RFC 3550 6.4.1, in nanoseconds times 16; at most 268 ms */

@@ -255,7 +255,8 @@ def _hear(slot: Slot, p: Packet, now: int) -> None:
     follows = heard.payload_type & 128 and heard.ssrc == ssrc and (ahead + _DROPOUT) & 0xFFFF < 2 * _DROPOUT
     clock = dict(reversed(slot.config.clocks)).get(payload_type & 127, 0)
     ticks = tick(clock) if clock >= 954 else 0
-    if follows and ticks and ticks == heard.tick and timestamp != heard.timestamp:
+    again = follows and ticks == heard.tick and timestamp == heard.timestamp
+    if follows and ticks and ticks == heard.tick and not again:
         apart = (timestamp - heard.timestamp + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         off = min(abs(now - heard.arrived - (apart * ticks >> 5)), _MOST)
         heard.jitter = min(heard.jitter + off - (heard.jitter + 8 >> 4), 0xFFFFFFFF)
@@ -265,5 +266,7 @@ def _hear(slot: Slot, p: Packet, now: int) -> None:
     else:
         heard.lost -= 1
     heard.rtp += 1
-    heard.tick, heard.arrived, heard.ssrc, heard.timestamp = ticks, now, ssrc, timestamp
+    heard.tick, heard.ssrc, heard.timestamp = ticks, ssrc, timestamp
+    if not again:  # a picture, or a digit that is pressed for long, came when its first packet did
+        heard.arrived = now
     heard.payload_type = payload_type | 128

@@ -96,13 +96,14 @@ INLINE void hear_rtp(struct counters *n, const struct config *k, const struct pa
     u16 sequence = p->rtp[0], ahead = (u16)(sequence - n->sequence);
     u32 timestamp = p->rtp[1], ssrc = p->rtp[2], tick = n->tick;
     u16 more = p->segments - 1; /* in sequence, one hopes */
-    int follows = n->payload_type & 128 && n->ssrc == ssrc && (u16)(ahead + DROPOUT) < 2 * DROPOUT;
+    int again, follows = n->payload_type & 128 && n->ssrc == ssrc && (u16)(ahead + DROPOUT) < 2 * DROPOUT;
 
     if (n->payload_type != payload_type || n->change != change) {
         tick = tick_of(k, payload_type & 127);
         n->change = change;
     }
-    if (follows && tick && tick == n->tick && timestamp != n->timestamp) {
+    again = follows && tick == n->tick && timestamp == n->timestamp;
+    if (follows && tick && tick == n->tick && !again) {
         s64 apart = (s64)(now - n->arrived) - ((s64)(s32)(timestamp - n->timestamp) * tick >> 5);
         u64 off = apart < 0 ? -apart : apart;
         u64 jitter = n->jitter + (off > 0xfffffff ? 0xfffffff : off) - ((n->jitter + 8) >> 4);
@@ -117,7 +118,8 @@ INLINE void hear_rtp(struct counters *n, const struct config *k, const struct pa
     }
     n->rtp += p->segments;
     n->tick = tick;
-    n->arrived = now;
+    if (!again) /* a picture, or a digit that is pressed for long, came when its first packet did */
+        n->arrived = now;
     n->ssrc = ssrc;
     n->timestamp = timestamp;
     n->payload_type = payload_type;
