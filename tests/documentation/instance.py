@@ -23,6 +23,8 @@ from tests.documentation import scripts
 from tests.documentation.lines import Place
 
 Parameters = Mapping[str, object]
+_PATIENCE = 10.0
+"Seconds that a message may wait for the relay: how long is not what is tried here, on machines that are busy."
 _KAMAILIO_NAMES = {
     "nat_flag": "nat_bflag",
     "sip_natping_flag": "sipping_bflag",
@@ -177,6 +179,7 @@ class Instance:
             "listeners": [{"transport": "udp", "bind": f"{self.address}:5060"}],
             "domains": list(scripts.DOMAINS),
             "script": str(path),
+            "question_timeout": _PATIENCE,
             **parameters,
         }
         settings = merge(self._settings, {"edge": edge, "dispatcher": dispatcher})
@@ -185,7 +188,7 @@ class Instance:
 
     def _told(self) -> dict[str, object]:
         told = {_KAMAILIO_NAMES.get(name, name): value for name, value in self._parameters.items()}
-        return {"timeout": 2.0, **told}  # how long it may wait is not what is tried here, on machines that are busy
+        return {"timeout": _PATIENCE, **told}
 
     def _beside(self, script: str, config: str) -> Self:
         told = self._parameters.get("mediaproxy_socket")

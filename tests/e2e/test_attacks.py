@@ -81,7 +81,7 @@ def test_garbage_on_every_socket_stops_nothing_and_delays_little(symmetric: Shar
         assert quiet["unanswered"] == 0
         assert quiet["statuses"] == noisy["statuses"] | {"200": quiet["statuses"]["200"]}
         rounds.append((noisy["p99_ms"], quiet["p99_ms"]))
-        if noisy["p99_ms"] <= max(3 * quiet["p99_ms"], 10.0):
+        if noisy["p99_ms"] <= max(3 * quiet["p99_ms"], 50.0):  # a tenth of what makes a phone repeat itself
             return
     pytest.fail(f"p99 of SIP answers under fire and quiet, in ms, three times: {rounds}")
 
