@@ -269,7 +269,8 @@ class _Client(asyncio.Protocol):
                 self._late = self._loop.call_later(UNFINISHED, self._give_up)
 
     def _give_up(self) -> None:
-        if not self._spoken:
+        self._late = None
+        if self._buffer and not self._spoken:  # not after an empty line that came in two pieces
             self._close()
 
     # -- lines
