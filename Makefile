@@ -83,9 +83,10 @@ docs: dev
 unit: dev
 	$(BIN)/pytest -q -m 'not e2e' --durations=15
 
+# Real phones on a shared machine: three tests of a run may have a second try, and what failed in the first is shown.
 e2e: dev kamailio-venv
 	tools/debian-packages $(TEST_PACKAGES)
-	$(BIN)/pytest -q -m 'e2e and not soak' --durations=15
+	$(BIN)/pytest -q -m 'e2e and not soak' --durations=15 --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks
 
 # A shortcut: the part of e2e that is about the kernel plane and restarts.
 kernel: dev
