@@ -114,6 +114,8 @@ class Turns:
         if last is not None and ours and last.data == data:
             return last
         self._memory = memory = Memory(key, data, self._top(msg, route, data))
+        # A suspended request has the number that it got in another process, as one before it may have from a third.
+        ours = last is not None and ours and _same(last.top.run.arrived, memory.top.run.arrived)
         if last is not None and ours:  # somebody has put the edits so far into the buffer
             memory.top.media, memory.answers = last.top.media, last.answers
             memory.top.run.facts = Facts(contact=contact_uri(last.top.run.arrived))
@@ -128,6 +130,11 @@ class Turns:
         if done:
             run = _replayed(run, done)
         return Scope(run, run.message, done, OK if "m" in done else None)
+
+
+def _same(one: Message, other: Message) -> bool:
+    """Whether they are one message, before and after edits: what names its transaction is the same."""
+    return all(one.header(name) == other.header(name) for name in ("via", "call-id", "cseq"))
 
 
 def _replayed(run: Run, done: str) -> Run:
