@@ -1,6 +1,8 @@
 """Around a real Kamailio on loopback: a dispatcher that answers as a test wants, and phones that are bare sockets."""
 
 import contextlib
+import errno
+import itertools
 import os
 import re
 import select
@@ -255,8 +257,27 @@ def phones(count: int, kamailio: tuple[str, int]) -> Iterator[list[Phone]]:
         yield [stack.enter_context(Phone(kamailio)) for _ in range(count)]
 
 
-PORT = 10_000 + os.getpid() % 6_000
-"Where Kamailio listens: others may run these tests, too."
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has on loopback, over UDP and TCP, IPv4 and IPv6. They are none that a socket gets which wants
+    just any; another run of these tests begins to look elsewhere."""
+    ports = (10_000 + (os.getpid() + number) % 6_000 for number in range(6_000))
+    return list(itertools.islice(filter(_is_free, ports), count))
+
+
+def _is_free(port: int) -> bool:
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with socket.socket(family, kind) as sock:
+                try:
+                    sock.bind((host, port))
+                except OSError as error:
+                    if error.errno == errno.EADDRINUSE:
+                        return False
+    return True
+
+
+(PORT,) = free_ports(1)
+"Where Kamailio listens."
 
 SCRIPT = f"""\
 import sys
@@ -310,9 +331,10 @@ class Site:
 
 @contextlib.contextmanager
 def site(folder: Path, address: str = "127.0.0.1", options: Sequence[str] = (), **settings: Any) -> Iterator[Site]:
-    """A site. Its Kamailio must not have complained of itself. ``options``: of kamailio(8)."""
+    """A site. Its Kamailio must not have complained of itself. ``options``: of kamailio(8). If it is not set otherwise,
+    a message may wait for the dispatcher for long: it is a thread of the test's, on a machine that may be busy."""
     folder.mkdir(exist_ok=True)
-    script = SCRIPT % (str(folder / "dispatcher"), settings)
+    script = SCRIPT % (str(folder / "dispatcher"), {"timeout": 10.0, **settings})
     host = f"[{address}]" if ":" in address else address
     with (
         Dispatcher(folder / "dispatcher") as dispatcher,

@@ -27,7 +27,7 @@ def programs() -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with kamailiosite.site(tmp_path_factory.mktemp("kamailio")) as one:
+    with kamailiosite.site(tmp_path_factory.mktemp("kamailio"), timeout=BOUND) as one:
         yield one
 
 
@@ -45,9 +45,9 @@ def asks(site: Site) -> bool:
 
 
 def proven(attempt: Callable[[], bool]) -> bool:
-    """Whether something holds, by three attempts: other work on the machine only ever adds delay, so one is proof. The
+    """Whether something holds, by ten attempts: other work on the machine only ever adds delay, so one is proof. The
     workers ask again meanwhile."""
-    for number in range(3):
+    for number in range(10):
         if number:
             time.sleep(0.6)
         if attempt():
