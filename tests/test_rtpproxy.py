@@ -176,6 +176,23 @@ def test_a_late_offer() -> None:
     assert bench.say("D c1 a b") == "0" and bench.ended[0].reason is EndReason.BYE
 
 
+@pytest.mark.parametrize("command", ["D c1 a", "D c1 b", "D c1 a b", "D c1 b a"])
+def test_a_call_that_began_elsewhere_ends_by_either_tag(command: str) -> None:
+    """A U with both tags, of a call that this relay does not know, may be a re-INVITE of either party or a late offer."""
+    bench = ProxyBench()
+    bench.port("Uc0 c1 203.0.113.1 4000 a;1 b;1")
+    bench.port("Lc0 c1 198.51.100.2 4000 a;1 b;1")
+    assert bench.say("D c1 x") == "E50"
+    assert bench.say(command) == "0" and len(bench.calls) == 0
+
+
+def test_both_parties_may_have_the_same_tag() -> None:
+    bench = ProxyBench()
+    first, second = bench.port("Uc0 c1 203.0.113.1 4000 a;1"), bench.port("Lc0 c1 198.51.100.2 4000 a;1 a;1")
+    assert first != second
+    assert bench.say("D c1 a a") == "0" and len(bench.calls) == 0
+
+
 def test_forks_have_media_of_their_own_and_end_together() -> None:
     bench = ProxyBench()
     facing_callees = bench.port(U)

@@ -465,6 +465,29 @@ def test_a_failed_call_is_removed_by_the_tag_of_the_failure() -> None:
     assert [one.reason for one in desk.ended] == [EndReason.CANCEL]
 
 
+def test_an_answered_call_is_removed_by_the_tag_of_another_phone_that_rang() -> None:
+    """Modules that watch dialogs tell the tag of the callee who rang first, in whose replies it was not told."""
+    desk = Desk(MediaProxy2())
+    desk.ports(update(dialog_id="1:2"))
+    desk.ports(update("reply", to_tag="", dialog_id="1:2"))
+    desk.ports(update("reply", to_tag="carol", signaling_ip="198.51.100.3", dialog_id="1:2"))
+    assert desk.say(remove(from_tag="somebody", to_tag="else")) == b"error\r\n"
+    assert desk.say(remove(to_tag="bob")) == b"removed\r\n"
+    assert [one.reason for one in desk.ended] == [EndReason.BYE] and len(desk.bench.calls) == 0
+
+
+def test_both_parties_may_have_the_same_tag() -> None:
+    desk = Desk(MediaProxy2())
+    (facing_bob,) = desk.ports(update())
+    (facing_alice,) = desk.ports(update("reply", to_tag="alice"))
+    assert facing_alice != facing_bob and desk.call.state is CallState.TALKING
+    (sent,) = desk.bench.packet("198.51.100.2:4000", at(f"{V4}:{facing_bob}"), rtp())
+    assert sent.local.port == facing_alice
+    assert desk.ports(update(to_tag="alice", cseq=2, media="audio:10.0.0.1:4002:sendrecv")) == [facing_bob]
+    assert desk.ports(update("reply", to_tag="alice", cseq=2)) == [facing_alice]
+    assert desk.say(remove(to_tag="alice")) == b"removed\r\n" and len(desk.bench.calls) == 0
+
+
 def test_the_caller_tries_again_with_credentials() -> None:
     desk = Desk(MediaProxy2())
     first = desk.ports(update())

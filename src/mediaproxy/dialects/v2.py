@@ -43,6 +43,8 @@ WORDS = frozenset((b"update", b"remove"))
 _ERROR = ErrorAnswer(b"error\r\n")
 _NEEDED = {"update": ("type", "call_id", "cseq", "from_tag"), "remove": ("call_id", "from_tag")}
 "Headers without which nothing can be done. The original wants from_uri, to_uri and user_agent as well."
+UNKNOWN = 481
+"Status of a reply: there is no such call, or no such party in it."
 _HIGHEST = 2**31 - 1
 _EARLY, _OK = 183, 200
 _BLANK = " \t"
@@ -275,11 +277,16 @@ def signalling(text: str) -> tuple[PhoneAddress, str]:
 
 
 def _remove(headers: Mapping[str, str]) -> Steps:
-    """``remove``: the call, or that dialog of it, is over."""
-    reply: MediaReply | None = yield EndRequest(
+    """``remove``: the call, or that dialog of it, is over. Modules that watch dialogs name the callee who rang first,
+    whose tag nobody has told if another one answered: then all of the call is meant, as it always is in the original,
+    which goes by the caller's tag."""
+    question = EndRequest(
         call_id=headers["call_id"],
         sender=Party(tag=headers["from_tag"]),
         receiver=Party(tag=headers.get("to_tag", "")),
         cause=EndCause.DELETE,
     )
+    reply: MediaReply | None = yield question
+    if reply is not None and reply.status == UNKNOWN:
+        reply = yield msgspec.structs.replace(question, whole=True)
     return _ERROR if reply is None or reply.error else b"removed\r\n"

@@ -115,9 +115,11 @@ def _named(call: Call, question: EndRequest) -> tuple[Leg | None, ...]:
     """The leg that is meant, None: all of the call; nothing: it is not this call."""
     tags = [tag for tag in (question.sender.tag, question.receiver.tag) if tag]
     if question.whole:
-        return (None,) if call.caller.tag in tags and not call.deleted else ()
+        # Who offered in a call that began before we knew of it may have been either party.
+        known = call.caller.tag in tags or (call.adopted and any(call.find_leg(tag) for tag in tags))
+        return (None,) if known and not call.deleted else ()
     theirs = [tag for tag in tags if tag != call.caller.tag]
-    if len(theirs) > 1 or len(tags) - len(theirs) > 1:
+    if len(theirs) > 1 or (len(tags) - len(theirs) > 1 and call.find_leg(call.caller.tag) is None):
         return ()
     leg = call.find_leg(theirs[0]) if theirs else None
     if theirs and leg is None and (len(tags) == 1 or call.answered is not None):

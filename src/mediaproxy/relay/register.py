@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from mediaproxy.control import MediaReply, MediaRequest, Question
+from mediaproxy.control import ConfirmRequest, MediaReply, MediaRequest, Question
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import CallEnded, CallReport, EndReason, Side, raw
 from mediaproxy.relay import timers
@@ -150,8 +150,10 @@ class Register:
 
     def find(self, question: Question) -> tuple[Call, Side] | None:
         """The call of a question, and which party its sender is."""
+        response = isinstance(question, MediaRequest | ConfirmRequest) and question.status
+        both = bool(response) and question.sender.tag == question.receiver.tag  # then it answers the caller
         for call in self._calls.get(question.call_id, ()):
-            if call.caller.tag == question.sender.tag:
+            if call.caller.tag == question.sender.tag and not both:
                 return call, Side.CALLER
             initial = isinstance(question, MediaRequest) and question.status == 0 and not question.receiver.tag
             if call.caller.tag == question.receiver.tag and not initial:
