@@ -37,6 +37,9 @@ def test_addresses(protocol: str, text: str, address: tuple[str, str, int]) -> N
 def test_unix_sockets() -> None:
     found = DoorAddress.parse("unix:/run/door.sock", DoorProtocol.NG)
     assert (found.kind, found.path, str(found)) == (DoorKind.UNIX, "/run/door.sock", "unix:/run/door.sock")
+    found = DoorAddress.parse("cunix:/run/door.sock", DoorProtocol.RTPPROXY)
+    assert (found.kind, found.path, str(found)) == (DoorKind.CUNIX, "/run/door.sock", "cunix:/run/door.sock")
+    assert found.local
     assert found.local
 
 
@@ -51,6 +54,8 @@ def test_unix_sockets() -> None:
         ("ng", "udp://::1:2223"),
         ("ng", "http://127.0.0.1:2223"),
         ("ng", "unix:"),
+        ("ng", "cunix:/x"),
+        ("rtpproxy", "cunix:"),
         ("ng", "unix"),
         ("ng-http", "udp://127.0.0.1:2223"),
         ("mediaproxy1", "udp://127.0.0.1:25060"),
@@ -122,6 +127,7 @@ def test_no_doors_by_default() -> None:
         ),
         (listen("ng", "tcp://127.0.0.1:5") + listen("ng-http", "http://127.0.0.1:5"), "listen[1].address: expected"),
         (listen("ng", "unix:/x") + listen("rtpproxy", "unix:/x"), "listen[1].address: expected"),
+        (listen("ng", "unix:/x") + listen("rtpproxy", "cunix:/x"), "listen[1].address: expected"),
         ("[ng]\nmax_cpu = 120", "ng.max_cpu: expected a number from 0 to 100"),
         ("[ng]\nmax_sessions = -1", "ng.max_sessions: expected a whole number from 0"),
         ('[ng]\ncallback_url = "192.0.2.1:8090"', "ng.callback_url: expected a URL such as"),

@@ -178,7 +178,7 @@ def test_a_late_offer() -> None:
 
 @pytest.mark.parametrize("command", ["D c1 a", "D c1 b", "D c1 a b", "D c1 b a"])
 def test_a_call_that_began_elsewhere_ends_by_either_tag(command: str) -> None:
-    """A U with both tags, of a call that this relay does not know, may be a re-INVITE of either party or a late offer."""
+    """A U with both tags of a call that is not known may be a re-INVITE of either party, or a late offer."""
     bench = ProxyBench()
     bench.port("Uc0 c1 203.0.113.1 4000 a;1 b;1")
     bench.port("Lc0 c1 198.51.100.2 4000 a;1 b;1")

@@ -310,22 +310,30 @@ def test_framing_takes_what_comes_in_any_pieces(pieces: list[bytes], single: boo
         lines = whole.split(b"\n")
         assert commands == [b" " + line for line in lines[:-1] if line.strip()]
         assert framer.waiting == len(lines[-1])
-    else:  # the modules write one command at once, without a line end
+    else:  # the modules write one command at once
         assert commands == [b" " + next(piece for piece in pieces if piece)]
         assert framer.feed(b"more\n") == [] and framer.waiting == 0
 
 
 def test_a_command_of_a_connection_is_no_repetition_of_another_one() -> None:
     dialect = RtpProxy()
-    for transport in ("tcp", "unix"):
+    for transport in ("tcp", "cunix"):
         for command in dialect.framer(transport).feed(b"D c a b\nD c a b\n"):
             assert dialect.cookie(command) is None
             asked, _ = drive(dialect.answer(command, Peer(transport=transport)), [None])
             assert isinstance(asked[0], EndRequest) and asked[0].call_id == "c"
 
 
-def test_a_client_that_ends_its_lines_keeps_its_unix_connection() -> None:
+@pytest.mark.parametrize("command", [b"V", b"V\n", b"V\r\n", b"\n", b"V\nV\n"])
+def test_a_unix_connection_has_one_command_whole_or_not(command: bytes) -> None:
+    """As with rtpproxy -s unix:PATH, whose clients may wait for the end of the connection."""
     framer = RtpProxy().framer("unix")
+    assert framer.feed(command) == [b" " + command] and framer.ended
+
+
+@pytest.mark.parametrize("transport", ["tcp", "cunix"])
+def test_other_connections_go_on_line_by_line(transport: str) -> None:
+    framer = RtpProxy().framer(transport)
     assert framer.feed(b"V\nVF 2005") == [b" V"]
     assert framer.feed(b"0322\n") == [b" VF 20050322"] and not framer.ended
-    assert not RtpProxy().framer("tcp").feed(b"V")
+    assert not framer.feed(b"V"), "it may go on"

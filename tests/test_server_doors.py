@@ -242,6 +242,23 @@ async def stream(
     return answer
 
 
+async def test_rtpproxy_over_unix_sockets(places: Places, tmp_path: Path) -> None:
+    """``unix`` takes a command, answers and closes, ``cunix`` goes on, as rtpproxy's control sockets of these names."""
+    ways = (f"rtpproxy unix:{tmp_path}/one.sock", f"rtpproxy cunix:{tmp_path}/many.sock")
+    async with Server(config(*ways), places) as server, asyncio.timeout(PATIENCE):
+        for command in (b"V", b"V\n"):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "one.sock")
+            writer.write(command)
+            assert await reader.read() == b"20040107\n"
+            writer.close()
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "many.sock")
+        for command, answer in ((b"V\n", b"20040107\n"), (b"VF 20050322\nX\n", b"1\n"), (b"", b"0\n")):
+            writer.write(command)
+            assert await reader.readline() == answer
+        writer.close()
+        await until(lambda: server._doors.reports()[1].connections == 0)
+
+
 async def test_other_protocols_and_what_the_command_shows(places: Places) -> None:
     ways = (
         "ng udp://127.0.0.1:0",

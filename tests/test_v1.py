@@ -390,6 +390,15 @@ def test_video_is_added_and_dropped() -> None:
     assert desk.ports(line(media=f"{TALK},10.0.0.1:0:video", info=tags("bob"))) == [audio, 0]
 
 
+def test_a_request_has_63_streams_at_most() -> None:
+    """The module takes 63 ports from an answer, and a request whose streams have not all got one has failed."""
+    desk = Desk(MediaProxy1(), max_streams=64, port_max=22000)
+    streams = [f"10.0.0.1:{4000 + 2 * index}:audio" for index in range(64)]
+    assert desk.say(line(media=",".join(streams))) == b""
+    assert not desk.questions, "no ports are lent"
+    assert len(desk.ports(line(media=",".join(streams[:63])))) == 63
+
+
 def test_a_cancelled_call_lingers_and_may_be_tried_again() -> None:
     desk = Desk(MediaProxy1())
     first = desk.ports(line())

@@ -46,13 +46,13 @@ def judge(config: Config) -> Iterator[Problem]:
 
 def _place(address: DoorAddress) -> str:
     """What two doors cannot share: UDP and TCP have ports of their own."""
-    if address.kind is DoorKind.UNIX:
-        return str(address)
+    if address.kind.is_file:
+        return address.path
     return f"{'udp' if address.kind is DoorKind.UDP else 'tcp'} {address.host} {address.port}"
 
 
 def _address(address: DoorAddress, path: Path) -> Iterator[Problem]:
-    if address.kind is not DoorKind.UNIX and ip_address(address.host) is None and address.host != "localhost":
+    if not address.kind.is_file and ip_address(address.host) is None and address.host != "localhost":
         text = f"expected an IP address of this host, 0.0.0.0 or [::], got {address.host!r}"
         yield Problem(path=(*path, "address"), text=text)
 
@@ -61,7 +61,7 @@ def _allowed(door: DoorSettings, address: DoorAddress, path: Path) -> Iterator[P
     for at, prefix in enumerate(door.allow):
         if (text := check_prefix(prefix)) is not None:
             yield Problem(path=(*path, "allow", at), text=text)
-    if address.kind is DoorKind.UNIX:
+    if address.kind.is_file:
         if door.allow:
             text = "expected nothing for a UNIX socket: mode, owner and group say who may use it"
             yield Problem(path=(*path, "allow"), text=text)
@@ -82,7 +82,7 @@ def _files(door: DoorSettings, address: DoorAddress, path: Path) -> Iterator[Pro
             kinds = " or ".join(ENCRYPTED)
             yield Problem(path=(*path, name), text=f"expected nothing: only {kinds} has certificates, not {address}")
     for name in ("owner", "group"):
-        if getattr(door, name) and address.kind is not DoorKind.UNIX:
+        if getattr(door, name) and not address.kind.is_file:
             yield Problem(path=(*path, name), text=f"expected nothing: only a UNIX socket has a {name}, not {address}")
 
 

@@ -31,7 +31,7 @@ class Peer(msgspec.Struct, frozen=True):
     """Who asks."""
 
     transport: str
-    "``udp``, ``tcp``, ``tls``, ``unix``, ``http`` or ``ws``."
+    "``udp``, ``tcp``, ``tls``, ``unix``, ``cunix``, ``http`` or ``ws``."
     address: str = ""
     "IP address and port as text; empty over a UNIX socket."
     now: float = 0.0

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from mediaproxy.dialects.door import Door
-from mediaproxy.dialects.doorsettings import ENCRYPTED, DoorKind
+from mediaproxy.dialects.doorsettings import ENCRYPTED
 from mediaproxy.link import bind_unix
 from mediaproxy.link.address import TlsFiles
 from mediaproxy.link.server import HANDSHAKE
@@ -65,7 +65,7 @@ class Listener:
         if address.kind in ENCRYPTED:
             files = TlsFiles(certificate=settings.certificate, key=settings.key, authorities=settings.authorities)
             self._tls = door_side(files)
-        if address.kind is DoorKind.UNIX:
+        if address.kind.is_file:
             path = Path(address.path)
             self._sock = bind_unix(path, mode=int(settings.mode, 8), owner=settings.owner, group=settings.group)
             self._inode = path.lstat().st_ino
@@ -81,7 +81,7 @@ class Listener:
         sock, self._sock = self._sock, None
         asyncio.get_running_loop().remove_reader(sock)
         sock.close()
-        if self._door.address.kind is DoorKind.UNIX:
+        if self._door.address.kind.is_file:
             unlink_unix(Path(self._door.address.path), self._inode)
 
     def _acceptable(self, listening: socket.socket) -> None:

@@ -38,15 +38,22 @@ class DoorKind(StrEnum):
     TCP = "tcp"
     TLS = "tls"
     UNIX = "unix"
+    CUNIX = "cunix"
+    "A UNIX socket whose connections take command after command, where those of ``unix`` take one (rtpproxy)."
     HTTP = "http"
     HTTPS = "https"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the address is a path."""
+        return self in (DoorKind.UNIX, DoorKind.CUNIX)
 
 
 SUITABLE = {
     DoorProtocol.MEDIAPROXY1: (DoorKind.UNIX, DoorKind.TCP, DoorKind.TLS),
     DoorProtocol.MEDIAPROXY2: (DoorKind.UNIX, DoorKind.TCP, DoorKind.TLS),
     DoorProtocol.MANAGEMENT: (DoorKind.TLS, DoorKind.TCP, DoorKind.UNIX),
-    DoorProtocol.RTPPROXY: (DoorKind.UDP, DoorKind.UNIX, DoorKind.TCP),
+    DoorProtocol.RTPPROXY: (DoorKind.UDP, DoorKind.UNIX, DoorKind.CUNIX, DoorKind.TCP),
     DoorProtocol.NG: (DoorKind.UDP, DoorKind.TCP, DoorKind.TLS, DoorKind.UNIX),
     DoorProtocol.NG_HTTP: (DoorKind.HTTP, DoorKind.HTTPS),
 }
@@ -85,28 +92,26 @@ class DoorAddress(msgspec.Struct, frozen=True, kw_only=True):
         if scheme not in SUITABLE[protocol] or not colon or port > 65535:
             raise ValueError(f"expected {example(protocol)}, got {text[:80]!r}")
         kind = DoorKind(scheme)
-        if kind is DoorKind.UNIX and rest and "\0" not in rest:
+        if kind.is_file and rest and "\0" not in rest:
             return cls(kind=kind, path=rest)
-        if kind is DoorKind.UNIX or found is None:
+        if kind.is_file or found is None:
             raise ValueError(f"expected {example(protocol)}, got {text[:80]!r}")
         return cls(kind=kind, host=host_text(found[1] or found[2]), port=port)
 
     @property
     def local(self) -> bool:
         """Whether nobody outside this host can get there. Names but ``localhost`` may lead anywhere."""
-        return self.kind is DoorKind.UNIX or self.host == "localhost" or scope(self.host) is Scope.LOOPBACK
+        return self.kind.is_file or self.host == "localhost" or scope(self.host) is Scope.LOOPBACK
 
     def __str__(self) -> str:
-        if self.kind is DoorKind.UNIX:
-            return f"unix:{self.path}"
+        if self.kind.is_file:
+            return f"{self.kind}:{self.path}"
         return f"{self.kind}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 def example(protocol: DoorProtocol) -> str:
     """Addresses that suit a protocol, for a sentence that begins with "expected"."""
-    shown = [
-        "unix:/PATH" if kind is DoorKind.UNIX else f"{kind}://ADDRESS:{PORTS[protocol]}" for kind in SUITABLE[protocol]
-    ]
+    shown = [f"{kind}:/PATH" if kind.is_file else f"{kind}://ADDRESS:{PORTS[protocol]}" for kind in SUITABLE[protocol]]
     return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 

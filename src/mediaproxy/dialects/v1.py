@@ -29,6 +29,8 @@ WORDS = frozenset((b"request", b"lookup", b"delete", b"status", b"version", b"bu
 
 _FIELDS = 10
 "Of request and lookup, info included; it may be missing (2004)."
+_MOST = 63
+"Ports that a module takes from an answer: it reads 64 words. A request with more streams has failed whatever comes."
 _TYPES = {"local": True, "remote": False}
 _ITEMS = re.compile(r",(?=(?:from|to|fromtag|totag|domain):|asymmetric(?:,|$))")
 "Between two items of info. Any other comma belongs to a URI or a tag: nothing is escaped."
@@ -77,6 +79,8 @@ def _media(fields: list[str]) -> Steps:
         raise DialectError(f"{fields[0]}: expected {_FIELDS} fields, got {len(fields)}")
     phone = phone_at(fields[3])
     told = [_item(item) for item in fields[2].split(",")]
+    if fields[0] == "request" and len(told) > _MOST:
+        return _FAILED
     streams = tuple(_stream(item, phone) for item in told)
     question = _question(fields, _info(fields[_FIELDS - 1 :]), phone, streams)
     reply = yield question

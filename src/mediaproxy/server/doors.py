@@ -166,7 +166,7 @@ async def _open(door: Door, key: str) -> None:
     advice = f"set {key}.address to one that is free and of this host"
     if address.kind in ENCRYPTED:
         advice = f"look at {key}.certificate, key, authorities and address"
-    what = Path(address.path) if address.kind is DoorKind.UNIX else address
+    what = Path(address.path) if address.kind.is_file else address
     try:
         with told(f"{what}: cannot listen there", advice):
             await door.start()

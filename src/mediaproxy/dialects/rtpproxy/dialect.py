@@ -38,8 +38,8 @@ class RtpProxy:
         self._addresses = addresses or Addresses()
 
     def framer(self, transport: str) -> "Framer":
-        """Lines. Over a UNIX socket what comes without a line end is a command, too, and the only one of its
-        connection: so do the modules, which wait for its end."""
+        """Lines; but a ``unix`` connection has one command, with or without a line end, and whoever asks may wait for
+        its end."""
         return Framer(single=transport == "unix")
 
     def cookie(self, request: bytes) -> bytes | None:
@@ -70,7 +70,7 @@ class Framer:
     whose first word says whether they are repeated."""
 
     def __init__(self, *, single: bool) -> None:
-        """``single``: what comes first is a command even without a line end, and then the only one."""
+        """``single``: what comes first is a command, whole or not, and the only one."""
         self._buffer = bytearray()
         self._scanned = 0
         self._single = single
@@ -86,12 +86,11 @@ class Framer:
         if self.ended or not data:
             return []
         self._buffer += data
-        if self._single and b"\n" not in data:
+        if self._single:
             self.ended = True
             whole = bytes(self._buffer)
             self._buffer.clear()
             return [b" " + whole]
-        self._single = False
         commands: list[bytes] = []
         while (end := self._buffer.find(b"\n", self._scanned)) >= 0:
             line = bytes(self._buffer[:end])
