@@ -153,7 +153,7 @@ class Phone:
     """A UDP socket that sends and receives SIP."""
 
     def __init__(self, kamailio: tuple[str, int]) -> None:
-        self._kamailio = kamailio
+        self.server = kamailio
         family = socket.AF_INET6 if ":" in kamailio[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.bind((kamailio[0], 0))
@@ -170,7 +170,7 @@ class Phone:
 
     def send(self, data: bytes) -> None:
         """Send a datagram to Kamailio."""
-        self.socket.sendto(data, self._kamailio)
+        self.socket.sendto(data, self.server)
         named = re.search(rb"^(?:Call-ID|i) *: *([^\r]*)", data, re.MULTILINE | re.IGNORECASE)
         self.call_id = named[1].decode("latin-1") if named else ""
 

@@ -7,15 +7,16 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from lab.kamailio import EXAMPLE, Kamailio
+from lab.netns import wait_until
 from mediaproxy.sip.message import Request, parse, response_to
-from tests.kamailiosite import Phone
+from tests.kamailiosite import Phone, free_ports
 
 SCRIPT = """\
 import KSR
@@ -51,21 +52,7 @@ modparam("registrar", "received_avp", "$avp(received)")
 """
 
 
-def free_places(count: int) -> list[tuple[str, int]]:
-    """Places on loopback where nobody listens, over UDP and TCP. Another run of these tests has others."""
-    with contextlib.ExitStack() as stack:
-        places: list[tuple[str, int]] = []
-        while len(places) < count:
-            tcp = stack.enter_context(socket.socket())
-            udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            udp.bind(("127.0.0.1", 0))
-            with contextlib.suppress(OSError):
-                tcp.bind(udp.getsockname())
-                places.append(udp.getsockname())
-        return places
-
-
-FIRST, SECOND, OTHER = free_places(3)
+FIRST, SECOND, OTHER = (("127.0.0.1", port) for port in free_ports(3))
 "Two sockets of the Kamailio that many tests share, and where those listen that have one of their own."
 SIXTH = ("::1", FIRST[1])
 LISTEN = tuple(
@@ -74,6 +61,8 @@ LISTEN = tuple(
 )
 NAT, SIP, REMOVE = "6", "7", "8"
 ZEROS = b"\0\0\0\0"
+PATIENCE = 60.0
+"Seconds to wait for what must come, however busy the machine is."
 
 
 @contextlib.contextmanager
@@ -91,12 +80,34 @@ def kamailio(folder: Path, *, listen: Sequence[str], without: str = "no module",
         assert "Traceback" not in running.log
 
 
-class Registered(Phone):
+Heard = tuple[float, bytes, tuple[str, int]]
+"When it came, what, from where."
+
+
+class Lasting(Phone):
+    """A phone whose port nobody else gets as long as the Kamailio lives that many tests share: that goes on to ping who
+    has registered there."""
+
+    ended: ClassVar[list[socket.socket]] = []
+
+    def close(self) -> None:
+        if self.server == OTHER:
+            super().close()
+        else:
+            self.ended.append(self.socket)
+
+    @classmethod
+    def close_all(cls) -> None:
+        """That Kamailio has gone."""
+        while cls.ended:
+            cls.ended.pop().close()
+
+
+class Registered(Lasting):
     """A phone that says it is at 10.0.0.1, and is here."""
 
     def __init__(self, server: tuple[str, int], user: str, *flags: str, headers: str = "", contact: str = "") -> None:
         super().__init__(server)
-        self.server = server
         self.user = user
         self.contact = contact or f"<sip:{user}@10.0.0.1:5060;ob>"
         self.cseq = 0
@@ -115,11 +126,11 @@ class Registered(Phone):
         self.send(text.encode("latin-1"))
         self.response(200)
 
-    def heard(self, seconds: float, answer: bool = False) -> list[tuple[float, bytes, tuple[str, int]]]:
-        """What comes within some seconds: when, what, from where. ``answer`` requests."""
+    def heard(self, seconds: float, answer: bool = False, enough: int = 1_000_000) -> list[Heard]:
+        """What comes within some seconds: when, what, from where. ``answer`` requests. ``enough``: no more."""
         until = time.monotonic() + seconds
-        heard = []
-        while (left := until - time.monotonic()) > 0:
+        heard: list[Heard] = []
+        while len(heard) < enough and (left := until - time.monotonic()) > 0:
             self.socket.settimeout(left)
             try:
                 data, source = self.socket.recvfrom(65536)
@@ -131,6 +142,17 @@ class Registered(Phone):
                 assert isinstance(request, Request)
                 self.socket.sendto(bytes(response_to(request, 200, to_tag="phone")), source)
         return heard
+
+    def steadily(self, seconds: float, fits: Callable[[list[Heard]], bool], answer: bool = False) -> list[Heard]:
+        """What comes within some seconds, if it fits; else again, five times at most: other work on the machine only
+        ever adds delay, so once is proof. All of it."""
+        heard: list[Heard] = []
+        for _ in range(5):
+            now = self.heard(seconds, answer)
+            heard += now
+            if fits(now):
+                return heard
+        raise AssertionError(heard)
 
 
 def ask(server: tuple[str, int], user: str, headers: str = "") -> int:
@@ -164,29 +186,33 @@ def every_second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kamailio]
     folder = tmp_path_factory.mktemp("pings")
     with kamailio(folder, listen=LISTEN, natping_interval=1, sipping_from="sip:ping@sipserver.net") as running:
         yield running
+    Lasting.close_all()
 
 
 def test_four_zero_bytes_every_interval_from_the_socket_of_the_registration(every_second: Kamailio) -> None:
     with Registered(FIRST, "one", NAT) as one, Registered(SECOND, "two", NAT) as two:
-        heard = one.heard(5.2)
-        two_heard = two.heard(0.01) + two.heard(1.0)
+        heard = one.steadily(5.2, every_second_one)
+        two_heard = two.heard(PATIENCE, enough=2)
     assert {(data, source) for _, data, source in heard} == {(ZEROS, FIRST)}
     assert {(data, source) for _, data, source in two_heard} == {(ZEROS, SECOND)}
-    assert 4 <= len(heard) <= 6
-    assert all(0.7 < gap < 1.3 for gap in gaps([at for at, _, _ in heard])[1:]), heard
+
+
+def every_second_one(heard: list[Heard]) -> bool:
+    """Whether these five seconds had a ping each. The first one may come soon after the registration."""
+    return 4 <= len(heard) <= 6 and all(0.7 < gap < 1.3 for gap in gaps([at for at, _, _ in heard])[1:])
 
 
 def test_ipv6(every_second: Kamailio) -> None:
     with Registered(SIXTH, "six", NAT, contact="<sip:six@[fd00::1]:5060>") as phone:
-        assert {(data, source) for _, data, source in phone.heard(2.2)} == {(ZEROS, SIXTH)}
+        assert {(data, source) for _, data, source in phone.heard(PATIENCE, enough=2)} == {(ZEROS, SIXTH)}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_without_received_it_goes_to_the_contact(host: str, every_second: Kamailio) -> None:
-    with Phone(FIRST) as there:
+    with Lasting(FIRST) as there:
         contact = f"<sip:elsewhere@{host}:{there.port}>"
         with Registered(FIRST, "elsewhere", NAT, headers="X-No-Received: yes\r\n", contact=contact) as phone:
-            assert there.receive(2.0) == ZEROS
+            assert there.receive(PATIENCE) == ZEROS
             assert phone.heard(1.0) == []
 
 
@@ -198,17 +224,15 @@ def test_nobody_else_is_pinged(every_second: Kamailio) -> None:
 
 def test_who_unregisters_is_left_alone(every_second: Kamailio) -> None:
     with Registered(FIRST, "leaver", NAT) as phone:
-        assert phone.heard(2.2)
+        assert phone.heard(PATIENCE, enough=1)
         phone.headers = "Expires: 0\r\n"
         phone.register()
-        phone.heard(1.5)
-        assert phone.heard(2.5) == []
+        wait_until("silence", lambda: not phone.heard(2.5))
 
 
 def test_options_by_flag(every_second: Kamailio) -> None:
     with Registered(SECOND, "asked", NAT, SIP) as phone:
-        heard = phone.heard(3.2, answer=True)
-    assert 2 <= len(heard) <= 4
+        heard = phone.steadily(3.2, lambda heard: 2 <= len(heard) <= 4, answer=True)
     assert {source for _, _, source in heard} == {SECOND}
     requests = [parse(data) for _, data, _ in heard]
     assert len({request.call_id for request in requests}) == len(requests)
@@ -244,14 +268,16 @@ def test_silent_contacts_are_removed_if_their_flag_says_so(every_second: Kamaili
         Registered(FIRST, "bytes", NAT, REMOVE),
         Registered(FIRST, "living", NAT, SIP, REMOVE) as living,
     ):
-        until = time.monotonic() + 7
-        asked = []
-        while time.monotonic() < until:
-            living.heard(0.5, answer=True)
+        until = time.monotonic() + PATIENCE
+        asked, answered = [], 0
+        while ask(FIRST, "dead") == 200 or answered < 7:  # longer than the dead one was given
+            answered += len(living.heard(0.5, answer=True))
             asked += dead.heard(0.1)
+            assert time.monotonic() < until
         assert 3 <= len(asked) <= 5, "three pings, and perhaps one more before it is gone"
         assert [ask(FIRST, user) for user in ("dead", "tolerated", "bytes", "living")] == [404, 200, 200, 200]
-        assert tolerated.heard(1.5)
+        tolerated.heard(0.1)
+        assert tolerated.heard(PATIENCE, enough=1)
         every_second.wait_log("dead: sip:dead@10.0.0.1:5060;ob is removed: no answer to 3 pings")
         dead.register()
         assert ask(FIRST, "dead") == 200
@@ -262,9 +288,10 @@ def test_one_of_two_contacts_is_removed(every_second: Kamailio) -> None:
         Registered(FIRST, "pair", NAT, SIP, REMOVE, contact="<sip:pair@10.0.0.1:5060>"),
         Registered(FIRST, "pair", NAT, contact="<sip:pair@10.0.0.2:5060>") as other,
     ):
-        every_second.wait_log("sip:pair@10.0.0.1:5060 is removed", 10)
+        every_second.wait_log("sip:pair@10.0.0.1:5060 is removed", PATIENCE)
         assert ask(FIRST, "pair") == 200
-        assert other.heard(2.2)
+        other.heard(0.1)
+        assert other.heard(PATIENCE, enough=1)
 
 
 def test_latin_1_hides_nobody_and_can_be_removed(every_second: Kamailio) -> None:
@@ -275,23 +302,25 @@ def test_latin_1_hides_nobody_and_can_be_removed(every_second: Kamailio) -> None
         request = phone.request("OPTIONS")
         assert request.uri_text == "sip:m\xfcller@10.0.0.1:5060;ob"
         assert ask(FIRST, "m\xfcller") == 200
-        wait_gone(FIRST, "m\xfcller", 10)
+        wait_gone(FIRST, "m\xfcller", PATIENCE)
         neighbour.heard(0.1)
-        assert neighbour.heard(2.2)
+        assert neighbour.heard(PATIENCE, enough=1)
 
 
 def test_over_tcp_the_open_connection_is_used_and_none_is_opened(every_second: Kamailio) -> None:
     with socket.create_connection(FIRST) as connection, socket.socket() as listener:
-        connection.settimeout(3)
+        connection.settimeout(PATIENCE)
         port = connection.getsockname()[1]
         connection.sendall(
             b"REGISTER sip:sip.test SIP/2.0\r\nVia: SIP/2.0/TCP 10.0.0.1:5060;branch=z9hG4bKt\r\n"
             b"From: <sip:t@sip.test>;tag=1\r\nTo: <sip:t@sip.test>\r\nCall-ID: t\r\nCSeq: 1 REGISTER\r\n"
             b"Contact: <sip:t@10.0.0.1:5060;transport=tcp>\r\nX-Flags: 6\r\nContent-Length: 0\r\n\r\n"
         )
-        assert connection.recv(65536).startswith(b"SIP/2.0 200")
-        assert connection.recv(65536) == b"\r\n\r\n"
-        assert connection.recv(65536) == b"\r\n\r\n"
+        with connection.makefile("rb") as stream:
+            assert stream.readline().startswith(b"SIP/2.0 200")
+            while stream.readline() != b"\r\n":
+                pass  # its headers; it has no body
+            assert stream.read(8) == 2 * b"\r\n\r\n"
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()  # by a reset, so that its port is free at once
         time.sleep(0.3)
@@ -306,13 +335,12 @@ def test_over_tcp_the_open_connection_is_used_and_none_is_opened(every_second: K
 def test_the_script_may_be_loaded_again(every_second: Kamailio) -> None:
     rpc = json.dumps({"jsonrpc": "2.0", "method": "app_python.reload", "id": 1})
     with Registered(FIRST, "patient", NAT) as phone, Registered(FIRST, "talker", NAT, SIP, REMOVE) as talker:
-        talker.heard(1.5, answer=True)
+        assert talker.heard(PATIENCE, answer=True, enough=1)
         ask(FIRST, "x", f"X-Rpc: {rpc}\r\n")
-        talker.heard(6.0, answer=True)
+        assert len(talker.heard(PATIENCE, answer=True, enough=6)) == 6
         assert ask(FIRST, "talker") == 200
         phone.heard(0.1)
-        heard = phone.heard(3.2)
-        assert 2 <= len(heard) <= 4
+        phone.steadily(3.2, lambda heard: 2 <= len(heard) <= 4)
     assert "REPLY natping" not in every_second.log
 
 
@@ -334,9 +362,9 @@ def test_all_contacts_if_the_setting_says_so(tmp_path: Path) -> None:
         Registered(OTHER, "b", "3") as asked,
         Registered(OTHER, "c", "7") as other,
     ):
-        assert {data for _, data, _ in phone.heard(2.2)} == {ZEROS}
+        assert {data for _, data, _ in phone.heard(PATIENCE, enough=2)} == {ZEROS}
         assert asked.request("NOTIFY").header("event") == "keep-alive"
-        assert {data for _, data, _ in other.heard(0.1)} == {ZEROS}
+        assert {data for _, data, _ in other.heard(PATIENCE, enough=2)} == {ZEROS}
 
 
 def test_what_is_missing_is_told_and_harms_nobody(tmp_path: Path) -> None:
@@ -379,12 +407,12 @@ route[natping] { python_exec("ksr_rtimer_natping"); }
         Registered(OTHER, "silent") as silent,
         Registered(OTHER, "living") as living,
     ):
-        heard = living.heard(6.0, answer=True)
-        assert len(heard) >= 5
+        heard = living.heard(PATIENCE, answer=True, enough=5)
+        assert len(heard) == 5
         assert {source for _, _, source in heard} == {OTHER}
         assert ask(OTHER, "living") == 200
         assert silent.request("OPTIONS")
-        wait_gone(OTHER, "silent", 5)
+        wait_gone(OTHER, "silent", PATIENCE)
         assert "REPLY" not in running.log
 
 
@@ -399,23 +427,39 @@ def test_many_contacts_are_spread_over_the_interval(tmp_path: Path) -> None:
         ):
             phones = [stack.enter_context(Registered(OTHER, f"u{n}", NAT)) for n in range(count)]
             time.sleep(2 * interval)  # now all are known, and in their rhythm
-            for phone in phones:
-                phone.heard(0.0)
-                _drain(phone.socket)
-            began = time.monotonic()
-            times: dict[int, list[float]] = {n: [] for n in range(count)}
-            while (now := time.monotonic()) < began + 2 * interval:
-                for n, phone in enumerate(phones):
-                    times[n] += [now] * _drain(phone.socket)
-                time.sleep(0.05)
+            for _ in range(4):  # other work on the machine only ever adds delay, so once is proof
+                why_not = uneven(_two_intervals(phones, interval), interval)
+                if not why_not:
+                    break
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    odd = {n: [round(at - began, 2) for at in each] for n, each in times.items() if not 1 <= len(each) <= 3}
-    assert not odd, "each once in every interval"
-    assert all(interval - 1 < gap < interval + 1 for each in times.values() for gap in gaps(each))
-    per_second = Counter(int(at - began) for each in times.values() for at in each)
-    share = count / interval
-    assert all(0.7 * share < per_second[second] < 1.3 * share for second in range(1, 2 * interval - 1)), per_second
+    assert not why_not
+
+
+def _two_intervals(phones: Sequence[Phone], interval: int) -> dict[int, list[float]]:
+    """When each phone was pinged, in seconds from now on."""
+    for phone in phones:
+        _drain(phone.socket)
+    began = time.monotonic()
+    times: dict[int, list[float]] = {n: [] for n in range(len(phones))}
+    while (now := time.monotonic() - began) < 2 * interval:
+        for n, phone in enumerate(phones):
+            times[n] += [now] * _drain(phone.socket)
+        time.sleep(0.05)
+    return times
+
+
+def uneven(times: dict[int, list[float]], interval: int) -> str:
+    """What is wrong, if the pings are not spread; else nothing."""
+    odd = {n: each for n, each in times.items() if not 1 <= len(each) <= 3}
+    if odd:
+        return f"not each once in every interval: {odd}"
+    if not all(interval - 1 < gap < interval + 1 for each in times.values() for gap in gaps(each)):
+        return "not at intervals"
+    per_second = Counter(int(at) for each in times.values() for at in each)
+    share = len(times) / interval
+    even = all(0.7 * share < per_second[second] < 1.3 * share for second in range(1, 2 * interval - 1))
+    return "" if even else f"{per_second} of {share:g}"
 
 
 def _drain(sock: socket.socket) -> int:
