@@ -84,6 +84,8 @@ def lends_alike(calls: Calls, model: Calls) -> None:
     assert set(pool._lent) == set(other._lent) and set(pool._cooling) == set(other._cooling)
     pool._free = {address: list(ports) for address, ports in other._free.items()}
     pool._rng.setstate(other._rng.getstate())
+    if not other.generation:
+        pool._generation = 0
 
 
 def keep(bench: Bench, shelf: Shelf) -> None:

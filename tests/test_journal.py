@@ -1,6 +1,7 @@
 """relay/journal.py: a file that loses nothing, belongs to one process, and is never a reason not to serve."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import resource
@@ -233,6 +234,25 @@ def newer(path: Path) -> None:
     database.close()
 
 
+def namesake(path: Path) -> None:
+    """Another program counts the versions of its tables, too."""
+    alien(path)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA user_version={LAYOUT}")
+
+
+def bit_flips(path: Path) -> None:
+    """A Call-ID that is no text any more."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE call SET call_id = CAST(x'ff41' AS TEXT)")
+        database.commit()
+
+
+def tables_lost(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE fact")
+
+
 def damaged(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4096:] = random.Random(1).randbytes(len(data) - 4096)
@@ -245,6 +265,9 @@ UNUSABLE: dict[str, tuple[bool, Callable[[Path], object], str, int]] = {
     "another database": (False, alien, "is no journal", 0),
     "a newer version's": (True, newer, f"has layout {LAYOUT + 1}, this mediaproxy writes {LAYOUT}", 2),
     "damaged": (True, damaged, "malformed", 0),
+    "another database of this number": (False, namesake, "is no journal", 0),
+    "a text that is none": (True, bit_flips, "Could not decode", 2),
+    "without a table": (True, tables_lost, "it has no table fact", 2),
 }
 
 
@@ -278,13 +301,13 @@ async def test_a_file_that_cannot_be_used_is_moved_aside(
 
 
 @pytest.fixture
-def full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
+def full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """No file may grow beyond 64 KiB, when told so: what is written after that fails as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     monkeypatch.setattr(journal_module, "_RETRY", 10.0)
 
-    def fill(full: bool) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65536 if full else soft, hard))
+    def fill(full: bool, most: int = 65536) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most if full else soft, hard))
 
     yield fill
     fill(False)
@@ -314,6 +337,50 @@ async def test_a_full_disk_is_told_once_and_kept_again(
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
     desk = await desk.again()
     assert len(desk.saved.calls) == len(written) - 1
+    await desk.close()
+
+
+async def test_a_start_on_a_full_disk_goes_on_with_calls(
+    path: Path, full_disk: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """They can be read; only what is new is not kept until there is room."""
+    desk = Desk(path)
+    for number in range(4):
+        desk.talk(f"call-{number}")
+    desk.journal.record(b"line\n", lambda done: None)
+    desk.write()
+    await desk.kill()
+    full_disk(True, 4096)
+    for _ in range(2):
+        desk = Desk(path)
+        assert len(desk.saved.calls) == 4 and list(desk.records.values()) == [b"line\n"]
+        assert not desk.write() and not desk.journal.begin_anew()
+        assert "tried again every 10 s" in caplog.messages[-1]
+        await desk.close()
+    desk = Desk(path)
+    full_disk(False)
+    desk.now += 11.0
+    assert desk.journal.begin_anew()
+    desk.talk("new")
+    assert desk.write()
+    desk = await desk.again()
+    assert len(desk.saved.calls) == 1 and desk.saved.generation >= 2
+    await desk.close()
+
+
+async def test_a_first_start_on_a_full_disk_keeps_calls_when_there_is_room(
+    path: Path, full_disk: Callable[..., None]
+) -> None:
+    full_disk(True, 0)
+    desk = Desk(path)
+    assert desk.saved.calls == () and not desk.write()
+    full_disk(False)
+    desk.now += 11.0
+    assert desk.journal.begin_anew()
+    desk.talk()
+    assert desk.write()
+    desk = await desk.again()
+    assert len(desk.saved.calls) == 1
     await desk.close()
 
 

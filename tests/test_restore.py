@@ -4,8 +4,9 @@ import pytest
 
 from mediaproxy.control import EndCause
 from mediaproxy.events import CallState, EndReason, Side, SourceRefused
+from mediaproxy.relay.resumption import Saved
 from tests.relaybench import ALICE, BOB, STRANGER, Phone, at, ports_of, rtp, stream
-from tests.restarts import House, keep, keep_all
+from tests.restarts import House, keep, keep_all, kept, restart
 
 NEIGHBOUR = "203.0.113.1:666"
 "Behind the same NAT as Alice."
@@ -111,6 +112,20 @@ def test_a_generation_is_never_given_again(lasting: bool) -> None:
     house.call_id = "other"
     house.talk()
     assert min(flow.generation for flow in house.flows.values()) > highest
+
+
+def test_a_generation_is_never_given_again_where_the_journal_is_gone() -> None:
+    """Else the kernel, whose maps are still there, would count on for the new call where it was with the old one."""
+    house = House()
+    house.talk()
+    house.bye()
+    house.call_id = "second"
+    house.talk()
+    before = {flow.generation for flow in house.flows.values()}
+    assert restart(house, Saved(), kept(house)).taken == 0 and not house.flows
+    house.call_id = "third"
+    house.talk()
+    assert min(flow.generation for flow in house.flows.values()) > max(before) + 1000
 
 
 def test_ports_cool_on(lasting: bool) -> None:

@@ -21,7 +21,7 @@ from mediaproxy import clock
 from mediaproxy.accounting import Ledger
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.changes import News
-from mediaproxy.relay.journalfile import Facts, JournalError, Past, open_journal, transaction
+from mediaproxy.relay.journalfile import Facts, JournalError, Past, UnwritableError, open_journal, transaction
 from mediaproxy.relay.resumption import Saved
 
 __all__ = ["Journal", "JournalError"]
@@ -79,8 +79,13 @@ class Journal:
 
     def open(self) -> tuple[Saved, dict[int, bytes]]:
         """Open or create the file. What an earlier process has left: calls, and lines of records that may not be in
-        their own file, by number. JournalError if it cannot be had; then this journal keeps nothing."""
-        self._database, left = open_journal(self.path, self._now())
+        their own file, by number. On a full disk these, too, but nothing is kept until ``begin_anew``. JournalError if
+        it cannot be had; then this journal keeps nothing."""
+        try:
+            self._database, left = open_journal(self.path, self._now())
+        except UnwritableError as error:
+            self._give_up(error)
+            left = error.left
         self._row, self._generation = left.last_row, left.saved.generation
         self._counted = {call.number for call in left.saved.calls if call.counters is not None}
         for number, past in left.past.items():
@@ -235,7 +240,7 @@ class Journal:
             for then in waiting:
                 then()
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _give_up(self, error: sqlite3.Error | UnwritableError) -> None:
         """The disk takes nothing. What is in the file stays: it is better than nothing for the next start."""
         log.error(
             "%s: %s: calls are not kept, so a restart ends them; tried again every %.0f s", self.path, error, _RETRY
@@ -253,16 +258,21 @@ class Journal:
         self._retry_at = self._now() + _RETRY
         try:
             database, _ = open_journal(self.path, self._now())
+        except (UnwritableError, JournalError):
+            return False
+        try:
             with transaction(database):
                 for table in ("call", "counters", "past"):
                     database.execute(f"DELETE FROM {table}")
-        except (sqlite3.Error, JournalError):
+        except sqlite3.Error:
+            database.close()
             return False
         log.warning("%s: calls are kept again", self.path)
         self._database = database
         self._past.clear()
         self._cooling.clear()
         self._counted.clear()
+        self._generation = 0
         return True
 
 

@@ -5,6 +5,7 @@ never written over; of its calls comes out what can be said of them.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
@@ -31,13 +32,24 @@ CREATE TABLE past (number INTEGER PRIMARY KEY, value BLOB NOT NULL); -- what cal
 CREATE TABLE record (number INTEGER PRIMARY KEY, line BLOB NOT NULL); -- of a call, not known to be in its own file
 CREATE TABLE fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
-_UNUSABLE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_TABLES = {"call", "counters", "past", "record", "fact"}
+_UNUSABLE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "")
+"What SQLite says of a file that is damaged, or has other columns; nothing: a text in it is none."
+_UNWRITABLE = ("SQLITE_FULL", "SQLITE_IOERR")
 _SLACK = 1.0
 "Seconds that the wall clock may have been set without anybody's notice."
 
 
 class JournalError(Exception):
     """The journal cannot be had. The text names the file and says what to do."""
+
+
+class UnwritableError(Exception):
+    """The disk takes nothing now, but what is in the file could be read."""
+
+    def __init__(self, error: sqlite3.Error, left: "Left") -> None:
+        super().__init__(str(error))
+        self.left = left
 
 
 class Past(msgspec.Struct, array_like=True):
@@ -87,13 +99,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_journal(path: Path, now: float) -> tuple[sqlite3.Connection, Left]:
-    """Open the file, or make one. JournalError if it cannot be had."""
+    """Open the file, or make one. JournalError if it cannot be had, UnwritableError if it can only be read now."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             return _opened(path, now)
-        except (sqlite3.DatabaseError, msgspec.MsgspecError, _AnotherLayout) as error:
-            if isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorname", "") not in _UNUSABLE:
+        except (sqlite3.DatabaseError, msgspec.MsgspecError, ValueError, TypeError, _AnotherLayout) as error:
+            if isinstance(error, sqlite3.DatabaseError) and _name(error) not in _UNUSABLE:
                 raise
             left = _leave(path, error, now)
             database, _ = _opened(path, now)
@@ -107,13 +119,16 @@ class _AnotherLayout(Exception):
 
 
 def _opened(path: Path, now: float) -> tuple[sqlite3.Connection, Left]:
-    database = _connect(path)
+    database, left = _connect(path), Left(saved=Saved(died=now))
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        empty = version == 0 and not database.execute("SELECT 1 FROM sqlite_master").fetchone()
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        empty = version == 0 and not tables
         if not empty and version != LAYOUT:
             what = "is no journal" if version == 0 else f"has layout {version}, this mediaproxy writes {LAYOUT}"
             raise _AnotherLayout(what)
+        if not empty and not tables >= _TABLES:
+            raise _AnotherLayout(f"is no journal: it has no table {min(_TABLES - tables)}")
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=0"):
             database.execute(f"PRAGMA {pragma}")
         if empty:
@@ -121,10 +136,17 @@ def _opened(path: Path, now: float) -> tuple[sqlite3.Connection, Left]:
         left = _read(database, now)
         with transaction(database):
             Facts(stopped=False, boot=_boot(), clock=clock.offset()).write(database)
-    except BaseException:
+    except BaseException as error:
         database.close()
+        if isinstance(error, sqlite3.Error) and _name(error).startswith(_UNWRITABLE):
+            raise UnwritableError(error, left) from error
         raise
     return database, left
+
+
+def _name(error: Exception) -> str:
+    """What SQLite calls it; empty: it is not SQLite's."""
+    return getattr(error, "sqlite_errorname", "")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -226,9 +248,9 @@ def _in_brief(path: Path, now: float) -> Left:
     calls: list[SavedCall] = []
     records: dict[int, bytes] = {}
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(path)) as database:
-        rows = database.execute("SELECT number, brief FROM call ORDER BY number")
+        rows = database.execute("SELECT number, brief FROM call WHERE typeof(brief) = 'blob' ORDER BY number")
         calls += [SavedCall(number=number, brief=brief, value=b"") for number, brief in rows]
-        records |= dict(database.execute("SELECT number, line FROM record ORDER BY number"))
+        records |= dict(database.execute("SELECT number, line FROM record WHERE typeof(line) = 'blob' ORDER BY number"))
     return Left(saved=Saved(calls=tuple(calls), died=now), records=records)
 
 
@@ -239,11 +261,13 @@ _ADVICE = {
     "SQLITE_READONLY": "let the server's user write it and its directory",
     "SQLITE_FULL": "make room on the disk",
     "SQLITE_IOERR": "look after the disk",
+    "EACCES": "let the server's user write it (chown), as who has run as root before must",
+    "EISDIR": "move it away: a file belongs there",
 }
 
 
 def _explain(path: Path, error: Exception) -> str:
     """One line for the operator: file, what is wrong, what to do."""
-    name = getattr(error, "sqlite_errorname", "")
+    name = errno.errorcode.get(error.errno or 0, "") if isinstance(error, OSError) else _name(error)
     advice = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "")
     return f"{path}: {getattr(error, 'strerror', None) or error}{advice and '; '}{advice}"

@@ -17,6 +17,9 @@ import msgspec
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 
+_ANYWHERE = 30
+"Bits of the first generation. Slots have 32 for them, and in a day at most 24 are used."
+
 
 class Pair(msgspec.Struct, frozen=True, array_like=True):
     """Two lent ports of the relay: one stream's RTP and RTCP towards one party."""
@@ -244,8 +247,9 @@ class PortPool:
         heapq.heappush(self._queue, (free_at, pair.generation, pair.rtp))
 
     def settle(self, generation: int) -> None:
-        """All is adopted that there is. ``generation``: the highest that an earlier process has used."""
-        self._generation = max(self._generation, generation)
+        """All is adopted that there is. ``generation``: the highest that an earlier process has used; 0: that is not
+        known, so they begin anywhere: a slot must never take a new call for an old one whose counters it still has."""
+        self._generation = max(self._generation, generation or self._rng.getrandbits(_ANYWHERE))
         for address in self._settings.addresses:
             ports = self._free[address.bind]
             taken = {rtp.port for rtp in chain(self._lent, self._cooling) if rtp.address == address.bind}
