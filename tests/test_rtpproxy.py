@@ -216,6 +216,16 @@ def test_a_serial_fork_is_offered_the_same_ports() -> None:
     assert bench.say("Uc0 c1 192.0.2.66 4000 a;1") == "E72", "who was rung knows Call-ID and tag"
 
 
+def test_before_the_answer_an_offer_may_come_with_another_address() -> None:
+    """The INVITE with credentials may have other media than the first one, and the protocol tells nothing else."""
+    bench = ProxyBench()
+    port = bench.port(U)
+    assert bench.port("Uc0 c1 203.0.113.77 6000 a;1") == port
+    facing_alice = bench.port(L)
+    (sent,) = bench.packet("198.51.100.2:4000", at(f"{V4}:{port}"))
+    assert sent.local.port == facing_alice and sent.target == at("203.0.113.77:6000")
+
+
 # -- who may speak
 
 
@@ -391,6 +401,15 @@ def test_what_is_not_a_session_is_not_ended(command: str) -> None:
     bench = ProxyBench()
     talking(bench)
     assert bench.say(command) == "E50" and not bench.ended
+
+
+def test_one_stream_of_a_call_that_began_elsewhere_is_ended() -> None:
+    bench = ProxyBench()
+    bench.port("Uc0 c1 203.0.113.1 4000 a;1 b;1")
+    bench.port("Uc96 c1 203.0.113.1 4002 a;2 b;2")
+    assert [bench.say(f"D c1 a;{part} b;{part}") for part in (2, 2, 1, 1)] == ["0", "E50", "0", "E50"]
+    bench.run(40)
+    assert len(bench.calls) == 0
 
 
 def test_one_stream_is_ended() -> None:

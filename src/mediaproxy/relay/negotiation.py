@@ -112,10 +112,12 @@ class Negotiation:
     def _refuse_others(self) -> None:
         """An INVITE without To tag is the caller's, who tries (again), or comes by a second way. Once the call is
         answered it cannot be that; nor can it come from elsewhere: who was rung once knows Call-ID and tag. Where 183
-        counts like 200 (rtpproxy), it can: the next one of a serial fork is rung."""
+        counts like 200 (rtpproxy), it can: a serial fork. There it is media that has an address, new ones perhaps."""
         call, question, settings = self._call, self._question, self._call.board.settings
         if call.answered is not None and question.part is None:
             raise Refusal("the call has been answered, and this INVITE is not part of it", 482)
+        if call.answered is None and question.part is not None:
+            return
         party = Voucher().updated(question.phone, "", asymmetric=False)
         known, now = call.caller.voucher.signalling, party.signalling
         near = known is None or now is None or same_prefix(known, now, settings.v4_bits, settings.v6_bits)

@@ -62,7 +62,7 @@ def _switched_off(
 ) -> Generator[Question | Inquiry, MediaReply | None, bool]:
     """Disable one stream. False: it is the last one of its call."""
     report = yield from _session(command.arguments[0], first, second)
-    live = {stream.index for stream in report.streams if stream.caller.sdp is not None}
+    live = {stream.index for stream in report.streams if not stream.disabled}
     if index not in live:
         raise Refusal(Code.UNKNOWN_SESSION)
     if live == {index}:
