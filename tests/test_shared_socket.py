@@ -149,14 +149,17 @@ async def test_a_line_of_1x_without_sense_closes_its_connection_only(server: Ser
         assert await module.say(remove() + b"\r\n") == b"removed\r\n"
 
 
-async def test_guests_count_as_connections(server: Server, places: Places) -> None:
+async def test_guests_count_as_connections(server: Server, places: Places, caplog: pytest.LogCaptureFixture) -> None:
+    """A module of MediaProxy 1.x would take whatever it is told for an address and ports."""
     path = places.mediaproxy_socket
     async with client(path) as one, client(path) as two, client(path) as three:
         for module in (one, two, three):
             assert (await module.say(update() + b"\r\n")).startswith(b"127.0.0.9 ")
-        async with client(path) as fourth:
-            reply = decode(await fourth.line())
+        async with client(path) as fourth, client(path) as fifth, client(path) as sixth:
+            reply = decode(await fourth.say(ours()))
             assert isinstance(reply, MediaReply) and reply.status == 503
+            assert await fifth.say(line("lookup") + b"\n") == b"" == await sixth.say(update() + b"\r\n")
+        assert caplog.text.count("more than 3 connections (max_connections)") == 1
     async with asyncio.timeout(PATIENCE):
         while True:  # until the server has noticed that they are gone
             async with client(path) as again:

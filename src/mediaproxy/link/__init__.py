@@ -24,8 +24,8 @@ from mediaproxy.link.asking import (
 from mediaproxy.link.client import StreamLink, UnixLink
 from mediaproxy.link.guest import Guests
 from mediaproxy.link.listener import UnixListener
-from mediaproxy.link.server import MAX_CONNECTIONS, FileRights, LineServer, UnixServer
-from mediaproxy.link.socketfile import bind_unix
+from mediaproxy.link.server import MAX_CONNECTIONS, LineServer, UnixServer
+from mediaproxy.link.socketfile import FileRights, bind_unix
 
 __all__ = [
     "ASK_TIMEOUT",

@@ -20,7 +20,7 @@ from mediaproxy.control import ControlError, Inquiry, MediaReply, Question, deco
 from mediaproxy.link.address import Address, Kind
 from mediaproxy.link.asking import ASK_TIMEOUT, MAX_LINE, Link, Pending, Prompt, reply_in_time, reply_line
 from mediaproxy.link.guest import Guest, Guests
-from mediaproxy.link.socketfile import bind_unix, unlink_unix
+from mediaproxy.link.socketfile import FileRights, bind_unix, unlink_unix
 from mediaproxy.link.tcp import bind_tcp, keep_alive
 
 log = logging.getLogger("mediaproxy.link")
@@ -39,14 +39,6 @@ _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _TOO_LONG = MediaReply(error=f"a line is longer than {MAX_LINE} bytes", status=400)
 _NO_QUESTION = MediaReply(error="not a control line: a reply where a question is expected", status=400)
 _BROKEN = MediaReply(error="a fault of the server, see its log", status=500)
-
-
-class FileRights(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may use a UNIX socket."""
-
-    mode: int = 0o660
-    owner: str = ""
-    group: str = ""
 
 
 class LineServer:
@@ -161,17 +153,17 @@ class LineServer:
             sock.close()
             if isinstance(error, asyncio.CancelledError):
                 raise
-            self._complain(source, error)
+            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+            self.complain(f"{source} turned away, no TLS: {why or 'it hung up'}")
         finally:
             self._arriving -= 1
 
-    def _complain(self, source: str, error: OSError) -> None:
-        """At most once in ten seconds: anybody can knock."""
+    def complain(self, text: str) -> None:
+        """A line of the log, at most one in ten seconds: anybody can knock."""
         now = asyncio.get_running_loop().time()
         if now - self._complained >= 10.0:
             self._complained = now
-            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
-            log.warning("%s: %s turned away, no TLS: %s", self.address, source, why or "it hung up")
+            log.warning("%s: %s", self.address, text)
 
 
 class UnixServer(LineServer):
@@ -216,10 +208,16 @@ class _Client(asyncio.Protocol):
         if not self._refused:
             self._server.admitted += 1
         else:
-            self._write(MediaReply(error=f"more than {self._server.most} connections", status=503))
-            if self._transport.can_write_eof():
-                self._transport.write_eof()  # what it still sends is read: a reset would overtake the reply
+            self._server.complain(f"more than {self._server.most} connections (max_connections)")
+            if self._server.guests is None:
+                self._turn_away()
             self._loop.call_later(LAST_WORDS, self._close)
+
+    def _turn_away(self) -> None:
+        assert self._transport is not None
+        self._write(MediaReply(error=f"more than {self._server.most} connections", status=503))
+        if self._transport.can_write_eof():
+            self._transport.write_eof()  # what it still sends is read: a reset would overtake the reply
 
     def connection_lost(self, exc: Exception | None) -> None:
         """From asyncio."""
@@ -262,7 +260,10 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """From asyncio."""
-        if not self._refused:
+        if self._refused and self._server.guests is not None and not self._spoken:
+            self._spoken = True  # another protocol would take a word of ours for an address
+            (self._turn_away if data.startswith(b"{") else self._close)()
+        elif not self._refused:
             self._buffer += data
             self._work()
             if self._buffer and not self._spoken and self._late is None:

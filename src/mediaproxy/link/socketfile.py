@@ -14,8 +14,18 @@ import stat
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 LONGEST = 107
 "Bytes of a path that clients can connect to (unix(7)); a file made elsewhere and renamed may have a longer one."
+
+
+class FileRights(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may use a UNIX socket."""
+
+    mode: int = 0o660
+    owner: str = ""
+    group: str = ""
 
 
 def bind_unix(path: Path, *, mode: int = 0o660, owner: str = "", group: str = "") -> socket.socket:
