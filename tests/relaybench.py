@@ -216,6 +216,7 @@ class Bench:
         peer = self.flows.get(flow.peer) if flow.peer is not None else None
         if peer is None or peer.generation != flow.peer_generation or peer.target is None:
             slot.undeliverable += 1
+            slot.undeliverable_bytes += len(data)
             return
         slot.packets += 1
         slot.bytes += len(data)

@@ -23,7 +23,7 @@ from mediaproxy.relay.settings import RelayAddress
 from mediaproxy.relay.slots import CONTROL, Reason
 from tests.e2e.conftest import need
 from tests.kernelhouse import House, bpf_filesystem
-from tests.planebench import A, B, Phone, kernel_settings, own_network, rtp
+from tests.planebench import A, B, Phone, kernel_settings, own_network, rtp, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_leaks")]
 
@@ -270,6 +270,37 @@ async def test_maps_of_a_version_with_other_reasons_are_converted(call: Call, bp
     assert _folders(bpffs) == ["2"]
     call.install()
     assert {c.local: c.packets for c in call.house.plane.counters()} == {PORT_A: 5, PORT_B: 5}
+
+
+async def test_a_version_that_did_not_count_the_bytes_of_a_blocked_party(call: Call, bpffs: Path) -> None:
+    """Its maps are converted: packets are counted on, their bytes from the upgrade on."""
+
+    def blocked() -> tuple[int, int]:
+        (counters,) = call.house.plane.counters([PORT_A])
+        return counters.undeliverable, counters.undeliverable_bytes
+
+    call.house.plane.install(msgspec.structs.replace(call.flows()[0], peer=None, peer_generation=0))
+    for _ in range(3):
+        call.caller.send(rtp(1), PORT_A)
+    await until(lambda: blocked() == (3, 3 * 172))
+    call.house.kill()
+    (before,) = _sets(bpffs)
+    facts = before.facts()
+    assert facts is not None
+    counters = facts.layout["counters"]
+    fields = dict(counters.fields)
+    at, size = fields.pop("undeliverable_bytes")
+    fields["spare"] = (at, size + fields["spare"][1])
+    older = facts.layout | {"counters": Shape(counters.size, fields)}
+    before.write(msgspec.structs.replace(facts, layout=older))
+    call.caller.send(rtp(2), PORT_A)
+    call.house.again()
+    assert blocked() == (4, 0)
+    call.caller.send(rtp(3), PORT_A)
+    await until(lambda: blocked() == (5, 172))
+    call.house.kill()
+    call.house.again()
+    assert blocked() == (5, 172)
 
 
 @both_hooks

@@ -107,6 +107,7 @@ async def test_a_flow_without_peer_counts_and_sends_nothing(naked: PlaneBench) -
     await until(lambda: naked.counters()[naked.port_a].undeliverable == 3)
     naked.callee.send(rtp(9), naked.port_b)
     assert (await naked.caller.hears())[0] == rtp(9), "the other way it goes on"
+    assert naked.counters()[naked.port_a].undeliverable_bytes == 3 * 172
     assert naked.counters()[naked.port_a].last > 0 and naked.passed.empty() and naked.callee.queue.empty()
 
 
@@ -200,6 +201,7 @@ async def test_blocked_and_unblocked(talk: Talk) -> None:
     (report,) = reports_of(await talk.relay.inquire(QueryRequest(call_id="call")))
     stream = report.streams[0]
     assert (stream.caller.switched, stream.callee.sent, stream.caller.sent) == ("block", 2, 3)
+    assert stream.caller.bytes == 7 * 172, "what was not sent on came all the same"
     (totals,) = totals_of(await talk.relay.inquire(TotalsRequest()))
     assert (totals.packets, totals.bytes, totals.calls, totals.started_calls) == (5, 5 * 172, 1, 1)
     assert (await talk.relay.inquire(ListRequest())).calls == ("call",)

@@ -23,6 +23,7 @@ def slot(packets: int, sequence: int, *, ssrc: int = 7, last: float = 1.0, undel
         sequence=sequence,
         payload_type=8,
         undeliverable=undeliverable,
+        undeliverable_bytes=undeliverable * 172,
     )
 
 
@@ -72,7 +73,11 @@ def test_the_same_counters_twice_count_once_and_older_ones_not_at_all() -> None:
 def test_what_the_plane_could_not_deliver_was_received() -> None:
     tally = Tally()
     tally.noted(slot(10, 15, undeliverable=5))
-    assert (tally.received, tally.forwarded) == (15, 10)
+    assert (tally.received, tally.forwarded, tally.octets) == (15, 10, 15 * 172)
+    assert tally.traffic.totals() == (10, 10 * 172, 0)
+    tally.renew()
+    tally.noted(slot(0, 17, undeliverable=2))
+    assert (tally.received, tally.forwarded, tally.octets) == (17, 10, 17 * 172)
 
 
 @pytest.mark.parametrize(

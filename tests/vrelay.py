@@ -106,6 +106,7 @@ class ReferencePlane:
         peer = self.lent.get(flow.peer)[0] if flow.peer in self.lent else None  # type: ignore[index]  # no None in it
         if peer is None or peer.generation != flow.peer_generation or peer.target is None:
             counters.undeliverable += 1
+            counters.undeliverable_bytes += len(data)
             return
         counters.packets += 1
         counters.bytes += len(data)

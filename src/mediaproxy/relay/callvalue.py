@@ -48,6 +48,8 @@ class TallyValue(msgspec.Struct, array_like=True):
     _expected: int
     _unmeasured: int
     gauge: Gauge | None
+    _plane_undelivered: int = 0
+    "Journals of before are read."
 
 
 class RefusalsValue(msgspec.Struct, array_like=True):

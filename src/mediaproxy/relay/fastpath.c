@@ -336,13 +336,13 @@ static const struct {
     FIELD(config, source), FIELD(config, target), FIELD(config, peer), FIELD(config, peer_generation),
     FIELD(config, ifindex), FIELD(config, source_port), FIELD(config, target_port), FIELD(config, mtu),
     FIELD(config, address), FIELD(config, tos), FIELD(config, flags), FIELD(config, via), FIELD(config, spare),
-    FIELD(config, gateway), FIELD(config, allowed),
-    FIELD(config, bits), FIELD(config, clocks),
+    FIELD(config, gateway), FIELD(config, allowed), FIELD(config, bits), FIELD(config, clocks),
     FIELD(counters, packets), FIELD(counters, bytes), FIELD(counters, last), FIELD(counters, arrived),
     FIELD(counters, rtp), FIELD(counters, lost), FIELD(counters, jitter), FIELD(counters, tick), FIELD(counters, ssrc),
     FIELD(counters, timestamp), FIELD(counters, sequence), FIELD(counters, payload_type), FIELD(counters, change),
     FIELD(counters, generation), FIELD(counters, undeliverable), FIELD(counters, dropped), FIELD(counters, passed),
-    FIELD(counters, ranked), FIELD(counters, strangers), FIELD(counters, spare),
+    FIELD(counters, ranked), FIELD(counters, strangers), FIELD(counters, undeliverable_bytes),
+    FIELD(counters, spare),
 };
 
 static PyObject *module_layout(PyObject *self, PyObject *args)

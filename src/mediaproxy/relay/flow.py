@@ -61,6 +61,8 @@ class SlotCounters(msgspec.Struct, kw_only=True, gc=False):
     "Its RTP payload type."
     undeliverable: int = 0
     "Packets from ``source`` that had nowhere to go: peer or target missing, or the network refused them."
+    undeliverable_bytes: int = 0
+    "Their UDP payload bytes."
     rtp: int = 0
     "RTP packets from ``source`` that a plane has measured; 0: it measures none."
     lost: int = 0

@@ -178,6 +178,7 @@ INLINE void account(struct counters *n, const struct slot *s, u64 word, const st
         __sync_fetch_and_add(&n->bytes, p->length - UDP);
     } else {
         __sync_fetch_and_add(&n->undeliverable, p->segments);
+        __sync_fetch_and_add(&n->undeliverable_bytes, p->length - UDP);
     }
 }
 

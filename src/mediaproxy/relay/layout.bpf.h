@@ -77,7 +77,8 @@ struct counters {
     u64 passed;        /* passed up */
     u64 ranked;        /* two token buckets: when each is empty again, CLOCK_MONOTONIC nanoseconds */
     u64 strangers;
-    u64 spare[3];
+    u64 undeliverable_bytes; /* the UDP payload of those */
+    u64 spare[2];
 };
 
 /* A token bucket: one packet costs interval nanoseconds, and burst nanoseconds may be owed. */

@@ -49,6 +49,7 @@ class Heard:
     sequence: int = 0
     payload_type: int = 0
     undeliverable: int = 0
+    undeliverable_bytes: int = 0
     dropped: int = 0
     passed: int = 0
     ranked: int = 0
@@ -196,6 +197,7 @@ def _forward(world: World, frame: bytes, at: int, p: Packet, slot: Slot, now: in
         _hear(hop, p, now)
         if reason is not None and hop is hops[-1]:
             hop.heard.undeliverable += 1
+            hop.heard.undeliverable_bytes += p.udp_length - UDP
         else:
             hop.heard.packets += 1
             hop.heard.bytes += p.udp_length - UDP

@@ -214,6 +214,7 @@ static enum verdict judge(Path *h, u32 index, u32 generation, const struct packe
     if (is.learned) {
         hear(n, active(s, is.word), p, is.word >> 48, now);
         if (!is.way) {
+            n->undeliverable_bytes += size;
             n->undeliverable++;
             return DROPPED;
         }
@@ -234,5 +235,6 @@ static void not_sent(Path *h, u32 index, u32 size)
 
     n->packets--;
     n->bytes -= size;
+    n->undeliverable_bytes += size;
     n->undeliverable++;
 }

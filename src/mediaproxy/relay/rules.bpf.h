@@ -67,7 +67,7 @@ INLINE void begin(struct counters *n, u32 generation)
     n->packets = n->bytes = n->last = n->arrived = 0;
     n->rtp = n->lost = n->jitter = n->tick = n->ssrc = n->timestamp = 0;
     n->sequence = n->payload_type = n->change = 0;
-    n->undeliverable = n->dropped = n->passed = n->ranked = n->strangers = 0;
+    n->undeliverable = n->undeliverable_bytes = n->dropped = n->passed = n->ranked = n->strangers = 0;
     n->generation = generation;
 }
 

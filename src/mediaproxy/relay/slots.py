@@ -119,7 +119,7 @@ SLOT = Record("slot", word="Q", copies=f"{2 * CONFIG.size}s", spare="8s")
 COUNTERS = Record(
     "counters", packets="Q", bytes="Q", last="Q", arrived="Q", rtp="I", lost="i", jitter="I", tick="I", ssrc="I",
     timestamp="I", sequence="H", payload_type="B", change="B", generation="I", undeliverable="Q", dropped="Q",
-    passed="Q", ranked="Q", strangers="Q", spare="24s",
+    passed="Q", ranked="Q", strangers="Q", undeliverable_bytes="Q", spare="16s",
 )  # fmt: skip
 CONTROL = Record(
     "control", heartbeat="Q", alive="Q", layout="Q", silence="Q", ahead="I", port_min="H", ports="H", ranked="8s",
@@ -385,7 +385,7 @@ _PIECE = 4096
 _NOTHING = array("Q", bytes(8 * _PIECE))
 BRIEF = (
     "packets", "bytes", "last", "rtp", "lost", "jitter", "tick", "ssrc", "sequence", "payload_type", "generation",
-    "undeliverable", "dropped",
+    "undeliverable", "dropped", "undeliverable_bytes",
 )  # fmt: skip
 "What a relay looks at all the time, in the order of the struct."
 _BRIEF = COUNTERS.part(BRIEF)

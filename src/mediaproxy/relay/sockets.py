@@ -130,6 +130,7 @@ class LentSocket(BoundSocket):
         "strangers",
         "target",
         "undeliverable",
+        "undeliverable_bytes",
     )
 
     def __init__(self, local: Endpoint, receive_buffer: int) -> None:
@@ -143,7 +144,7 @@ class LentSocket(BoundSocket):
         self.source: SocketAddress | None = None
         self.forward: Callable[[bytes, SocketAddress], int] | None = None
         self.target: SocketAddress = ()
-        self.packets = self.bytes = self.undeliverable = self.dropped = 0
+        self.packets = self.bytes = self.undeliverable = self.undeliverable_bytes = self.dropped = 0
         self.last = 0.0
         self.rtp = b""
         self.rtp_only = False
@@ -207,6 +208,7 @@ class LentSocket(BoundSocket):
             bytes=self.bytes,
             last=self.last,
             undeliverable=self.undeliverable,
+            undeliverable_bytes=self.undeliverable_bytes,
             dropped=self.dropped,
         )
         if self.rtp:  # RFC 3550 §5.1

@@ -44,6 +44,7 @@ class Tally:
         "_plane_bytes",
         "_plane_forwarded",
         "_plane_received",
+        "_plane_undelivered",
         "_received",
         "_sequence",
         "_ssrc",
@@ -71,7 +72,7 @@ class Tally:
         self._aside_at = 0.0
         "When the last one came."
         self._received = self._forwarded = self._bytes = 0
-        self._plane_received = self._plane_forwarded = self._plane_bytes = 0
+        self._plane_received = self._plane_forwarded = self._plane_bytes = self._plane_undelivered = 0
         self._updated = 0
         "Packets at the last look at the sequence numbers."
         self._ssrc: int | None = None
@@ -93,8 +94,8 @@ class Tally:
 
     @property
     def octets(self) -> int:
-        """UDP payload bytes received, as far as the plane counts them."""
-        return self._bytes + self._plane_bytes
+        """UDP payload bytes received."""
+        return self._bytes + self._plane_bytes + self._plane_undelivered
 
     @property
     def ssrc(self) -> int | None:
@@ -137,6 +138,7 @@ class Tally:
         noted[0] += packets - self._plane_forwarded
         noted[1] += slot.bytes - self._plane_bytes
         self._plane_received, self._plane_forwarded, self._plane_bytes = received, packets, slot.bytes
+        self._plane_undelivered = slot.undeliverable_bytes
         if last:
             if self.first is None:
                 self.first = last
@@ -167,7 +169,7 @@ class Tally:
     def renew(self) -> None:
         """The plane counts from 0 again; what it had counted stays."""
         self._received, self._forwarded, self._bytes = self.received, self.forwarded, self.octets
-        self._plane_received = self._plane_forwarded = self._plane_bytes = 0
+        self._plane_received = self._plane_forwarded = self._plane_bytes = self._plane_undelivered = 0
         if self.gauge is not None:
             self.gauge.renew()
 

@@ -189,11 +189,13 @@ class UserPlane:
             forward = slot.forward
             if forward is None:
                 slot.undeliverable += 1
+                slot.undeliverable_bytes += size
                 continue
             try:
                 forward(data, slot.target)
             except OSError as error:
                 slot.undeliverable += 1
+                slot.undeliverable_bytes += size
                 self._count(error)
             else:
                 slot.packets += 1

@@ -102,8 +102,8 @@ class Bank:
         counters = counters_of(flow.local, flow.generation, self.kernel.counters.brief(lent.index), offset)
         missed = self.missed.get(lent.index)
         if missed is not None and missed[0] == flow.generation & 0xFFFFFFFF:
-            for name in SUMMED:
-                setattr(counters, name, getattr(counters, name) + missed[1][name])
+            for name, value in missed[1].items():
+                setattr(counters, name, getattr(counters, name) + value)
         return counters
 
     def sweep(self, offset: float) -> Iterator[SlotCounters]:
@@ -140,7 +140,7 @@ class Bank:
         total = self._before + Carried(**self.kernel.counters.sums(self._whose))
         for index, (generation, missed) in self.missed.items():
             if self._whose[index] == generation:
-                total += Carried(**missed)
+                total += Carried(**{name: missed[name] for name in SUMMED})
         return total
 
     # -- life

@@ -27,6 +27,8 @@ from mediaproxy.relay.slots import COUNTERS, SUMMED
 
 _PRIORITIES = range(49152, 65536)
 "Of clsact filters: behind those of other programs."
+_MISSED = (*SUMMED, "undeliverable_bytes")
+"Counters that only grow; earlier versions have not all of them."
 
 
 class Founder:
@@ -138,7 +140,7 @@ class Founder:
         pins.remove()
         for index, before in seeded.items():  # the old program counts no more: what it has counted since
             after = legacy.counters(index)
-            more = {name: _int(after[name]) - _int(before[name]) for name in SUMMED}
+            more = {name: _int(after.get(name, b"")) - _int(before.get(name, b"")) for name in _MISSED}
             if after["generation"] == before["generation"] and any(more.values()):
                 bank.missed[index] = _int(after["generation"]), more
         return bank

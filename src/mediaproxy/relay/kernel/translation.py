@@ -106,11 +106,10 @@ def _clocks(data: bytes) -> tuple[tuple[int, int], ...]:
 def counters_of(local: Endpoint, generation: int, values: tuple[int, ...], offset: float) -> SlotCounters:
     """The counters of a lent port. ``values``: those of its slot, as BRIEF says; those of another lending count as
     none. ``offset``: what the relay's clock is ahead of CLOCK_MONOTONIC, in seconds."""
-    (packets, octets, last, rtp, lost, jitter, ticks, ssrc, sequence, payload_type, whose, undeliverable, dropped) = (
-        values
-    )
+    packets, octets, last, rtp, lost, jitter, ticks, ssrc, sequence, payload_type, whose, *others = values
     if whose != generation & 0xFFFFFFFF:
         return SlotCounters(local=local, generation=generation)
+    undeliverable, dropped, undeliverable_bytes = others
     heard = payload_type > 127
     return SlotCounters(
         local=local,
@@ -122,6 +121,7 @@ def counters_of(local: Endpoint, generation: int, values: tuple[int, ...], offse
         sequence=sequence,
         payload_type=payload_type & 127 if heard else None,
         undeliverable=undeliverable,
+        undeliverable_bytes=undeliverable_bytes,
         rtp=rtp,
         lost=lost,
         jitter=jitter / 16e9 if ticks else None,
