@@ -56,6 +56,14 @@ def test_one_line_is_all() -> None:
     assert framer.ended and framer.waiting == 0 and framer.feed(b"c\n") == []
 
 
+def test_the_one_line_may_end_with_its_connection() -> None:
+    framer = LineFramer(single=True)
+    assert framer.feed(b"\nstatus\r") == [] and framer.finish() == [b"status"] and framer.ended
+    assert LineFramer(single=True).finish() == []
+    many = LineFramer()
+    assert many.feed(b"version") == [] == many.finish()
+
+
 def test_nothing_follows_a_last_line() -> None:
     framer = LineFramer(last=frozenset((b"quit",)))
     assert framer.feed(b"a\r\nquit\r\nb\r\n") == [b"a", b"quit"]

@@ -85,6 +85,10 @@ async def test_1x_over_tcp(server: Server) -> None:
         async with client(server, 0) as (reader, writer):
             writer.write(word + b"\n")
             assert await reader.read() == answer
+        async with client(server, 0) as (reader, writer):
+            writer.write(word)
+            writer.write_eof()
+            assert await reader.read() == answer, "the line may end with the connection"
     async with client(server, 0) as (reader, writer):
         writer.write(b"controls\n")
         address = (await reader.readline()).strip()

@@ -141,6 +141,14 @@ async def test_an_unknown_word_that_ends_as_lines_of_2x_do_gets_its_error(server
         assert (await module.say(update() + b"\r\n")).startswith(b"127.0.0.9 ")
 
 
+async def test_a_line_of_1x_may_end_with_its_connection(server: Server, places: Places) -> None:
+    async with client(places.mediaproxy_socket) as first, client(places.mediaproxy_socket) as module:
+        for one, data, answer in ((first, line(), b"127.0.0.9 "), (module, update()[:-2], b"")):
+            one.write(data)
+            one.writer.write_eof()
+            assert (await one.rest())[: len(answer) or None] == answer
+
+
 async def test_a_line_of_1x_without_sense_closes_its_connection_only(server: Server, places: Places) -> None:
     async with client(places.mediaproxy_socket) as module, client(places.mediaproxy_socket) as first:
         assert (await module.say(update() + b"\r\n")).startswith(b"127.0.0.9 ")

@@ -6,7 +6,7 @@ requests, access lists and counters are the door's (``dialects/door.py``), for a
 """
 
 from collections.abc import Generator
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -53,6 +53,14 @@ class Framer(Protocol):
     def feed(self, data: bytes) -> list[bytes]:
         """The requests that are complete now, each as ``Dialect.answer`` takes it. DialectError if no request can
         follow any more: the connection is closed."""
+
+
+@runtime_checkable
+class Finisher(Protocol):
+    """A Framer whose last request may end with its connection."""
+
+    def finish(self) -> list[bytes]:
+        """The client says no more: what that makes complete."""
 
 
 class Dialect(Protocol):

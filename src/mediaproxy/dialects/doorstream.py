@@ -10,7 +10,7 @@ from collections import Counter, deque
 from typing import cast
 
 from mediaproxy import clock
-from mediaproxy.dialects.dialect import Dialect, DialectError, Peer
+from mediaproxy.dialects.dialect import Dialect, DialectError, Finisher, Peer
 from mediaproxy.dialects.door import LONGEST_COOKIE, Door
 from mediaproxy.dialects.doorcache import AnswerCache
 from mediaproxy.dialects.doorlistener import LOCAL, Listener
@@ -175,6 +175,8 @@ class _Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """From asyncio: the client says no more, and may still read. TLS has no half of a connection."""
+        if isinstance(self._framer, Finisher) and not self._ended:
+            self._queue.extend(self._framer.finish())
         self._ended = True
         self._expect()
         self._work()

@@ -39,6 +39,10 @@ class LineFramer:
             self._buffer.clear()
         return lines
 
+    def finish(self) -> list[bytes]:
+        """The one line of a connection needs no end, if the connection ends."""
+        return self.feed(b"\n") if self._single and self._buffer else []
+
 
 class BlockFramer:
     """Mutable: blocks of lines; an empty line ends a block, further ones are passed over. A block is given with its

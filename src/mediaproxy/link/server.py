@@ -254,6 +254,8 @@ class _Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """From asyncio: the client says no more. Over TLS that closes the connection."""
+        if self._buffer and not self._spoken and self._server.guests is not None:
+            self._buffer += b"\n"  # the one line of MediaProxy 1.x may end with its connection
         self._ended = True
         self._work()
         return self._server.address.kind is not Kind.TLS

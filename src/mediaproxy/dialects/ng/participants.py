@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mediaproxy.control import Switch, SwitchRequest
 from mediaproxy.dialects.ng.bencode import NgError
 from mediaproxy.dialects.ng.flags import Command
+from mediaproxy.dialects.ng.words import OFF
 from mediaproxy.endpoint import address_text
 from mediaproxy.events import CallReport, SideReport
 
@@ -15,8 +16,8 @@ from mediaproxy.events import CallReport, SideReport
 def switched(command: Command, switch: Switch, reports: Sequence[CallReport]) -> SwitchRequest:
     """What to ask for the party that the command means, or for everybody. NgError if there is no such party."""
     call_id = command.call_id
-    if command.all or command.has("all"):
-        return SwitchRequest(call_id=call_id, switch=switch)
+    if command.has("all") or command.all not in OFF:
+        return SwitchRequest(call_id=call_id, switch=switch, everybody=True)
     if command.label:
         _first(_labelled(reports, command.label), "No monologue matching the given label")
         return SwitchRequest(call_id=call_id, switch=switch, label=command.label)
