@@ -177,8 +177,10 @@ INLINE void account(struct counters *n, const struct slot *s, u64 word, const st
         __sync_fetch_and_add(&n->packets, p->segments);
         __sync_fetch_and_add(&n->bytes, p->length - UDP);
     } else {
-        __sync_fetch_and_add(&n->undeliverable, p->segments);
+        /* In this order. Else the compiler makes one addition of two, at an address that depends on the way here: that is
+         * allowed to root only. */
         __sync_fetch_and_add(&n->undeliverable_bytes, p->length - UDP);
+        __sync_fetch_and_add(&n->undeliverable, p->segments);
     }
 }
 
