@@ -238,7 +238,11 @@ async def test_of_two_routers_one_falls_silent(host: Host, made: Callable[[Host]
     host.b.ip(*(f"address add {address}/64 dev eth-to-b nodad" for address in ("fe80::b1", "fe80::b2")))
     host.b.ip(f"address add {FAR6.address}/128 dev lo")
     made(host)
-    await until(lambda: host.relay.run("ip", "-6", "route", "show", "default").count("default via") == 2)
+    async with asyncio.timeout(30):
+        while host.relay.run("ip", "-6", "route", "show", "default").count("default via") < 2:
+            await asyncio.sleep(0.5)
+            if made is advertised:  # the interface may not have been ready
+                made(host)
     await asyncio.sleep(2)  # the interfaces are new, and their own changes are over by then
     plane = host.open(bind=RELAY6)
     one, other = Endpoint(RELAY6, 20000), Endpoint(RELAY6, 20002)
@@ -260,13 +264,13 @@ async def test_of_two_routers_one_falls_silent(host: Host, made: Callable[[Host]
 
 
 async def hears_again(far: socket.socket, near: socket.socket, relay: tuple[str, int]) -> None:
-    """Within ten seconds, of what the near one sends to the relay all the time."""
-    for _ in range(100):
+    """Within half a minute, of what the near one sends to the relay all the time."""
+    for _ in range(300):
         near.sendto(b"after", relay)
         with contextlib.suppress(TimeoutError):
             assert (await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(far, 2048), 0.1))[0] == b"after"
             return
-    pytest.fail("ten seconds later nobody hears anything")
+    pytest.fail("half a minute later nobody hears anything")
 
 
 def in_a_route(host: Host) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.netns import Namespace, Namespaces
+from lab.netns import Namespace, Namespaces, wait_until
 from mediaproxy.endpoint import Endpoint
 from tests.asking import Phone, bye, offer, ports
 from tests.e2e.conftest import need
@@ -108,6 +108,7 @@ def test_behind_a_1_to_1_nat(spaces: Namespaces, stack: ExitStack, tmp_path: Pat
     process = relay_of(stack, relay, tmp_path, f'{{ bind = "{PRIVATE}", advertise = "{PUBLIC}" }}')
     alice, bob = seat(stack, Phone("alice", "198.51.100.1"), a), seat(stack, Phone("bob", "192.0.2.1"), b)
     talk(process, alice, bob)
+    wait_until("the record", lambda: bool(process.shown("records")))
     (record,) = process.shown("records")
     end = record["streams"][0]["caller"]
     assert (end["local"]["address"], end["advertised"]["address"]) == (PRIVATE, PUBLIC)
@@ -162,15 +163,16 @@ def test_two_relays_of_one_host_that_meet(spaces: Namespaces, stack: ExitStack, 
         alice.send(0, at_alice, 0)
         bob.send(0, at_bob, 0)
         time.sleep(0.05)
+        planes = [shown["streams"][0]["plane"] for process in (one, other) for shown in process.shown("calls")]
+        if planes == ["kernel"] * 2:
+            break
+    assert planes == ["kernel"] * 2
     drain(alice), drain(bob)
     for _ in range(10):
         alice.send(0, at_alice, 0)
         assert hears(bob) == at_bob
         bob.send(0, at_bob, 0)
         assert hears(alice) == at_alice
-    for process in (one, other):
-        (shown,) = process.shown("calls")
-        assert shown["streams"][0]["plane"] == "kernel"
 
 
 def _offered(relay: RelayProcess, alice: Phone, bob: Phone) -> int:
