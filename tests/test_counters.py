@@ -114,7 +114,8 @@ def check(bench: Bench) -> None:
     census, reports = bench.calls.census, bench.calls.reports(bench.now)
     states = {state: sum(report.state is state for report in reports) for state in CallState}
     assert {state: census.states[state] for state in CallState} == states
-    streams = [stream for call in bench.calls for stream in call.present() if stream.enabled and not stream.closed]
+    calls = [call for call in bench.calls if call.state is not CallState.LINGERING]
+    streams = [stream for call in calls for stream in call.present() if stream.enabled and not stream.closed]
     carried = [stream for stream in streams if any(port.offloaded for port in stream.ports)]
     assert (census.streams, census.carried) == (len(streams), len(carried))
 

@@ -15,7 +15,7 @@ from mediaproxy.dialects.management import Management
 from mediaproxy.dialects.sessions import session
 from mediaproxy.dialects.v2 import MediaProxy2
 from mediaproxy.events import CallReport, CallState, EndReason, RelayTotals, raw
-from tests.mpbench import Desk, update
+from tests.mpbench import Desk, remove, update
 from tests.relaybench import V4, at, rtp
 
 PEER = Peer("tls", "192.0.2.9:4000", 1100.0)
@@ -87,6 +87,17 @@ def test_an_unanswered_session() -> None:
     assert (one["start_time"], one["duration"], one["to_tag"], one["callee_ua"]) == (None, 0, None, None)
     assert one["username"] == "alice@pbx"
     assert one["streams"][0]["status"] == "active"
+
+
+def test_a_session_that_was_removed_before_its_answer_is_none() -> None:
+    """Its ports are kept for a while, for a 200 that crosses the CANCEL."""
+    desk = Desk(MediaProxy2())
+    desk.ports(update())
+    assert desk.say(remove(to_tag="")) == b"removed\r\n" and len(desk.bench.calls) == 1
+    (relay,) = told(desk, b"summary")
+    assert told(desk, b"sessions") == [] and (relay["session_count"], relay["stream_count"]) == (0, {})
+    desk.ports(update("reply"))
+    assert len(told(desk, b"sessions")) == 1, "one that did cross it"
 
 
 def test_a_session_that_timed_out(desk: Desk) -> None:

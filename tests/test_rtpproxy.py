@@ -403,6 +403,14 @@ def test_what_is_not_a_session_is_not_ended(command: str) -> None:
     assert bench.say(command) == "E50" and not bench.ended
 
 
+def test_a_session_that_was_deleted_before_its_answer_is_not_active() -> None:
+    bench = ProxyBench()
+    bench.port(U)
+    assert bench.say("I").split("\n")[1:3] == ["active sessions: 1", "active streams: 2"]
+    assert bench.say("D c1 a") == "0" and len(bench.calls) == 1, "its ports are kept for a 200 that crosses the CANCEL"
+    assert bench.say("I").split("\n")[:3] == ["sessions created: 1", "active sessions: 0", "active streams: 0"]
+
+
 def test_one_stream_of_a_call_that_began_elsewhere_is_ended() -> None:
     bench = ProxyBench()
     bench.port("Uc0 c1 203.0.113.1 4000 a;1 b;1")

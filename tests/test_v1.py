@@ -437,6 +437,13 @@ def test_status() -> None:
     assert STATUS.fullmatch(desk.say(b"status")), desk.say(b"status")
 
 
+def test_status_of_a_call_that_was_deleted_before_its_answer() -> None:
+    desk = Desk(MediaProxy1())
+    desk.ports(line())
+    desk.say(b"delete call-1 info=")
+    assert desk.say(b"status") == b"proxy 0 0/0/0\n" and len(desk.bench.calls) == 1, "its ports are kept"
+
+
 def test_status_of_nothing() -> None:
     assert Desk(MediaProxy1()).say(b"status") == b"proxy 0 0/0/0\n"
 

@@ -250,8 +250,10 @@ class RelayTotals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     "There are now, in any state but ended."
     talking: int = 0
     "Of these, the answered ones, on hold or not, that do not linger."
+    lingering: int = 0
+    "Of these, those that are over unless an answer comes that crossed the end."
     streams: int = 0
-    "Relayed in these calls."
+    "Relayed in calls that do not linger."
     kinds: dict[str, int] = {}
     "The same by media type."
     addresses: tuple[str, ...] = ()

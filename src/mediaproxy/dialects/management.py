@@ -17,7 +17,7 @@ from mediaproxy import __version__
 from mediaproxy.control import ControlError, ListRequest, MediaReply, QueryRequest, TotalsRequest
 from mediaproxy.dialects.dialect import ErrorAnswer, Peer, Steps
 from mediaproxy.dialects.framing import LineFramer
-from mediaproxy.dialects.sessions import session
+from mediaproxy.dialects.sessions import session, standing
 from mediaproxy.events import CallReport, RelayTotals, reports_of, totals_of
 
 MOST = 100_000
@@ -78,7 +78,7 @@ def _relay(totals: RelayTotals, some: list[CallReport], now: float) -> _Object:
         "version": __version__,
         "status": "active",
         "uptime": max(0, int(now - totals.started)),
-        "session_count": totals.calls,
+        "session_count": totals.calls - totals.lingering,
         "stream_count": totals.kinds,
         "bps_relayed": int(sum(rates) * totals.calls / len(rates)) if rates else 0,
     }
@@ -101,7 +101,7 @@ def _sessions(now: float) -> Steps:
         if reply is None or reply.error:
             continue  # it has ended meanwhile
         try:
-            shown += [_encoded(session(one, now)) for one in reports_of(reply)]
+            shown += [_encoded(session(one, now)) for one in standing(reply)]
         except ControlError:
             return _ERROR
     return _line(shown)

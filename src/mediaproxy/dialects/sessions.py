@@ -6,8 +6,9 @@ since the beginning of the call, addresses ``IP:PORT`` or ``Unknown``.
 
 from typing import Any, TypeAlias
 
+from mediaproxy.control import MediaReply
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.events import CallReport, EndReason, SideReport, StreamReport
+from mediaproxy.events import CallReport, CallState, EndReason, SideReport, StreamReport, reports_of
 
 _Object: TypeAlias = dict[str, Any]
 _UNKNOWN = "Unknown"
@@ -16,6 +17,12 @@ _TIMED_OUT = {
     EndReason.UNANSWERED: "no-traffic timeout",
     EndReason.HOLD_EXPIRED: "on hold timeout",
 }
+
+
+def standing(reply: MediaReply) -> list[CallReport]:
+    """The calls of a reply that are not over: those that were deleted before an answer keep their ports for a while.
+    ControlError if a relay sent something else."""
+    return [report for report in reports_of(reply) if report.state is not CallState.LINGERING]
 
 
 def session(report: CallReport, now: float) -> _Object:

@@ -10,8 +10,9 @@ it; what is not known is ``-``, an address ``?.?.?.?:?``.
 
 from mediaproxy.control import ControlError, ListRequest, MediaReply, QueryRequest, TotalsRequest
 from mediaproxy.dialects.dialect import ErrorAnswer, Steps
+from mediaproxy.dialects.sessions import standing
 from mediaproxy.endpoint import Endpoint
-from mediaproxy.events import CallReport, SideReport, StreamReport, reports_of, totals_of
+from mediaproxy.events import CallReport, SideReport, StreamReport, totals_of
 
 MOST = 100_000
 "Calls that are shown."
@@ -27,10 +28,10 @@ def status(now: float) -> Steps:
     try:
         relays = totals_of(totals)
         bytes_in = sum(relay.bytes for relay in relays)
-        lines = [f"proxy {sum(relay.calls for relay in relays)} {bytes_in}/{bytes_in}/{2 * bytes_in}"]
+        lines = [f"proxy {sum(relay.calls - relay.lingering for relay in relays)} {bytes_in}/{bytes_in}/{2 * bytes_in}"]
         for call_id in listed.calls:  # there may be thousands, and others have their turn between two
             reply: MediaReply | None = yield QueryRequest(call_id=call_id)
-            for report in () if reply is None else reports_of(reply):
+            for report in () if reply is None else standing(reply):
                 lines += [_session(report, now), *(_stream(one, report, now) for one in report.streams)]
     except ControlError:
         return ErrorAnswer(b"")

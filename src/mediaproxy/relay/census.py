@@ -18,7 +18,7 @@ class Census:
         self._known: dict[Call, _Standing] = {}
         self.states: Counter[CallState] = Counter()
         self.streams = 0
-        "Relayed ones that no SDP has disabled."
+        "Relayed ones that no SDP has disabled, of calls that do not linger."
         self.kinds: Counter[str] = Counter()
         "The same by media type."
         self.carried = 0
@@ -28,7 +28,7 @@ class Census:
         """It is new, or may have changed."""
         carried = 0
         kinds: tuple[str, ...] = ()
-        for stream in call.present():
+        for stream in () if call.lingering is not None else call.present():
             if stream.enabled and not stream.closed:
                 kinds = (*kinds, stream.kind)
                 carried += any([port.offloaded for port in stream.ports])

@@ -77,6 +77,7 @@ def totals(calls: Calls, carried: Carried | None = None) -> RelayTotals:
         plane=calls.plane_name,
         calls=len(calls),
         talking=census.states[CallState.TALKING] + census.states[CallState.HELD],
+        lingering=census.states[CallState.LINGERING],
         streams=census.streams,
         kinds={kind: count for kind, count in census.kinds.items() if count},
         addresses=tuple(dict.fromkeys(address.public for address in calls.settings.addresses)),

@@ -67,15 +67,15 @@ def feature(command: Command, peer: Peer) -> Steps:
 
 
 def info(command: Command, peer: Peer) -> Steps:
-    """I. A stream is what one party sends, as with the original. ``l``: the part of the ports that is lent, of the
-    relay that has lent the greatest part."""
+    """I. A stream is what one party sends, as with the original; a session that was deleted is none. ``l``: the part of
+    the ports that is lent, of the relay that has lent the greatest part."""
     if command.modifiers.lower().strip(b"bl"):
         raise Refusal(Code.INFO_MODIFIER)
     reply = yield TotalsRequest()
     relays = _relays(reply)
     lines = [
         f"sessions created: {sum(one.started_calls for one in relays)}",
-        f"active sessions: {sum(one.calls for one in relays)}",
+        f"active sessions: {sum(one.calls - one.lingering for one in relays)}",
         f"active streams: {2 * sum(one.streams for one in relays)}",
         f"packets received: {sum(one.packets + one.refused_packets for one in relays)}",
         f"packets transmitted: {sum(one.packets for one in relays)}",
