@@ -38,12 +38,15 @@ def hold_and_resume(site: Site, phones: Sequence[Baresip | Pjsip], *, told: bool
             time.sleep(1.0)
         holder.resume()
         server.wait("resume", "calls", until=lambda calls: calls[-1]["state"] == "talking")
-        capture = site.folder / f"resumed{number}.pcap"
-        with site.capture(capture):
-            time.sleep(1.5)
-        wire = site.wire(capture, "a", "b")
-        assert heard(wire.to_callee, alice.tone) >= 1.4
-        assert heard(wire.to_caller, bob.tone) >= 1.4
+        for attempt in range(5):  # other work on the machine only adds loss and delay
+            capture = site.folder / f"resumed{number}.{attempt}.pcap"
+            with site.capture(capture):
+                time.sleep(1.5)
+            wire = site.wire(capture, "a", "b")
+            both = heard(wire.to_callee, alice.tone), heard(wire.to_caller, bob.tone)
+            if min(both) >= 1.4:
+                break
+        assert min(both) >= 1.4, both
     alice.hang_up()
     alice.wait_closed()
     bob.wait_closed()
