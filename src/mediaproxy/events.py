@@ -21,12 +21,11 @@ class Side(StrEnum):
 
     __hash__ = str.__hash__  # that of enumerations is written in Python, and half of what a call has is by side
 
-    @property
-    def other(self) -> "Side":
-        return _OTHERS[self._name_]
+    other: "Side"
+    "The other party."
 
 
-_OTHERS = {"CALLER": Side.CALLEE, "CALLEE": Side.CALLER}
+Side.CALLER.other, Side.CALLEE.other = Side.CALLEE, Side.CALLER
 
 
 class CallState(StrEnum):

@@ -104,12 +104,18 @@ class Call:
     def held(self) -> bool:
         """The voice is on hold: all audio streams are, or any stream of a call without audio (calls.md 11). So is a
         call whose streams SDP has all disabled: no media can say that it lives."""
-        standing = [stream for stream in self.present() if not stream.caller.closed]
-        live = [stream for stream in standing if stream.enabled]
-        audio = [stream for stream in live if stream.kind == "audio"]
-        if audio:
-            return all([stream.held for stream in audio])
-        return any([stream.held for stream in live]) or bool(standing and not live)
+        standing = live = held = False
+        voice: bool | None = None
+        for stream in self.present():
+            if stream.caller.closed:
+                continue
+            standing = True
+            if not stream.enabled:
+                continue
+            live, held = True, held or stream.held
+            if stream.kind == "audio":
+                voice = stream.held and voice is not False
+        return (held or (standing and not live)) if voice is None else voice
 
     @property
     def perhaps_held(self) -> bool:
@@ -138,8 +144,9 @@ class Call:
     @property
     def callee(self) -> Party:
         """The callee, as far as there is one."""
-        talking = next((leg for leg in self.legs if leg.answered and not leg.ended), None)
-        leg = self.locked or talking or self.active
+        leg = self.locked
+        if leg is None:
+            leg = next((one for one in self.legs if one.answered and not one.ended), self.active)
         return leg.party if leg is not None else self.invited
 
     def party(self, leg: Leg | None, side: Side) -> Party:
@@ -152,10 +159,10 @@ class Call:
 
     def present(self) -> list[Stream]:
         """The call's streams, then those of further legs, as SDP stands."""
-        found = [stream for stream in self.streams if stream is not None]
+        found = [*filter(None, self.streams)]
         for leg in self.legs:
             if leg.streams is not None:
-                found += [stream for stream in leg.streams if stream is not None]
+                found += filter(None, leg.streams)
         return found
 
     def all_streams(self) -> list[Stream]:
@@ -260,8 +267,10 @@ class Call:
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news."""
-        retired = self.retire(now)
-        return [*retired, *(effect for stream in self.all_streams() for effect in stream.sync(now))]
+        effects = self.retire(now)
+        for stream in self.all_streams():
+            effects += stream.sync(now)
+        return effects
 
     def replace(self, streams: list[Stream | None], old: Stream, new: Stream) -> None:
         """Another stream in the place of one, with ports of other IP versions. What is known of the parties stays."""
@@ -271,7 +280,9 @@ class Call:
 
     def retire(self, now: float) -> list[Effect]:
         """The ports of replaced streams cool, if that can no more be refused."""
-        gone = [new for new in self.retiring if not self.offers.hang_on(new)] if self.retiring else []
+        if not self.retiring:
+            return []
+        gone = [new for new in self.retiring if not self.offers.hang_on(new)]
         old = [new.succeed(self.retiring.pop(new)) for new in gone]
         return [effect for stream in old for end in stream.ends for effect in self.board.cool(end, now)]
 

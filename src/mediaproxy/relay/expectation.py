@@ -115,10 +115,16 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return tuple(dict.fromkeys([p for p in prefixes if (":" in p) == (version == 6)]))
 
 
-@lru_cache(maxsize=65536)
 def prefix(address: str, v4_bits: int, v6_bits: int) -> str:
     """The CIDR prefix of so many bits around an address."""
-    return str(ipaddress.ip_network((address, v6_bits if ":" in address else v4_bits), strict=False))
+    if ":" not in address:
+        return f"{address}/32" if v4_bits == 32 else _network(address, v4_bits)
+    return _network(address, v6_bits)
+
+
+@lru_cache(maxsize=65536)
+def _network(address: str, bits: int) -> str:
+    return str(ipaddress.ip_network((address, bits), strict=False))
 
 
 class Ground:

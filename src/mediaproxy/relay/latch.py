@@ -154,16 +154,12 @@ class Latch:
             return expectation.target
         if self.learned is not None:
             return self._elsewhere() if self.deserted(now) else self.learned
-        return self._provisional or self._beside_rtp() or expectation.target
-
-    def _beside_rtp(self) -> Endpoint | None:
-        """For RTCP: the address its RTP turned out to come from, if that is not the one we would have guessed."""
-        expectation, rtp = self.expectation, self._rtp
-        if expectation is None or expectation.target is None or rtp is None or rtp.learned is None:
-            return None
-        if rtp.learned.address == expectation.target.address:
-            return None
-        return rtp.learned.with_port(expectation.target.port)
+        rtp = self._rtp.learned if self._rtp is not None else None
+        if self._provisional is not None or expectation.target is None or rtp is None:
+            return self._provisional or expectation.target
+        # RTCP: beside where its RTP turned out to come from, if that is not the address we would have guessed.
+        guessed = rtp.address == expectation.target.address
+        return expectation.target if guessed else rtp.with_port(expectation.target.port)
 
     def _elsewhere(self) -> Endpoint | None:
         """In MOVING: where the party may have gone. Checks and handshakes since the change say it best."""

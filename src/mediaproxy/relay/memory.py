@@ -48,17 +48,24 @@ def _latest(question: MediaRequest, sender: Side) -> tuple[Side, str]:
     return sender, f"{tag};{question.part}" if question.part else tag
 
 
-def _requester(question: MediaRequest, sender: Side) -> Side:
-    return sender if question.status == 0 else sender.other
+class Asked(msgspec.Struct, frozen=True):
+    """A question with its CSeq, and what it is known by."""
 
+    question: MediaRequest
+    sender: Side
+    tag: str
+    "Of the callee: names the leg."
+    key: Key
+    counter: Counter
 
-def _key(question: MediaRequest, sender: Side) -> Key:
-    tags = (question.sender.tag, question.receiver.tag)
-    return Key(*tags, question.cseq, question.sdp_hash, _requester(question, sender))
-
-
-def _counter(question: MediaRequest, sender: Side) -> Counter:
-    return Counter(sender, _requester(question, sender), callee_tag(question, sender))
+    @classmethod
+    def of(cls, question: MediaRequest, sender: Side) -> "Asked":
+        """``sender``: which party has asked it."""
+        one, other = question.sender.tag, question.receiver.tag
+        tag = one if sender is Side.CALLEE else other
+        requester = sender if question.status == 0 else sender.other
+        key = Key(one, other, question.cseq, question.sdp_hash, requester)
+        return cls(question, sender, tag, key, Counter(sender, requester, tag))
 
 
 class Memory:
@@ -78,15 +85,14 @@ class Memory:
         self.memos: dict[tuple[Side, str], str] = {}
         "(party, its tag if it is a callee) -> what the door wanted noted with its last SDP."
 
-    def exchange(self, question: MediaRequest, sender: Side) -> tuple[str, str]:
+    def exchange(self, asked: Asked) -> tuple[str, str]:
         """Note what its door wants noted with this SDP. What was before, and what is with the receiver's."""
-        tag = callee_tag(question, sender)
-        own, other = (sender, ""), (sender.other, tag)
-        if sender is Side.CALLEE:
-            own, other = (sender, tag), (sender.other, "")
+        own, other = (asked.sender, ""), (asked.sender.other, asked.tag)
+        if asked.sender is Side.CALLEE:
+            own, other = (asked.sender, asked.tag), (asked.sender.other, "")
         before = self.memos.get(own, "")
-        if question.memo:
-            self.memos[own] = question.memo
+        if asked.question.memo:
+            self.memos[own] = asked.question.memo
         return before, self.memos.get(other, "")
 
     def number(self, question: MediaRequest, sender: Side, *, anew: bool) -> MediaRequest:
@@ -104,13 +110,13 @@ class Memory:
             cseq = newest + 1
         return msgspec.structs.replace(question, cseq=cseq)
 
-    def answer(self, question: MediaRequest, sender: Side) -> Ports | None:
+    def answer(self, asked: Asked) -> Ports | None:
         """What the same question was answered; None: it is new."""
-        return self._answers.get(_key(question, sender))
+        return self._answers.get(asked.key)
 
-    def remember(self, question: MediaRequest, sender: Side, ports: Ports) -> None:
+    def remember(self, asked: Asked, ports: Ports) -> None:
         """Note the answer to a question."""
-        self._answers[_key(question, sender)] = ports
+        self._answers[asked.key] = ports
         if len(self._answers) > _REMEMBERED:
             del self._answers[next(iter(self._answers))]
 
@@ -129,38 +135,34 @@ class Memory:
         self._latest = {whose: last for whose, last in self._latest.items() if whose[1].partition(";")[0] != tag}
         self.memos = {whose: memo for whose, memo in self.memos.items() if not tag or whose[1] != tag}
 
-    def stale(self, question: MediaRequest, sender: Side) -> bool:
+    def stale(self, asked: Asked) -> bool:
         """Whether a question with a higher CSeq of the same count has been answered, or its request refused."""
-        asked = _counter(question, sender)
-        by = Transaction(requester=asked.requester, tag=asked.tag, cseq=question.cseq)
-        if by in self._refused and question.status < 200:  # a 2xx has the last word all the same
+        requester, tag, cseq = asked.key.requester, asked.tag, asked.key.cseq
+        by = Transaction(requester=requester, tag=tag, cseq=cseq)
+        if by in self._refused and asked.question.status < 200:  # a 2xx has the last word all the same
             return True
-        same = [
-            cseq
-            for known, cseq in self._last.items()
-            if (known.sender, known.requester) == (asked.sender, asked.requester)
-            and (not asked.tag or known.tag in (asked.tag, ""))
-        ]
-        if asked.sender is not asked.requester:  # a response: the initial request may have been repeated since
-            same.append(self._last.get(Counter(asked.requester, asked.requester, ""), 0))
-        return question.cseq < max(same, default=0)
+        for known, last in self._last.items():
+            same = known.sender is asked.sender and known.requester is requester
+            if same and cseq < last and (not tag or known.tag in (tag, "")):
+                return True
+        # Of a response the initial request may have been repeated since.
+        return asked.question.status != 0 and cseq < self._last.get(Counter(requester, requester, ""), 0)
 
-    def offers(self, question: MediaRequest, sender: Side) -> bool:
+    def offers(self, asked: Asked) -> bool:
         """Whether its SDP is an offer (RFC 3264, RFC 6337 §2): in a request, unless a response has offered before;
         in a response, if its request had no SDP."""
-        tag = callee_tag(question, sender)
-        if question.status == 0:
-            return (sender.other, tag) not in self._late
-        return not any(question.cseq in self._offers.get((sender.other, name), ()) for name in (tag, ""))
+        if asked.question.status == 0:
+            return (asked.sender.other, asked.tag) not in self._late
+        cseq, other = asked.key.cseq, asked.sender.other
+        return cseq not in self._offers.get((other, asked.tag), ()) and cseq not in self._offers.get((other, ""), ())
 
-    def within(self, question: MediaRequest, sender: Side) -> bool:
+    def within(self, asked: Asked) -> bool:
         """Whether a response is to a request with SDP that came within the dialog."""
-        tag = callee_tag(question, sender)
-        return bool(tag) and question.cseq in self._offers.get((sender.other, tag), ())
+        return bool(asked.tag) and asked.key.cseq in self._offers.get((asked.sender.other, asked.tag), ())
 
-    def late_offer(self, question: MediaRequest, sender: Side) -> Transaction | None:
+    def late_offer(self, asked: Asked) -> Transaction | None:
         """What the offer hangs on that the question's SDP answers, if that can still be refused."""
-        return self._late.get((sender.other, callee_tag(question, sender)))
+        return self._late.get((asked.sender.other, asked.tag))
 
     def refuse(self, by: Transaction) -> None:
         """A request was refused: its SDP and those of its provisional answers are of no use any more."""
@@ -172,16 +174,16 @@ class Memory:
             if (key.requester, key.cseq) != (by.requester, by.cseq) or by.tag not in (key.sender, key.receiver)
         }
 
-    def note(self, question: MediaRequest, sender: Side, by: Transaction | None) -> None:
+    def note(self, asked: Asked, by: Transaction | None) -> None:
         """A new question was taken into account. ``by``: the request that it hangs on, if that can still be refused."""
-        tag = callee_tag(question, sender)
+        question, sender, tag = asked.question, asked.sender, asked.tag
         if question.status == 0:
-            if self.offers(question, sender):
+            if self.offers(asked):
                 self._offers.setdefault((sender, tag), deque(maxlen=8)).append(question.cseq)
             self._late.pop((sender.other, tag), None)
-        elif self.offers(question, sender):
+        elif self.offers(asked):
             self._late[sender, tag] = by
-        self._last[_counter(question, sender)] = question.cseq
+        self._last[asked.counter] = question.cseq
         self._latest[_latest(question, sender)] = (-1 if question.status else question.cseq, question.sdp_hash)
 
     def newest(self, sender: Side) -> int:

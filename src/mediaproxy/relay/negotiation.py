@@ -18,7 +18,7 @@ from mediaproxy.relay.effects import Effect
 from mediaproxy.relay.expectation import Voucher
 from mediaproxy.relay.leg import Leg
 from mediaproxy.relay.leg import Party as PartyOfCall
-from mediaproxy.relay.memory import Ports, callee_tag
+from mediaproxy.relay.memory import Asked, Ports
 from mediaproxy.relay.offers import Change, Transaction
 from mediaproxy.relay.retraction import said
 from mediaproxy.relay.settings import RelayAddress
@@ -48,7 +48,8 @@ class Negotiation:
         self._left_alone = left_alone
         self._now = now
         self._effects: list[Effect] = []
-        self._invite = question.method == "INVITE" or (not question.method and not call.memory.within(question, sender))
+        self._asked = asked = Asked.of(question, sender)
+        self._invite = question.method == "INVITE" or (not question.method and not call.memory.within(asked))
         self._locks = (self._invite or call.adopted) and 200 <= question.status <= 299
 
     def run(self) -> tuple[MediaReply, list[Effect]]:
@@ -60,8 +61,8 @@ class Negotiation:
                 raise Refusal("this leg of the call has ended", 481)
             leg.ended = leg.failed = False  # its 2xx crossed our impatience
         own = self._needs_own_streams(leg)
-        known = None if own else call.memory.answer(question, self._sender)
-        fresh = own or (known is None and not call.memory.stale(question, self._sender))
+        known = None if own else call.memory.answer(self._asked)
+        fresh = own or (known is None and not call.memory.stale(self._asked))
         if leg is None and fresh:
             self._refuse_others()
         lent = self._lend(leg, own) if fresh else {}
@@ -79,8 +80,8 @@ class Negotiation:
             self._effects += call.lock(leg, self._now)
         ports = known if known is not None else self._ports(call.streams_of(leg))
         if fresh:
-            call.memory.remember(question, self._sender, ports)
-        before, memo = call.memory.exchange(question, self._sender)
+            call.memory.remember(self._asked, ports)
+        before, memo = call.memory.exchange(self._asked)
         return MediaReply(ports=ports, memo=memo, before=before), self._effects
 
     # -- which leg
@@ -88,7 +89,7 @@ class Negotiation:
     def _find_leg(self) -> Leg | None:
         """The callee's leg that the question belongs to; None: an offer to whoever may answer."""
         call, question = self._call, self._question
-        tag = callee_tag(question, self._sender)
+        tag = self._asked.tag
         if self._sender is Side.CALLER:
             return call.find_leg(tag) or self._named_leg(tag) or self._new_leg(question.receiver, "") if tag else None
         return call.find_leg(tag, question.branch) or self._new_leg(question.sender, question.branch)
@@ -137,7 +138,7 @@ class Negotiation:
         """New ports for the streams that need some: all of them, or Refusal."""
         call, lent = self._call, dict[int, Stream]()
         streams = [] if own else call.streams_of(leg)
-        offers = call.memory.offers(self._question, self._sender)
+        offers = call.memory.offers(self._asked)
         for index, sdp in enumerate(self._question.streams):
             if sdp.endpoint is None or index in self._left_alone:
                 continue
@@ -275,8 +276,8 @@ class Negotiation:
         if question.status:
             by = Transaction(requester=self._sender.other, tag=leg.tag, cseq=question.cseq)
             return by if leg.answered else None
-        if not memory.offers(question, self._sender):
-            return memory.late_offer(question, self._sender)
+        if not memory.offers(self._asked):
+            return memory.late_offer(self._asked)
         return Transaction(requester=self._sender, tag=leg.tag, cseq=question.cseq)
 
     def _shared(self, leg: Leg) -> bool:
@@ -349,7 +350,7 @@ class Negotiation:
         self._effects += compare(call, before, self._now)
         if moved:
             call.changed = self._now
-        call.memory.note(question, side, change.by if change is not None else None)
+        call.memory.note(self._asked, change.by if change is not None else None)
         self._effects += call.sync(self._now)
 
     def _heed(self, wishes: Wishes, streams: list[Stream | None]) -> None:

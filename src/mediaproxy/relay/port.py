@@ -118,14 +118,6 @@ class Port:
         self.shared, self.native = shared, False
         shared.guests.append(self)
 
-    @property
-    def alive(self) -> float | None:
-        """When the last accepted packet of any kind came."""
-        last, passed = self.tally.last, self.passed
-        if last is None or passed is None:
-            return passed if last is None else last
-        return max(last, passed)
-
     def target(self, now: float) -> Endpoint | None:
         """Where packets for this port's party go; None: not known, or of an IP version that this port has not."""
         target = self._open(self.latch.target(now))
@@ -188,7 +180,7 @@ class Port:
     def flow(self, now: float) -> Flow:
         """What the plane should do at this port."""
         outlet, end, latch = self.outlet, self.end, self.latch
-        stream = end.stream
+        stream, learned = end.stream, latch.learned
         if self.closed or outlet is None or not stream.enabled:
             return Flow(local=self.local, generation=self.generation)
         checked = end.credentials is not None
@@ -200,12 +192,12 @@ class Port:
             generation=self.generation,
             peer=None if peer is None else peer.local,
             peer_generation=0 if peer is None else peer.generation,
-            source=None if latch.learned is None else self._carried(outlet, now),
+            source=None if learned is None else self._carried(outlet, now),
             target=None if latch.expectation is None else self.target(now),
             allowed=() if anybody else latch.allowed(self._version),
             tos=stream.tos,
-            settled_at=None if anybody or checked else latch.settled_at,
-            rtp_only=self.rtp_only,
+            settled_at=None if learned is None or anybody or checked else latch.settled_at,
+            rtp_only=(checked or end.splits) and self.rtp_only,
             clocks=() if self.rtcp else stream.clocks(end.side),
         )
 

@@ -301,7 +301,7 @@ class Stream:
     @property
     def alive(self) -> float:
         """When the last accepted packet came, either way; 0.0: never."""
-        return max([port.alive or 0.0 for port in self.ports])
+        return max([at or 0.0 for port in self.ports for at in (port.tally.last, port.passed)])
 
     def expect(self, vouchers: dict[Side, Voucher], ground: Ground, now: float) -> bool:
         """Tell all four latches what SDP and signalling say now. True if somebody's whereabouts changed."""

@@ -30,15 +30,16 @@ def expiry(call: Call) -> tuple[float, EndReason]:
 
 def due(call: Call, now: float) -> float:
     """When the call must be looked at next: it may end, or have a source fall silent that SIP has replaced."""
-    times = [expiry(call)[0]]
+    first = expiry(call)[0]
     for stream in call.all_streams():
         for port in stream.ports:
             at = port.latch.deserts_at()
-            if at is not None and at > now:
-                times.append(at)
-    if call.bypassed or call.perhaps_held:  # the first packet brings the end nearer
-        times.append(now + call.board.settings.silence)
-    return min(times)
+            if at is not None and now < at < first:
+                first = at
+    soon = now + call.board.settings.silence
+    if first > soon and call.answered is not None and (call.bypassed or call.perhaps_held):
+        return soon  # the first packet brings the end nearer
+    return first
 
 
 def desert(call: Call, now: float) -> list[Effect]:
