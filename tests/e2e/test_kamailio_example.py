@@ -79,17 +79,19 @@ class Phone:
     rtp: socket.socket
     private: str
     heard: list[bytes] = field(default_factory=list)
+    call_id: str = field(default_factory=lambda: os.urandom(4).hex())
+    "Of the call that it begins."
 
     def send(self, data: bytes) -> None:
         self.sip.sendto(data, KAMAILIO)
 
     def request(self, method: str, uri: str, to: str, cseq: int, *more: tuple[str, str], body: bytes = b"") -> Request:
         headers = [
-            ("Via", f"SIP/2.0/UDP {self.private}:5060;branch=z9hG4bK{self.user}{method}{cseq};rport"),
+            ("Via", f"SIP/2.0/UDP {self.private}:5060;branch=z9hG4bK{self.call_id}{method}{cseq};rport"),
             ("Max-Forwards", "70"),
             ("From", f"<sip:{self.user}@sip.test>;tag={self.user}"),
             ("To", to),
-            ("Call-ID", "call" if method != "REGISTER" else f"register-{self.user}"),
+            ("Call-ID", self.call_id if method != "REGISTER" else f"register-{self.call_id}"),
             ("CSeq", f"{cseq} {method}"),
             ("Contact", f"<sip:{self.user}@{self.private}:5060>"),
             ("User-Agent", f"Phone {self.user}"),
@@ -208,11 +210,10 @@ def test_a_whole_call(example: Example, alice: Phone, bob: Phone) -> None:
     alice.receive("200")
 
     deadline = time.monotonic() + 30
-    while not (records := example.state()):
+    while not (records := [one for one in example.state() if one["call_id"] == alice.call_id]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (record,) = records
-    assert record["call_id"] == "call"
     assert record["caller"]["user_agent"] == "Phone alice"
     assert [(one["caller"]["packets"], one["callee"]["packets"]) for one in record["streams"]] == [(25, 25)]
 

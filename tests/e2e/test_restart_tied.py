@@ -213,6 +213,7 @@ def one_after_the_other(site: Site, talks: list[Tied]) -> None:
         goes[gone], stays[left] = talk, talk
         reasons[gone] = end(site, gone, talk.parties[gone])
     assert {one["call_id"] for one in site.shown("calls")} == stays.keys()
+    wait_until("the records", lambda: len(site.shown("records")) >= len(goes))
     records = {one["call_id"]: one for one in site.shown("records")}
     assert {call_id: one["reason"] for call_id, one in records.items()} == reasons
     for call_id, talk in goes.items():
@@ -228,6 +229,7 @@ def one_after_the_other(site: Site, talks: list[Tied]) -> None:
         beyond = "callee" if call_id == talk.call_id else "caller"
         assert shown[call_id]["streams"][0][beyond]["learned"] is None
         by_bye(site, call_id, talk.parties[call_id])
+    wait_until("the records", lambda: len(site.shown("records")) >= len(goes) + len(stays))
     written = site.shown("records")
     assert len(written) == len(goes) + len(stays), "one of each"
     records = {one["call_id"]: one for one in written}
