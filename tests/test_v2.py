@@ -320,6 +320,14 @@ def test_ports_stay_when_an_offer_or_an_answer_changes() -> None:
     assert unchanged == facing_bob
 
 
+def test_a_call_whose_streams_are_all_off_still_has_the_relay_s_address() -> None:
+    desk = Desk(MediaProxy2())
+    facing_bob, _ = desk.ports(update()), desk.ports(update("reply"))
+    off = "audio:10.0.0.1:0:sendrecv:ice=no"
+    assert desk.ports(update(to_tag="bob", cseq=2, media=off)) == [0] == desk.ports(update("reply", cseq=2, media=off))
+    assert desk.ports(update(to_tag="bob", cseq=3)) == facing_bob
+
+
 def test_hold_and_resume() -> None:
     desk = Desk(MediaProxy2())
     desk.ports(update())

@@ -11,6 +11,7 @@ from mediaproxy.endpoint import ip_address
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 "Who may ask if nobody is named: this host."
 _MOST = 4096
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 class AccessList:
@@ -18,7 +19,7 @@ class AccessList:
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
         """``allow``: addresses or prefixes; none: this host."""
-        self._networks = [ipaddress.ip_network(text, strict=False) for text in allow or LOOPBACK]
+        self._networks = [_network(text) for text in allow or LOOPBACK]
         self._known: dict[str, bool] = {}
 
     def admits(self, address: str) -> bool:
@@ -31,3 +32,13 @@ class AccessList:
             known = parsed is not None and any(parsed in network for network in self._networks)
             self._known[address] = known
         return known
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """An address or prefix; one of IPv4-mapped addresses is that of these IPv4 addresses, as ``ip_address`` has it."""
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED.prefixlen:
+        inner = network.network_address.ipv4_mapped
+        if inner is not None:
+            return ipaddress.IPv4Network((inner, network.prefixlen - _MAPPED.prefixlen))
+    return network

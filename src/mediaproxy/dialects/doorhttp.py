@@ -35,6 +35,9 @@ UNFINISHED = 10.0
 DEAF = 5.0
 "Seconds that a WebSocket client may take to read an answer."
 _PING = 30.0
+_MOST_CLOSED = 64
+"Connections that are remembered although they are closed; or as many as are open."
+_WHERE = "POST /ng or /ng-plain, or a WebSocket\n"
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,10 @@ class HttpDoor(Door):
         self._plain = plain
         self._listener = Listener(self, self)
         self._numbers = itertools.count()
+        self._numbered: dict[web.RequestHandler, int] = {}
+        "Of connections; some may be closed by now."
+        self._full = _MOST_CLOSED
+        "How many there are when the closed ones go."
         self._runner: web.AppRunner | None = None
         self._server: web.Server | None = None
         self._busy: set[asyncio.BaseTransport] = set()
@@ -62,6 +69,7 @@ class HttpDoor(Door):
         app.router.add_post("/ng-plain", self._without_cookie)
         app.router.add_get("/ping", self._ping)
         app.router.add_get("/{path:.*}", self._websocket)
+        app.router.add_post("/{path:.*}", self._nowhere)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -125,6 +133,9 @@ class HttpDoor(Door):
 
     # -- HTTP
 
+    async def _nowhere(self, request: web.Request) -> web.Response:
+        return web.Response(status=404, text=_WHERE)
+
     async def _ping(self, request: web.Request) -> web.Response:
         return web.Response(text="pong\n")
 
@@ -146,10 +157,23 @@ class HttpDoor(Door):
             except web.HTTPRequestEntityTooLarge:
                 self.dropped(source, f"a request of more than {self.settings.max_request} bytes (max_request)")
                 raise
-            answer = await self._answer(body, dialect, Peer("http", source, clock.now()))
+            peer = Peer("http", source, clock.now())
+            answer = await self._repeatable(body, dialect, self._number_of(request.protocol), peer)
         if answer is None:
             return web.Response(status=400, text="no NG request; the body of /ng is COOKIE, a space and a dictionary\n")
         return web.Response(body=bytes(answer), content_type=CONTENT_TYPE)
+
+    def _number_of(self, connection: web.RequestHandler) -> int:
+        """No other connection ever had it."""
+        number = self._numbered.get(connection)
+        if number is None:
+            if len(self._numbered) >= self._full:
+                assert self._server is not None
+                open_ = set(self._server.connections)
+                self._numbered = {one: number for one, number in self._numbered.items() if one in open_}
+                self._full = 2 * len(self._numbered) + _MOST_CLOSED
+            number = self._numbered[connection] = next(self._numbers)
+        return number
 
     @asynccontextmanager
     async def _under_way(self, request: web.Request) -> AsyncIterator[None]:
@@ -182,7 +206,7 @@ class HttpDoor(Door):
             compress=False,
         )
         if not socket.can_prepare(request):
-            raise web.HTTPNotFound(text="POST /ng or /ng-plain, or a WebSocket\n")
+            raise web.HTTPNotFound(text=_WHERE)
         async with self._under_way(request):
             await socket.prepare(request)
             if socket.ws_protocol is None:
@@ -191,14 +215,13 @@ class HttpDoor(Door):
                 return socket
             self._sockets.add(socket)
             try:
-                await self._converse(socket, _source(request))
+                await self._converse(socket, self._number_of(request.protocol), _source(request))
             finally:
                 self._sockets.discard(socket)
         return socket
 
-    async def _converse(self, socket: web.WebSocketResponse, source: str) -> None:
+    async def _converse(self, socket: web.WebSocketResponse, number: int, source: str) -> None:
         dialect = self.dialect if socket.ws_protocol == WITH_COOKIE else self._plain
-        number = next(self._numbers)
         async for message in socket:
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
                 break

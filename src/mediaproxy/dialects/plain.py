@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from mediaproxy.control import Direction, KnownBy, MediaPort, MediaReply, MediaRequest, Party, PhoneAddress, Stream
+from mediaproxy.control import Direction, KnownBy, MediaReply, MediaRequest, Party, PhoneAddress, Stream
 from mediaproxy.endpoint import Endpoint, address_text
 from mediaproxy.policy import domain_of
 
@@ -108,18 +108,20 @@ def _domain(address: str) -> str:
     return domain_of(host.partition("]")[0][1:] if host.startswith("[") else host.partition(":")[0])
 
 
-def port_words(
-    streams: Sequence[Stream], ports: Sequence[MediaPort | None], told: Sequence[tuple[str, str]]
-) -> list[str] | None:
+def port_words(streams: Sequence[Stream], reply: MediaReply, told: Sequence[tuple[str, str]]) -> list[str] | None:
     """The words of an answer: the relay's address, then a port per stream; None if the media arm gave another number
     of ports. ``told``: address and port of each stream in the words of the request.
 
-    0 stands for a stream that is dead. What the media arm leaves alone, because it names the relay already (a spiral),
-    is answered as it was asked, so that the module changes nothing.
+    0 stands for a stream that is dead; if all of a call are, the address is still the relay's. What the media arm leaves
+    alone, because it names the relay already (a spiral), is answered as it was asked, so that the module changes
+    nothing.
     """
+    ports = reply.ports
     if len(ports) != len(streams):
         return None
     relay = next((port.rtp.address for port in ports if port is not None), None)
+    if relay is None and reply.address and not any(one.endpoint for one in streams):
+        relay = reply.address
     if relay is None:
         place = next((i for i, one in enumerate(streams) if one.endpoint is not None), 0)
         relay = told[place][0] if told else ""

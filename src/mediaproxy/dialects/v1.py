@@ -89,7 +89,7 @@ def _media(fields: list[str]) -> Steps:
         reply = yield question
     if reply is not None and (other := at_phone(question, reply)) is not None:
         reply = yield other
-    words = None if reply is None or reply.error else port_words(streams, reply.ports, [one[:2] for one in told])
+    words = None if reply is None or reply.error else port_words(streams, reply, [one[:2] for one in told])
     if words is None or not words[0]:  # without an address the module would write a port in its place
         return _FAILED
     return (" ".join(words) + "\n").encode("latin-1")

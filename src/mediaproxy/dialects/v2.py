@@ -126,7 +126,7 @@ def _media(headers: Mapping[str, str], cseq: int) -> Steps:
         reply = yield other
     if reply is None or reply.error:
         return _ERROR
-    words = port_words(streams, reply.ports, [(one.address, one.port) for one in told])
+    words = port_words(streams, reply, [(one.address, one.port) for one in told])
     return _ERROR if words is None else f"{' '.join(words)}\r\n".encode("latin-1")
 
 

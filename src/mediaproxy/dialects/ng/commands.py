@@ -91,14 +91,16 @@ def _ping(command: Command) -> Doing:
 
 def _delete(command: Command) -> Doing:
     fast = command.has("fast")
-    to_tag = command.to_tag if command.has("to-tag") else ""
+    # Without from-tag all of the call is meant, whatever else is said (OpenSIPS' module leaves it out).
+    named = bool(command.from_tag)
+    to_tag = command.to_tag if named and command.has("to-tag") else ""
     delay = command.delete_delay
     reply = yield EndRequest(
         call_id=_call_id(command),
         sender=Party(tag=command.from_tag),
         receiver=Party(tag=to_tag),
         cause=EndCause.DELETE,
-        branch=command.via_branch,
+        branch=command.via_branch if named else "",
         delay=None if delay is None or delay < 0 else float(delay),
         report=not fast,
     )
