@@ -112,8 +112,8 @@ def port_words(streams: Sequence[Stream], reply: MediaReply, told: Sequence[tupl
     """The words of an answer: the relay's address, then a port per stream; None if the media arm gave another number
     of ports. ``told``: address and port of each stream in the words of the request.
 
-    0 stands for a stream that is dead; if all of a call are, the address is still the relay's. What the media arm leaves
-    alone, because it names the relay already (a spiral), is answered as it was asked, so that the module changes
+    0 stands for a stream that is dead; if all of a call are, the address is still the relay's. What the media arm
+    leaves alone, because it names the relay already (a spiral), is answered as it was asked, so that the module changes
     nothing.
     """
     ports = reply.ports
