@@ -51,7 +51,7 @@ async def test_post(address: str) -> None:
             ("/ng", b"c1 " + PING, b"c1 " + PONG),
             ("/ng-plain", PING, PONG),
             ("/ng-plain", b'{"command":"ping"}', b'{"result":"pong"}'),
-            ("/ng", b'c1 {"command":"nonsense"}', b'c1 {"result":"error","error-reason":"Unrecognized command"}'),
+            ("/ng", b'c2 {"command":"nonsense"}', b'c2 {"result":"error","error-reason":"Unrecognized command"}'),
             ("/ng-plain", b"", b"d6:result5:error12:error-reason25:Invalid data (no payload)e"),
         ):
             async with session.post(path, data=said) as response:
@@ -97,18 +97,39 @@ async def test_what_is_no_request() -> None:
             assert response.status == 404
         async with session.get("/ping") as response:
             assert await response.text() == "pong\n"
-        async with session.post("/elsewhere", data=PING) as response:
-            assert response.status in (404, 405)
+        for path in ("/elsewhere", "/ng/", "/ping"):
+            async with session.post(path, data=PING) as response:
+                assert response.status == 404
+        async with session.put("/ng", data=PING) as response:
+            assert response.status == 405
     assert (one.report().malformed, one.report().dropped) == (1, 1)
 
 
-async def test_posts_with_the_same_cookie_are_requests_of_their_own() -> None:
+async def test_a_cookie_that_comes_again_on_a_connection_gets_the_same_answer() -> None:
     one = door()
     async with opened(one) as session:
-        for said, heard in ((b"c1 " + PING, b"c1 " + PONG), (b'c1 {"command":"ping"}', b'c1 {"result":"pong"}')):
-            async with session.post("/ng", data=said) as response:
+        for path, said, heard in (
+            ("/ng", b"c1 " + PING, b"c1 " + PONG),
+            ("/ng", b"c1 d7:command8:nonsensee", b"c1 " + PONG),
+            ("/ng-plain", b'{"command":"nonsense"}', b'{"result":"error","error-reason":"Unrecognized command"}'),
+            ("/ng-plain", b'{"command":"ping"}', b'{"result":"pong"}'),
+        ):
+            async with session.post(path, data=said) as response:
                 assert await response.read() == heard
-    assert one.report().repeated == 0
+        assert one.report().connections == 1
+    assert (one.report().requests, one.report().repeated) == (3, 1)
+
+
+async def test_cookies_of_other_connections_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorhttp, "_MOST_CLOSED", 1)
+    one = door()
+    async with opened(one, headers={"Connection": "close"}) as session:
+        for _ in range(5):
+            for said, heard in ((b"c1 " + PING, PONG), (b'c1 {"command":"ping"}', b'{"result":"pong"}')):
+                async with session.post("/ng", data=said) as response:
+                    assert await response.read() == b"c1 " + heard
+        assert len(one._numbered) < 5
+    assert (one.report().requests, one.report().repeated) == (10, 0)
 
 
 async def test_websockets() -> None:

@@ -103,6 +103,8 @@ def test_cookies() -> None:
             {"sender": Party(tag="ft"), "receiver": Party(tag="tt")},
         ),
         ({"from-tag": "ft", "via-branch": "b1"}, {"sender": Party(tag="ft"), "branch": "b1"}),
+        ({"to-tag": "tt", "flags": ["to-tag"]}, {}),
+        ({"via-branch": "b1"}, {}),
         ({"delete delay": 0}, {"delay": 0.0}),
         ({"delete-delay": "5", "delete delay": 5}, {"delay": 5.0}),
         ({"delete delay": -1}, {}),
@@ -176,6 +178,13 @@ def test_an_answer_that_no_datagram_can_carry() -> None:
     assert len(told["calls"]) == 10_000
 
 
+def test_a_delete_whose_answer_no_datagram_can_carry_is_done() -> None:
+    long = reply(report([stream(side(1), side(2), index=index) for index in range(100)]))
+    request = {"command": "delete", "call-id": "call"}
+    assert Stand().told(request, long) == {"result": "ok", "warning": "The statistics are too long for a datagram"}
+    assert len(Stand().told(request, long, peer=Peer("tcp", "192.0.2.1:5060", 0.0))["tags"]) == 2
+
+
 # -- block and silence
 
 
@@ -199,8 +208,9 @@ def test_switches(command: str, switch: Switch) -> None:
     ("selection", "wanted"),
     [
         ({}, {}),
-        ({"all": "all", "label": "nobody"}, {}),
-        ({"flags": ["all"], "from-tag": "nobody"}, {}),
+        ({"all": "all", "label": "nobody"}, {"everybody": True}),
+        ({"flags": ["all"], "from-tag": "nobody"}, {"everybody": True}),
+        ({"all": "none", "label": "alice"}, {"label": "alice"}),
         ({"label": "alice"}, {"label": "alice"}),
         ({"label": "bob", "address": "10.0.0.1", "from-tag": "nobody"}, {"label": "bob"}),
         ({"address": "198.51.100.7"}, {"address": "198.51.100.7"}),
@@ -212,7 +222,7 @@ def test_switches(command: str, switch: Switch) -> None:
         ({"label": "alice", "to-label": "bob"}, {"label": "alice"}),
     ],
 )
-def test_whom_a_switch_means(selection: dict[str, object], wanted: dict[str, str]) -> None:
+def test_whom_a_switch_means(selection: dict[str, object], wanted: dict[str, Any]) -> None:
     stand = Stand()
     stand.told({"command": "block media", "call-id": "call"} | selection, reply(LABELLED), OK)
     assert stand.asked[1] == SwitchRequest(call_id="call", switch=Switch.BLOCK, **wanted)

@@ -128,6 +128,9 @@ def test_each_spelling_means_the_same(key: Any, value: Any, field: str, meant: A
         (b"received-from=192.0.2.1", "received_from", "192.0.2.1"),
         (b"RTP/AVP ICE=remove", "transport", "RTP/AVP"),
         (b"label=a\xffb", "label", "a\xffb"),
+        (b"flags=[trust-address asymmetric]", "flags", {"trust-address", "asymmetric"}),
+        (b"flags=[trust-address label=x]", "flags", {"trust-address"}),
+        (b"flags=[trust-address label=x]", "label", "x"),
         (b"TOS=184 via-branch=z", "tos", 184),
         (b"sdp-attr=[audio=[add=[a:b]]]", "attributes", {"audio": Edits(add=("a:b",))}),
         (b"direction=[int", "direction", ("int",)),
@@ -171,6 +174,29 @@ def test_what_nobody_knows_is_collected_as_written_and_bounded() -> None:
     assert found.unknown == ("Meta Dat", "Foo Bar", "address family=IP9")
     many = command(flags=[b"%d" % number + b"x" * 1000 for number in range(1000)])
     assert len(many.unknown) == 16 and max(map(len, many.unknown)) == 64
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "unknown"),
+    [
+        ("replace", [b"origin", b"Foo"], ("replace=Foo",)),
+        ("flags", [b"replace-foo", b"ICE-foo"], ("replace=foo", "ice=foo")),
+        ("rtcp-mux", b"offer,bar", ("rtcp-mux=bar",)),
+        ("rtcp_mux", {b"offer": 1}, ("rtcp_mux",)),
+        ("ICE", b"none", ("ICE=none",)),
+        ("ICE", b"", ()),
+        ("supports", [b"load limit", b"more"], ("supports=more",)),
+        ("endpoint-learning", b"never", ("endpoint-learning=never",)),
+        ("drop-traffic", b"Start", ()),
+        ("ICE-lite", b"forward", ()),
+        ("direction", [b"anything"], ()),
+        ("SDES", [b"no-AES_CM_128_HMAC_SHA1_32"], ()),
+        ("codec", [b"strip"], ("codec",)),
+        ("sdp-attr", b"x", ("sdp-attr",)),
+    ],
+)
+def test_values_that_nobody_knows_are_collected_too(key: str, value: Any, unknown: tuple[str, ...]) -> None:
+    assert command(**{key: value}).unknown == unknown
 
 
 def test_brackets_within_brackets_end_somewhere() -> None:

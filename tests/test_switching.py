@@ -13,8 +13,9 @@ DESK = Phone("desk", "198.51.100.11", "10.0.0.1:4000", branch="z9hG4bK-desk")
 DESK_MEDIA = "198.51.100.11:33"
 
 
-def switch(bench: Bench, how: Switch, *, call_id: str = "call-1", **whom: str) -> MediaReply:
-    reply, effects = inquire(bench.calls, SwitchRequest(call_id=call_id, switch=how, **whom), bench.now)
+def switch(bench: Bench, how: Switch, *, call_id: str = "call-1", everybody: bool = False, **whom: str) -> MediaReply:
+    asked = SwitchRequest(call_id=call_id, switch=how, everybody=everybody, **whom)
+    reply, effects = inquire(bench.calls, asked, bench.now)
     bench.do(effects)
     return reply
 
@@ -57,7 +58,30 @@ def test_who_is_blocked(whom: dict[str, str], heard: tuple[bool, bool]) -> None:
     assert talk.both() == (True, True)
     assert switch(talk.bench, Switch.BLOCK, **whom) == MediaReply(relay="relay-1")
     assert talk.both() == heard
-    switch(talk.bench, Switch.UNBLOCK)
+    switch(talk.bench, Switch.UNBLOCK, **whom)
+    assert talk.both() == (True, True)
+
+
+@pytest.mark.parametrize(("shut", "open_"), [(Switch.BLOCK, Switch.UNBLOCK), (Switch.SILENCE, Switch.UNSILENCE)])
+def test_a_party_by_itself_and_the_whole_call_are_two_things(shut: Switch, open_: Switch) -> None:
+    talk = Talk()
+    bench = talk.bench
+
+    def shown() -> tuple[str, str]:
+        return bench.side(Side.CALLER).switched, bench.side(Side.CALLEE).switched
+
+    switch(bench, shut, tag="alice")
+    switch(bench, open_)
+    assert shown() == (shut, ""), "nobody has taken back what was asked about Alice"
+    switch(bench, shut)
+    switch(bench, open_, tag="alice")
+    assert shown() == (shut, shut), "nobody has taken back what was asked about the call"
+    switch(bench, open_)
+    assert shown() == ("", "")
+    switch(bench, shut, tag="alice")
+    switch(bench, shut, tag="bob")
+    switch(bench, open_, everybody=True)
+    assert shown() == ("", "")
     assert talk.both() == (True, True)
 
 

@@ -301,10 +301,12 @@ class SwitchRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     call_id: str
     switch: Switch
     tag: str = ""
-    "Of the party whose media is meant; empty, without label and address: both parties."
+    "Of the party whose media is meant; empty, without label and address: the whole call."
     label: str = ""
     address: str = ""
     "IP address in that party's SDP (NG ``address``)."
+    everybody: bool = False
+    "With the whole call no party by itself stays blocked or silenced either (NG ``all``)."
 
 
 class MediaPort(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,8 +16,9 @@ def switch(call: Call, request: SwitchRequest) -> bool:
     """Turn the gates of the parties that the request means, now and for all that they will be offered. False: there is
     no such party."""
     meant = _meant(call, request)
+    whole = not (request.label or request.address or request.tag)
     for party in meant:
-        party.gate.turn(request.switch)
+        party.gate.turn(request.switch, whole=whole, everybody=request.everybody)
     return bool(meant)
 
 

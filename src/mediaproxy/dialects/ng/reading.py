@@ -74,13 +74,15 @@ class Reader:
         if special is not None:
             special(value, depth)
         elif key in words.TEXTS:
-            self._fields[words.TEXTS[key]] = text_of(value) if key not in _LOWER else normal(text_of(value))
+            text = text_of(value)
+            self._fields[words.TEXTS[key]] = text if key not in _LOWER else normal(text)
+            self._judge(key, written, (text,))
         elif key in words.INTEGERS:
             number = _integer(value)
             if number is not None:
                 self._fields[words.INTEGERS[key]] = number
         elif key in words.LISTS:
-            self._list(words.LISTS[key], value)
+            self._list(key, written, value)
         elif key not in words.NOTHING and not self._operation(key, value) and not self._need(key, written, value):
             self._note(written)
 
@@ -93,9 +95,20 @@ class Reader:
             self._codec(operation, name)
         return True
 
-    def _list(self, field: str, value: Any) -> None:
-        items = list(_texts(value))
+    def _list(self, key: str, written: str, value: Any) -> None:
+        field, items = words.LISTS[key], list(_texts(value))
         self._sets.setdefault(field, []).extend(items if field in words.EXACT else map(normal, items))
+        self._judge(key, written, items)
+        if isinstance(value, dict):
+            self._note(written)
+
+    def _judge(self, key: str, written: str, items: Iterable[str]) -> None:
+        """Note the values that nobody knows."""
+        known = words.VALUES.get(key)
+        if known is not None:
+            for item in items:
+                if item and normal(item) not in known:
+                    self._note(f"{written.strip()}={item}")
 
     def _need(self, key: str, written: str, value: Any) -> bool:
         """Whether a key is one of those that need what nobody here does, or would if its value asked for it. A word of
@@ -158,9 +171,12 @@ class Reader:
             for operation, names in value.items():
                 for name in _texts(names):
                     self._codec(normal(text_of(operation)), name)
+        else:
+            self._note("codec")
 
     def _key_attributes(self, value: Any, depth: int) -> None:
         if not isinstance(value, dict):
+            self._note("sdp-attr")
             return
         for part, edits in value.items():
             if isinstance(edits, dict):
@@ -177,6 +193,12 @@ class Reader:
     def _key_flags(self, value: Any, depth: int) -> None:
         for word in _texts(value):
             self.word(word, depth)
+        for name, content in value.items() if isinstance(value, dict) and depth < DEEPEST else ():
+            # ``flags=[trust-address label=x]`` in the raw text, of which one has a value.
+            if content == b"":
+                self.word(text_of(name), depth)
+            else:
+                self.key(text_of(name), content, depth + 1)
 
     def _key_raw(self, value: Any, depth: int) -> None:
         if depth < DEEPEST:

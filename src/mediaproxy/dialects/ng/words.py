@@ -53,6 +53,24 @@ LISTS = {
 }
 "Key -> field of Command that holds its words."
 
+VALUES = {
+    "supports": frozenset(("load-limit",)),
+    "ice": frozenset(
+        ("remove", "force", "force-relay", "default", "optional", "trickle", "ice2")
+        + ("lite-forward", "lite-backward", "lite-both", "lite-off")
+    ),
+    "replace": frozenset(
+        ("origin", "origin-full", "session-connection", "session-name", "username", "zero-address")
+        + ("sdp-version", "force-increment-sdp-ver")
+    ),
+    "rtcp-mux": frozenset(("offer", "require", "demux", "accept", "reject")),
+    "bundle": frozenset(("offer", "require", "accept", "reject", "strict")),
+    "endpoint-learning": frozenset(("off", "immediate", "delayed", "heuristic")),
+    "ice-lite": frozenset(("forward", "backward", "both", "off")),
+    "drop-traffic": frozenset(("start", "stop")),
+}
+"Key -> the values that somebody knows, of keys that have no others."
+
 EXACT = frozenset(("direction", "from_tags"))
 "Of these, lists of names, which are taken as they are written."
 
