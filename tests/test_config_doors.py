@@ -115,7 +115,8 @@ def test_no_doors_by_default() -> None:
         (listen("ng-http", "https://127.0.0.1"), "needs certificate"),
         (listen("ng", "tcp://127.0.0.1", 'key = "k.pem"'), "listen[0].key: expected nothing: only tls or https"),
         (listen("ng", "tcp://127.0.0.1", 'group = "x"'), "listen[0].group: expected nothing: only a UNIX socket"),
-        (listen("ng", "unix:/x", 'mode = "rw"'), "listen[0].mode: expected a text"),
+        (listen("ng", "tcp://127.0.0.1", 'mode = "0600"'), "listen[0].mode: expected nothing: only a UNIX socket has"),
+        (listen("ng", "unix:/x", 'mode = "rw"'), "listen[0].mode: expected permissions in octal digits and quotes"),
         (
             listen("ng", "udp://127.0.0.1", "max_request = 10"),
             "listen[0].max_request: expected a whole number from 1024",

@@ -83,7 +83,12 @@ def test_a_whole_file(tmp_path: Path) -> None:
         pytest.param(
             relay(name="a", address="local", weight=-1), ["relays[0].weight: expected a number from 0"], id="weight"
         ),
-        pytest.param('dispatcher.mode = "rw"', ["dispatcher.mode: expected a text in quotes that matches"], id="mode"),
+        pytest.param('dispatcher.mode = "rw"', ["dispatcher.mode: expected permissions in octal"], id="mode"),
+        pytest.param(
+            'dispatcher.socket_path = "unix:/run/a.sock"',
+            ["dispatcher.socket_path: expected a path such as /run/a.sock, got 'unix:/run/a.sock'"],
+            id="kind of socket",
+        ),
         pytest.param(
             'dispatcher.srv = "yes"', ['dispatcher.srv: expected one of "nobody", "local", "everybody"'], id="srv"
         ),

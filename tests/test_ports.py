@@ -57,7 +57,7 @@ def test_ranges(first: int, last: int, expected: list[int]) -> None:
     [
         ({"addresses": []}, "length >= 1"),
         ({"addresses": [{"bind": "0.0.0.0"}]}, "no address of one host"),
-        ({"addresses": [{"bind": "relay.example"}]}, "not an IP address"),
+        ({"addresses": [{"bind": "relay.example"}]}, "expected an IP address"),
         ({"addresses": [{"bind": "2001:DB8::1"}]}, "usual form"),
         ({"addresses": [{"bind": "192.0.2.1", "advertise": "2001:db8::1"}]}, "same IP version"),
         ({"addresses": [{"bind": "192.0.2.1"}, {"bind": "192.0.2.2"}]}, "need different names"),

@@ -72,7 +72,7 @@ class Checker:
 
     def _struct(self, raw: Any, kind: types.StructType, path: Path) -> Any:
         if not isinstance(raw, dict):
-            return self._wrong(path, "a table", raw)
+            return self._wrong(path, expectation(kind), raw)
         fields = {field.encode_name: field for field in kind.fields}
         for name in raw:
             if name not in fields:
@@ -84,7 +84,8 @@ class Checker:
 
     def _list(self, raw: Any, kind: types.VarTupleType | types.ListType, path: Path) -> Any:
         if not isinstance(raw, list):
-            return self._wrong(path, expectation(kind), raw)
+            written = f", each with a header [[{Problem(path=path, text='').key}]]" if isinstance(raw, dict) else ""
+            return self._wrong(path, expectation(kind) + written, raw)
         if kind.max_length is not None and len(raw) > kind.max_length:
             self._problem(path, f"expected at most {kind.max_length}, got {len(raw)}")
         if len(raw) < (kind.min_length or 0):
@@ -118,6 +119,8 @@ class Checker:
         return raw
 
 
+PERMISSIONS = "^0?[0-7]{3}$"
+"The pattern by which settings say that they are the permissions of a file."
 _ENDPOINT = 'ADDRESS:PORT in quotes, such as "192.0.2.1:5060" or "[2001:db8::1]:5060"'
 
 
@@ -146,13 +149,25 @@ def expectation(kind: types.Type) -> str:
             return expectation(next(one for one in kind.types if not isinstance(one, types.NoneType)))
         case types.StructType() if kind.cls is Endpoint:
             return _ENDPOINT
-        case types.StructType() | types.DictType():
+        case types.StructType():
+            needed = ", ".join(f"{field.encode_name} = ..." for field in kind.fields if field.required)
+            return f"a table {{ {needed} }}" if needed else "a table"
+        case types.DictType():
             return "a table"
         case types.VarTupleType() | types.ListType():
-            return "a list [...]"
+            return _list_expectation(kind.item_type)
         case types.EnumType() | types.LiteralType():
             return "one of " + ", ".join(f'"{choice}"' for choice in _choices(kind))
     return _scalar_expectation(kind)
+
+
+def _list_expectation(item: types.Type) -> str:
+    match item:
+        case types.StructType() if item.cls is not Endpoint:
+            return f"a list of tables [{expectation(item).removeprefix('a table ')}]"
+        case types.StrType():
+            return 'a list of texts ["...", "..."]'
+    return "a list [...]"
 
 
 def _scalar_expectation(kind: types.Type) -> str:
@@ -164,6 +179,8 @@ def _scalar_expectation(kind: types.Type) -> str:
         case types.FloatType():
             return "a number" + allowed_range(kind)
         case types.StrType(pattern=str() as pattern):
+            if pattern == PERMISSIONS:
+                return 'permissions in octal digits and quotes, such as "0660"'
             return f"a text in quotes that matches {pattern}"
     return "a text in quotes"
 

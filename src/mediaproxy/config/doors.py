@@ -81,9 +81,13 @@ def _files(door: DoorSettings, address: DoorAddress, path: Path) -> Iterator[Pro
         if getattr(door, name) and not encrypted:
             kinds = " or ".join(ENCRYPTED)
             yield Problem(path=(*path, name), text=f"expected nothing: only {kinds} has certificates, not {address}")
-    for name in ("owner", "group"):
-        if getattr(door, name) and not address.kind.is_file:
-            yield Problem(path=(*path, name), text=f"expected nothing: only a UNIX socket has a {name}, not {address}")
+    for name in ("mode", "owner", "group"):
+        if getattr(door, name) != _UNSET[name] and not address.kind.is_file:
+            yield Problem(path=(*path, name), text=f"expected nothing: only a UNIX socket has {name}, not {address}")
+
+
+_UNSET = {"mode": "0660", "owner": "", "group": ""}
+"Defaults of what only UNIX sockets have."
 
 
 def _is_url(text: str) -> bool:

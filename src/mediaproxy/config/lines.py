@@ -23,8 +23,10 @@ def line_numbers(text: str) -> dict[Path, int]:
     sizes: dict[Path, int] = {}
     for number, line in _plain_lines(text):
         if header := _HEADER.match(line):
-            table = _place(_keys(header[2]), sizes, new=header[1] == "[[")
+            keys = _keys(header[2])
+            table = _place(keys, sizes, new=header[1] == "[[")
             found.setdefault(table, number)
+            found.setdefault(keys, number)
         elif assignment := _ASSIGNMENT.match(line):
             found.setdefault(table + _keys(assignment[1]), number)
     return found

@@ -147,7 +147,13 @@ def _syntax(name: str, message: str) -> str:
     if found is None:
         return f"{name}: not TOML: {message}"
     where = f"line {found[2]}, column {found[3]}" if found[2] else "at its end"
-    return f"{name}: {where}: not TOML: {found[1]}"
+    return f"{name}: {where}: not TOML: {found[1]}{_TOML_ADVICE.get(found[1], '')}"
+
+
+_TOML_ADVICE = {
+    "Invalid value": "; expected true, false, a number, a text in quotes, a list [...] or a table {...}",
+    "Cannot overwrite a value": "; the key is there already: write it once",
+}
 
 
 def _from_msgspec(error: msgspec.ValidationError) -> Problem:

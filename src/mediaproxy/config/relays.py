@@ -26,6 +26,11 @@ def judge(config: Config) -> Iterator[Problem]:
 
 def _sockets(config: Config) -> Iterator[Problem]:
     settings = config.dispatcher
+    for name in ("mediaproxy_socket", "socket_path"):
+        kind, colon, path = getattr(settings, name).partition(":")
+        if colon and kind in ("unix", "udp", "tcp"):
+            text = f"expected a path such as {path if path[:1] == '/' and path[:2] != '//' else '/run/x.sock'}"
+            yield Problem(path=("dispatcher", name), text=f"{text}, got {getattr(settings, name)!r}")
     if settings.socket_path and settings.socket_path == settings.mediaproxy_socket:
         text = f"expected another path than mediaproxy_socket, got {settings.socket_path!r}"
         yield Problem(path=("dispatcher", "socket_path"), text=text)

@@ -42,8 +42,10 @@ class RelayAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         for name, text in (("bind", self.bind), ("advertise", self.public)):
-            if ip_address(text) is None or str(ip_address(text)) != text:
-                raise ValueError(f"{name}: {text!r} is not an IP address in its usual form")
+            if (found := ip_address(text)) is None:
+                raise ValueError(f"{name}: expected an IP address such as 192.0.2.1, alone, got {text!r}")
+            if str(found) != text:
+                raise ValueError(f"{name}: {text!r} is not in its usual form; expected {str(found)!r}")
             if scope(text) in (Scope.UNSPECIFIED, Scope.MULTICAST, Scope.BROADCAST):
                 raise ValueError(f"{name}: {text!r} is no address of one host")
         if (":" in self.bind) != (":" in self.public):
@@ -129,17 +131,18 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def __post_init__(self) -> None:
         if len({(address.version, address.name) for address in self.addresses}) != len(self.addresses):
-            raise ValueError("addresses: several of one IP version need different names")
+            raise ValueError("addresses: several of one IP version need different names; set name of each")
         for kind in ("bind", "public"):
             if len({getattr(address, kind) for address in self.addresses}) != len(self.addresses):
                 raise ValueError("addresses: each must be bound, and told to phones, only once")
         if not self.even_ports:
-            raise ValueError(f"port_min {self.port_min} to port_max {self.port_max} holds no even port with an odd one")
+            ports = f"port_min {self.port_min} to port_max {self.port_max}"
+            raise ValueError(f"port_max: {ports} holds no even port with an odd one; expected port_min < port_max")
         for prefix in self.routable:
             try:
                 ipaddress.ip_network(prefix)
             except ValueError as error:
-                raise ValueError(f"routable: {error}") from error
+                raise ValueError(f'routable: expected prefixes such as "10.0.0.0/8": {error}') from error
 
     @property
     def even_ports(self) -> range:
