@@ -567,11 +567,19 @@ def test_which_of_the_relays_addresses_face_whom(modifiers: str, facing: str, to
     assert bench.say(f"U{modifiers}c0 c1 10.0.0.1 4002 a;1 b;1") == told, "a session keeps its addresses"
 
 
+@pytest.mark.parametrize(("modifier", "facing"), [("e", WAN), ("i", LAN)])
+def test_one_letter_alone_means_that_the_other_side_is_internal(modifier: str, facing: str) -> None:
+    bench = ProxyBench(addresses=tuple(reversed(BRIDGE)))
+    assert bench.say(f"U{modifier}c0 c1 203.0.113.1 4000 a;1").split(" ")[1] == LAN
+    assert bench.say("Lc0 c1 198.51.100.2 4000 a;1 b;1").split(" ")[1] == facing
+
+
 def test_external_is_ipv6_if_no_address_has_a_name() -> None:
     bench = ProxyBench(addresses=bench_addresses(WAN, V6))
     assert bench.say("Uiec0 c1 203.0.113.1 4000 a;1").split(" ")[1:] == [V6, "6"]
     assert bench.say("Liec0 c1 2001:db8::7 4000 a;1 b;1").split(" ")[1:] == [WAN]
     assert bench.say("Uei6c0 c2 2001:db8::7 4000 a;1").split(" ")[1:] == [WAN]
+    assert bench.say("Ue6c0 c3 2001:db8::7 4000 a;1").split(" ")[1:] == [WAN]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,10 @@ def _sides(modifiers: Modifiers, addresses: Addresses) -> tuple[Choice, Choice]:
     missing = next((letter for letter, side in sides if side is None), None)
     if missing is not None:
         raise Refusal(Code.EXTERNAL if missing == "e" else Code.INTERNAL)
-    facing, towards = [*(side for _, side in sides if side is not None), Choice(), Choice()][:2]
+    if not sides:
+        return Choice(), Choice()
+    other = addresses.side("i") or Choice()  # one letter alone means "and the internal one"
+    facing, towards = [*(side for _, side in sides if side is not None), other][:2]
     return facing, towards
 
 
