@@ -17,8 +17,10 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.bpf import attach, attach_xdp, syscalls
 from mediaproxy.relay.bpf.attach import Hook
 from mediaproxy.relay.flow import Flow
-from mediaproxy.relay.kernel.hooks import release
-from mediaproxy.relay.kernel.pins import Instance, PinSet, Shape
+from mediaproxy.relay.kernel.harvest import counted, harvest
+from mediaproxy.relay.kernel.hooks import Hooks, release
+from mediaproxy.relay.kernel.netlink import Link
+from mediaproxy.relay.kernel.pins import Facts, Instance, PinSet, Shape
 from mediaproxy.relay.settings import RelayAddress
 from mediaproxy.relay.slots import CONTROL, Reason
 from tests.e2e.conftest import need
@@ -118,6 +120,28 @@ async def test_a_killed_process_loses_no_packet(call: Call) -> None:
     await call.talk(1)
     assert {c.local: c.packets for c in call.house.plane.counters()} == {PORT_A: 8, PORT_B: 8}
     assert call.house.passed == []
+
+
+@both_hooks
+async def test_what_was_counted_is_not_lost_when_the_kernel_is_left(call: Call) -> None:
+    """relay.plane was changed, or somebody has run `mediaproxy relay --release`."""
+    await call.talk(2)
+    call.house.kill()
+    await call.talk(3)
+    instance = Instance.open(call.house.bpffs, call.house.name, make=False)
+    assert instance is not None
+    (pins,) = instance.sets()
+    programs, crop = harvest(pins)
+    instance.close()
+    assert programs == 2
+    found = {flow.local: counters for flow, counters in counted(crop, 0.0)}
+    assert {local: (one.generation, one.packets, one.bytes) for local, one in found.items()} == {
+        PORT_A: (7, 5, 5 * 172),
+        PORT_B: (8, 5, 5 * 172),
+    }
+    assert not list(call.house.bpffs.glob("mediaproxy/*"))
+    call.house.again()
+    assert call.house.adopted == {}
 
 
 async def test_xdp_is_taken_over_too(call: Call, bpffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,10 +277,7 @@ async def test_maps_of_another_version_are_converted(call: Call, bpffs: Path) ->
     assert call.house.adopted[PORT_A][1].packets == 5
 
 
-async def test_maps_of_a_version_with_other_reasons_are_converted(call: Call, bpffs: Path) -> None:
-    """The structs are the same, but what numbers mean is not: a reason more, for example."""
-    await call.talk(3)
-    call.house.kill()
+def _with_other_reasons(bpffs: Path) -> None:
     (before,) = _sets(bpffs)
     fd = syscalls.get(str(before.folder / "control"))
     control = bytearray(syscalls.map_lookup(fd, bytes(4), CONTROL.size))
@@ -264,6 +285,37 @@ async def test_maps_of_a_version_with_other_reasons_are_converted(call: Call, bp
     control[at : at + size] = b"\xee" * size
     syscalls.map_update(fd, bytes(4), bytes(control))
     os.close(fd)
+
+
+async def test_what_comes_while_maps_are_converted_is_not_lost(
+    call: Call, bpffs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier program counts on until the new one takes its place, which sees a gap in the sequence numbers."""
+    await call.talk(3)
+    call.house.kill()
+    _with_other_reasons(bpffs)
+    take_over = Hooks.take_over
+
+    def late(self: Hooks, pins: PinSet, facts: Facts, links: dict[int, Link]) -> None:
+        for sequence in (4, 5, 6, 8):
+            call.caller.send(rtp(sequence, ssrc=1), PORT_A)
+        take_over(self, pins, facts, links)
+
+    monkeypatch.setattr(Hooks, "take_over", late)
+    call.house.again()
+    call.caller.send(rtp(9, ssrc=1), PORT_A)
+    for sequence in (4, 5, 6, 8, 9):
+        assert (await call.callee.hears())[0] == rtp(sequence, ssrc=1)
+    (counters,) = call.house.plane.counters([PORT_A])
+    assert (counters.packets, counters.rtp, counters.lost, counters.sequence) == (8, 8, 1, 9)
+    assert counters.bytes == 8 * 172
+
+
+async def test_maps_of_a_version_with_other_reasons_are_converted(call: Call, bpffs: Path) -> None:
+    """The structs are the same, but what numbers mean is not: a reason more, for example."""
+    await call.talk(3)
+    call.house.kill()
+    _with_other_reasons(bpffs)
     await call.talk(1)
     call.house.again()
     await call.talk(1)

@@ -184,10 +184,10 @@ def packed(address: str) -> bytes:
     return ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
 
 
+@lru_cache(maxsize=65536)
 def unpacked(data: bytes) -> str:
     """The address of 16 bytes."""
-    ip = ipaddress.IPv6Address(data)
-    return str(ip.ipv4_mapped or ip)
+    return str(ipaddress.ip_address(data[12:] if data[:12] == bytes(10) + b"\xff\xff" else data))
 
 
 @lru_cache(maxsize=65536)

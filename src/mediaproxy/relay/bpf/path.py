@@ -55,12 +55,13 @@ class KernelPath:
         self._control = views[2]
         self._heartbeat = views[2][HEARTBEAT : HEARTBEAT + 8].cast("Q")
         self._views = views
-        self._cpus = possible_cpus(_POSSIBLE.read_text())
+        self._cpus = _cpus()
 
     @classmethod
     def create(cls, control: Control) -> "KernelPath":
         """New maps for these ports, the program loaded on them; attached nowhere yet. FastPathUnavailable if the
         kernel refuses."""
+        _cpus()
         wanted = load_object()
         maps = create_maps(wanted, control.ports.slots)
         try:
@@ -105,6 +106,11 @@ class KernelPath:
     def set_control(self, control: Control) -> None:
         """Write the control value. Only before the program is attached, or with the same ports."""
         self._control[: CONTROL.size] = control.encode()
+
+    def seed(self, counters: bytes) -> None:
+        """Let all slots count on from these counters. Only before the program is attached."""
+        with _mapped(self.maps["counters"], len(counters), writable=True) as mapped:
+            mapped[: len(counters)] = counters
 
     def beat(self, now: int) -> None:
         """The relay is alive. ``now``: CLOCK_MONOTONIC in nanoseconds (time.monotonic_ns)."""
@@ -152,6 +158,16 @@ class KernelPath:
             mapped.close()
         _close(self.maps)
         _close(self.programs)
+
+
+def _cpus() -> int:
+    """How many values a per-CPU map has. FastPathUnavailable: a guess would let the kernel write beyond our memory."""
+    try:
+        return possible_cpus(_POSSIBLE.read_text())
+    except (OSError, ValueError) as error:
+        raise FastPathUnavailable(
+            "per-CPU maps", f"{_POSSIBLE} cannot be read: mount /sys; read-only is enough for that"
+        ) from error
 
 
 def _close(descriptors: dict[str, int]) -> None:

@@ -5,14 +5,13 @@ had them. Taking over and converting lose no packet of a learned stream: slots a
 reads them replaces the one before it.
 """
 
-import sys
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from mediaproxy.relay.bpf import FastPathUnavailable, KernelPath, syscalls
+from mediaproxy.relay.bpf import FastPathUnavailable, KernelPath
 from mediaproxy.relay.bpf.objects import unavailable
 from mediaproxy.relay.flow import Flow
 from mediaproxy.relay.kernel.bank import Bank, Lent
@@ -23,12 +22,9 @@ from mediaproxy.relay.kernel.selftest import try_out
 from mediaproxy.relay.kernel.translation import routed
 from mediaproxy.relay.kernel.ways import Ways
 from mediaproxy.relay.portmap import Control, PortMap
-from mediaproxy.relay.slots import COUNTERS, SUMMED
 
 _PRIORITIES = range(49152, 65536)
 "Of clsact filters: behind those of other programs."
-_MISSED = (*SUMMED, "undeliverable_bytes")
-"Counters that only grow; earlier versions have not all of them."
 
 
 class Founder:
@@ -122,13 +118,12 @@ class Founder:
     def _convert(self, pins: PinSet, facts: Facts, legacy: Legacy, control: Control) -> Bank:
         kernel = KernelPath.create(control)
         bank = Bank(kernel, control, self._hooks(kernel, None, facts), None)
-        seeded = {}
         try:
             try_out(kernel, control)
             for index, flow in legacy.flows():
                 bank.store(self._lend(bank, index, flow))
-                seeded[index] = legacy.counters(index)
-                _seed(kernel, index, seeded[index])
+            before = legacy.snapshot()  # from here on it must go quickly
+            kernel.seed(legacy.converted(before))
             bank.hooks.take_over(pins, facts, self._ways.links)
             self._pinned(bank)
         except OSError as error:
@@ -138,11 +133,8 @@ class Founder:
             kernel.close()
             raise
         pins.remove()
-        for index, before in seeded.items():  # the old program counts no more: what it has counted since
-            after = legacy.counters(index)
-            more = {name: _int(after.get(name, b"")) - _int(before.get(name, b"")) for name in _MISSED}
-            if after["generation"] == before["generation"] and any(more.values()):
-                bank.missed[index] = _int(after["generation"]), more
+        more = legacy.grown(before, legacy.snapshot())  # the old program counts no more
+        bank.missed = {index: more[index] for index in more.keys() & bank.lent.keys()}
         return bank
 
     def _lend(self, bank: Bank, index: int, flow: Flow) -> Lent:
@@ -155,16 +147,3 @@ class Founder:
 def _key(ports: PortMap) -> tuple[object, ...]:
     """What two maps must agree in: advertised addresses are no matter."""
     return tuple(bind for bind, _ in ports.addresses), ports.port_min, ports.ports
-
-
-def _seed(kernel: KernelPath, index: int, values: Mapping[str, bytes]) -> None:
-    """Let a slot count on from what other maps have counted. Only before the program is attached."""
-    data = bytearray(COUNTERS.size)
-    for name, (offset, size) in COUNTERS.offsets.items():
-        if len(values.get(name, b"")) == size:
-            data[offset : offset + size] = values[name]
-    syscalls.map_update(kernel.maps["counters"], index.to_bytes(4, sys.byteorder), bytes(data))
-
-
-def _int(data: bytes) -> int:
-    return int.from_bytes(data, sys.byteorder)

@@ -9,17 +9,30 @@ import os
 import struct
 import sys
 from collections.abc import Iterator, Mapping
+from operator import sub
 
 from mediaproxy.relay.bpf import FastPathUnavailable, syscalls
 from mediaproxy.relay.flow import Flow
 from mediaproxy.relay.kernel.pins import Facts, PinSet, Shape, own_layout
 from mediaproxy.relay.kernel.translation import flow_of
 from mediaproxy.relay.portmap import PortMap
-from mediaproxy.relay.slots import ADDRESSES, SLOT, State, Word, layout_hash, unpacked
+from mediaproxy.relay.slots import (
+    ADDRESSES,
+    COUNTERS,
+    SLOT,
+    SUMMED,
+    CounterTable,
+    State,
+    Word,
+    layout_hash,
+    unpacked,
+)
 
 _MAPS = ("slots", "counters", "control")
 _MAP_INFO = struct.Struct("=IIIII")
 "struct bpf_map_info: type, id, key_size, value_size, max_entries."
+_GROWING = ("generation", "ssrc", *SUMMED, "undeliverable_bytes", "rtp", "lost")
+"Counters that only grow, and whose they are."
 _MEANING = 1
 "Of the fields, that this version knows (Facts.meaning)."
 
@@ -99,6 +112,36 @@ class Legacy:
         """The counters of a slot by name, as bytes."""
         shape = self._layout["counters"]
         return _fields(shape, self._mapped["counters"], index * shape.size)
+
+    def snapshot(self) -> bytes:
+        """The counters of all slots as they are now."""
+        return self._mapped["counters"][: self.ports.slots * self._layout["counters"].size]
+
+    def converted(self, snapshot: bytes) -> bytes:
+        """A snapshot in this version's layout; what the other one does not count is 0. Milliseconds, for meanwhile
+        its program counts on."""
+        found = bytearray(self.ports.slots * COUNTERS.size)
+        theirs = self._layout["counters"]
+        for name, (to, size) in COUNTERS.offsets.items():
+            at, width = theirs.fields.get(name, (0, 0))
+            for byte in range(size if size == width else 0):
+                found[to + byte :: COUNTERS.size] = snapshot[at + byte :: theirs.size]
+        return bytes(found)
+
+    def grown(self, before: bytes, after: bytes) -> dict[int, tuple[int, dict[str, int]]]:
+        """What came between two snapshots, of which only the first was ``converted``: slot -> generation, and what is
+        to be added to the new counters. These take what came for lost, by the sequence numbers."""
+        old, new = CounterTable(memoryview(self.converted(before))), CounterTable(memoryview(self.converted(after)))
+        found = {}
+        rows = (zip(*table.columns(_GROWING), strict=True) for table in (old, new))
+        for index, ((generation, ssrc, *was), (same, still, *now)) in enumerate(zip(*rows, strict=True)):
+            if was == now or generation != same:
+                continue
+            more = dict(zip(_GROWING[2:], map(sub, now, was), strict=True))
+            if ssrc == still:
+                more["lost"] = -more["rtp"]
+            found[index] = generation, more
+        return found
 
     def close(self) -> None:
         """Let go."""
