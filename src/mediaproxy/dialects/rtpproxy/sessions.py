@@ -82,15 +82,15 @@ def _switched_off(
 
 
 def delete_all(command: Command, peer: Peer) -> Steps:
-    """X: all calls end that came by a door of this protocol, however many these are."""
+    """X: all calls end that came by a door of this protocol, however many these are; who says so is not told of it."""
     reply = yield ListRequest(limit=_MOST_CALLS)
     _check(reply)
     for call_id in reply.calls if reply is not None else ():
         found = yield QueryRequest(call_id=call_id)
-        if found is None or not any(report.notify.startswith(names.SCHEME) for report in reports_of(found)):
-            continue
-        nobody = Party()
-        yield EndRequest(call_id=call_id, sender=nobody, receiver=nobody, cause=EndCause.ADMIN)
+        for report in reports_of(found) if found is not None else ():
+            if report.notify.startswith(names.SCHEME):
+                caller = Party(tag=report.caller.tag)
+                yield EndRequest(call_id=call_id, sender=caller, receiver=Party(), cause=EndCause.DELETE, delay=0.0)
     return OK
 
 
