@@ -104,18 +104,13 @@ class Call:
     def held(self) -> bool:
         """The voice is on hold: all audio streams are, or any stream of a call without audio (calls.md 11). So is a
         call whose streams SDP has all disabled: no media can say that it lives."""
-        standing = live = held = False
-        voice: bool | None = None
+        audio, others, standing = list[bool](), list[bool](), False
         for stream in self.present():
-            if stream.caller.closed:
-                continue
-            standing = True
-            if not stream.enabled:
-                continue
-            live, held = True, held or stream.held
-            if stream.kind == "audio":
-                voice = stream.held and voice is not False
-        return (held or (standing and not live)) if voice is None else voice
+            if not stream.caller.closed:
+                standing = True
+                if stream.enabled:
+                    (audio if stream.kind == "audio" else others).append(stream.held)
+        return False not in audio if audio else True in others or (standing and not others)
 
     @property
     def perhaps_held(self) -> bool:
@@ -144,9 +139,7 @@ class Call:
     @property
     def callee(self) -> Party:
         """The callee, as far as there is one."""
-        leg = self.locked
-        if leg is None:
-            leg = next((one for one in self.legs if one.answered and not one.ended), self.active)
+        leg = self.locked or next((one for one in self.legs if one.answered and not one.ended), self.active)
         return leg.party if leg is not None else self.invited
 
     def party(self, leg: Leg | None, side: Side) -> Party:
@@ -257,20 +250,16 @@ class Call:
 
     def expect(self, leg: Leg | None, now: float) -> bool:
         """Tell the latches of a leg's streams what SDP and signalling say. True if somebody's whereabouts changed."""
-        streams = self.streams_of(leg)
         heard = leg if leg is not None and leg.streams is not None else self.active
         vouchers = {Side.CALLER: self.caller.voucher}
         if heard is not None:
             vouchers[Side.CALLEE] = heard.party.voucher
-        changes = [stream.expect(vouchers, self.board.ground, now) for stream in streams if stream is not None]
-        return any(changes)
+        return any([stream.expect(vouchers, self.board.ground, now) for stream in filter(None, self.streams_of(leg))])
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news."""
-        effects = self.retire(now)
-        for stream in self.all_streams():
-            effects += stream.sync(now)
-        return effects
+        retired = self.retire(now) if self.retiring else []
+        return [*retired, *[effect for stream in self.all_streams() for effect in stream.sync(now)]]
 
     def replace(self, streams: list[Stream | None], old: Stream, new: Stream) -> None:
         """Another stream in the place of one, with ports of other IP versions. What is known of the parties stays."""
@@ -280,8 +269,6 @@ class Call:
 
     def retire(self, now: float) -> list[Effect]:
         """The ports of replaced streams cool, if that can no more be refused."""
-        if not self.retiring:
-            return []
         gone = [new for new in self.retiring if not self.offers.hang_on(new)]
         old = [new.succeed(self.retiring.pop(new)) for new in gone]
         return [effect for stream in old for end in stream.ends for effect in self.board.cool(end, now)]
@@ -365,8 +352,8 @@ class Call:
 
     def _hear_next(self) -> None:
         """Fall back to the newest 18x that is left."""
-        left = [leg for leg in self.legs if leg.order and not leg.ended]
-        self._attend(max(left, key=lambda leg: leg.order, default=None))
+        left = {leg.order: leg for leg in self.legs if leg.order and not leg.ended}
+        self._attend(left[max(left)] if left else None)
 
     # -- the end
 

@@ -152,19 +152,15 @@ class Ground:
     def _is_host(self, place: Endpoint) -> bool:
         """Whether it can be a port of somebody's host, seen from here: no loopback but where the relay is on it."""
         where = scope(place.address)
+        if where is Scope.PUBLIC:
+            return place.port > 0
         if where is Scope.LOOPBACK:
             return place.version in self._on_loopback
         return place.port > 0 and where not in (None, Scope.MULTICAST, Scope.BROADCAST, Scope.UNSPECIFIED)
 
-    def _target(self, place: Endpoint | None, usable: bool, signalling: str | None) -> Endpoint | None:
-        """Where a packet may go (calls.md 5): the SDP's address if it is ``usable`` and public, else the signalling
-        address with the SDP's port. SIP has come from the signalling address, so that is reachable."""
-        if place is None:
-            return None
-        if usable and not self._pool.ours(place):
-            address = place.address
-            if address == signalling or (address not in self._own and self._reachable(address)):
-                return place
+    def _guess(self, place: Endpoint, signalling: str | None) -> Endpoint | None:
+        """Where a packet may go if it may not go to the SDP's address (calls.md 5): to the signalling address with the
+        SDP's port. SIP has come from there, so that is reachable."""
         if signalling is None or signalling == place.address:
             return None
         target = Endpoint(signalling, place.port)
@@ -187,6 +183,7 @@ class Ground:
         settings = self._settings
         place = rtcp_place(stream) if rtcp else stream.endpoint
         usable = place if place is not None and self._is_host(place) else None
+        own = None if place is None else self._pool.own(place)
         signalling = party.signalling
         nearby: tuple[str, ...] = ()
         for one in (place, stream.endpoint):
@@ -194,9 +191,12 @@ class Ground:
             if address and address not in nearby and address not in self._own and self._reachable(address):
                 nearby += (address,)
         # Signalling by IPv6 says nothing of media by IPv4, and the other way round.
-        silent = signalling is None or (usable is not None and (":" in signalling) != (usable.version == 6))
+        silent = signalling is None or (usable is not None and (":" in signalling) != (":" in usable.address))
         unknown = silent and not nearby
-        target = self._target(place, usable is not None, signalling)
+        target = None
+        if place is not None:
+            direct = usable is not None and own is None and (place.address == signalling or place.address in nearby)
+            target = place if direct else self._guess(place, signalling)
         if types is None:
             lists = [s.payload_types for s in (stream, other) if s is not None]
             types = frozenset([t.number for payload_types in lists for t in payload_types] if all(lists) else ())
@@ -222,8 +222,7 @@ class Ground:
             v6_bits=settings.v6_bits,
             others=settings.latch_unknown if unknown or not stream.told else settings.latch_others,
         )
-        own = self._pool.own(usable) if usable is not None else None
-        return expectation if own is None else self._elsewhere(expectation, own)
+        return expectation if own is None or usable is None else self._elsewhere(expectation, own)
 
     def _elsewhere(self, expectation: Expectation, own: Endpoint) -> Expectation:
         """A party that is a port of another call: no address vouches for anybody else, and nothing is sent there before

@@ -70,7 +70,8 @@ class Latch:
         "What SIP said when the source was learned."
         self._moved_target: Endpoint | None = None
         "In MOVING: where the new SDP wants media, if that is another address than the source's."
-        self._probation = Probation(settings.probation_packets)
+        self._probation: Probation | None = None
+        "Of sources without rank, where they may pass it; None: none has tried."
         self._allowed: tuple[Expectation, Endpoint | None, int, tuple[str, ...]] | None = None
         "What ``allowed`` said, after what it follows from."
         self._nominated: tuple[Endpoint, str] | None = None
@@ -85,7 +86,7 @@ class Latch:
             return False  # calls.md 7: a session timer resets nothing
         self._since = now
         self._provisional_rank = PROBATION_RANK + 1  # any ranked one may replace it at once
-        self._probation.clear()
+        self._probation = None
         back = self.state is State.MOVING and new.anchor == self._home
         if old is not None and self.learned is not None:
             self._moved_target = None if back else self._new_target(old, new)
@@ -355,8 +356,9 @@ class Latch:
         assert expectation is not None
         if expectation.others != "probation" or seen.header is None:
             return False
-        enough = self._probation.passed(source, seen.header)
-        if not enough:
+        if self._probation is None:
+            self._probation = Probation(self._settings.probation_packets)
+        if not self._probation.passed(source, seen.header):
             return False
         # Where a ranked source can exist it has two seconds to come first.
         heard = (self.last, None if rank else self._ranked_at, None if expectation.unknown else self._since)
@@ -371,7 +373,7 @@ class Latch:
         self._moved_target = None
         # A report says nothing of the RTP beside it; else nothing of the old source counts any more.
         self._last = (Trace(now) if seen.reporter is None else self._last).after(seen, now)
-        self._probation.clear()
+        self._probation = None
         return Verdict(Action.FORWARD, latched=True, before=before)
 
     def _rebind(self, source: Endpoint, seen: Seen, now: float) -> Verdict:

@@ -117,12 +117,11 @@ class Negotiation:
         call, question, settings = self._call, self._question, self._call.board.settings
         if call.answered is not None and question.part is None:
             raise Refusal("the call has been answered, and this INVITE is not part of it", 482)
-        if call.answered is None and question.part is not None:
+        known = call.caller.voucher.signalling
+        if known is None or call.lingering is not None or (call.answered is None and question.part is not None):
             return
-        party = Voucher().updated(question.phone, "", asymmetric=False)
-        known, now = call.caller.voucher.signalling, party.signalling
-        near = known is None or now is None or same_prefix(known, now, settings.v4_bits, settings.v6_bits)
-        if call.lingering is None and not near:
+        now = Voucher().updated(question.phone, "", asymmetric=False).signalling
+        if now is not None and not same_prefix(known, now, settings.v4_bits, settings.v6_bits):
             raise Refusal(f"an INVITE of this call from {now}, but the caller is at {known}", 482)
 
     def _needs_own_streams(self, leg: Leg | None) -> bool:

@@ -74,7 +74,8 @@ class Port:
         self.rtcp = rtcp
         self.latch = latch
         self.tally = Tally(traffic)
-        self.refusals = Refusals()
+        self.refusals: Refusals | None = None
+        "Packets that were not let in; None: there were none."
         self.peer: Port | None = None
         "The port that faces the other party; None: it has been closed, or this one has."
         self.shared: Port | None = None
@@ -233,10 +234,18 @@ class Port:
             if port.latch.learned == party:
                 port.latch.part()
 
+    @property
+    def refused(self) -> Refusals:
+        """``refusals``, to count one more."""
+        if self.refusals is None:
+            self.refusals = Refusals()
+        return self.refusals
+
     def renew(self) -> None:
         """The plane counts this port's packets from 0 again."""
         self.tally.renew()
-        self.refusals.renew()
+        if self.refusals is not None:
+            self.refusals.renew()
 
     def noted(self, slot: SlotCounters) -> None:
         """The plane's counters of this port."""
@@ -244,6 +253,7 @@ class Port:
             if self.tally.noted(slot) and self.tally.gauge is not None:
                 self.tally.gauge.judge(self.end.stream.codec(self.end.side))
             self.latch.noted(slot)
-            if slot.dropped > self.refusals.dropped:
-                self.tally.traffic.noted[2] += slot.dropped - self.refusals.dropped
-                self.refusals.dropped = slot.dropped
+            known = 0 if self.refusals is None else self.refusals.dropped
+            if slot.dropped > known:
+                self.tally.traffic.noted[2] += slot.dropped - known
+                self.refused.dropped = slot.dropped

@@ -29,7 +29,3 @@ class Probation:
             del self._runs[weakest]
         self._runs[source] = (count, header)
         return count >= self._needed
-
-    def clear(self) -> None:
-        """Forget all candidates."""
-        self._runs.clear()

@@ -114,10 +114,9 @@ class Register:
     # -- one call's life
 
     def begin(self, call: Call) -> None:
-        """One more call."""
+        """One more call. ``plan`` must follow."""
         self._calls[call.call_id].append(call)
         self._count += 1
-        self.census.note(call)
         if self.changes is not None:
             self.changes.began(call)
 
@@ -125,6 +124,7 @@ class Register:
         """A call of an earlier process goes on, with what was planned for it."""
         self._numbers = max(self._numbers, call.number)
         self.begin(call)
+        self.census.note(call)
         for agenda, at in ((self._ends, ends_at), (self._looks, looks_at)):
             if at is not None:
                 agenda.plan(call, at)

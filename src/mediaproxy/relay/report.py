@@ -94,6 +94,7 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
     end, other = stream.end(side), stream.end(side.other)
     sdp, tally, latch = stream.sdp.get(side), end.rtp.tally, end.rtp.latch
     codec = stream.codec(side)
+    refused, rtcp_refused = _refused(end.rtp), _refused(end.rtcp)
     return SideReport(
         local=end.pair.rtp,
         advertised=end.pair.advertised,
@@ -110,7 +111,7 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         first_packet=tally.first,
         last_packet=tally.last,
         refused=_worst(end),
-        refused_packets=_refused(end.rtp) + _refused(end.rtcp),
+        refused_packets=refused + rtcp_refused,
         direction=sdp.direction.value if sdp is not None else "",
         ice=sdp is not None and sdp.ice,
         mux=end.muxed,
@@ -120,7 +121,7 @@ def _side_report(call: Call, stream: Stream, side: Side, now: float) -> SideRepo
         rtcp_learned=end.rtcp.latch.learned,
         rtcp_bytes=end.rtcp.tally.octets,
         rtcp_last=end.rtcp.tally.last,
-        rtcp_refused=_refused(end.rtcp),
+        rtcp_refused=rtcp_refused,
         switched=end.gate.name,
         warnings=() if call.reason or call.lingering else tuple(_warnings(call, stream, side, now)),
     )
@@ -148,18 +149,16 @@ def _welcome(port: Port) -> Callable[[Endpoint], bool]:
 
 
 def _refused(port: Port) -> int:
-    packets = port.refusals.packets
-    return packets - port.refusals.excused(_welcome(port)) if packets else 0
+    return 0 if port.refusals is None else port.refusals.packets - port.refusals.excused(_welcome(port))
 
 
 def _worst(end: End) -> tuple[Refused, ...]:
     """The sources refused most, RTP and RTCP together."""
-    ports = [port for port in end.ports if port.refusals.packets]
-    if not ports:
+    if end.rtp.refusals is None and end.rtcp.refusals is None:
         return ()
     sums: Counter[Endpoint] = Counter()
-    for port in ports:
-        for refused in port.refusals.worst(_welcome(port)):
+    for port in end.ports:
+        for refused in () if port.refusals is None else port.refusals.worst(_welcome(port)):
             sums[refused.source] += refused.packets
     return tuple(Refused(source=source, packets=packets) for source, packets in sums.most_common(_SHOWN))
 
@@ -215,4 +214,4 @@ def _party(call: Call, stream: Stream, side: Side) -> Party:
 
 
 def _why(end: End) -> str:
-    return end.rtp.refusals.why or end.rtcp.refusals.why
+    return next((port.refusals.why for port in end.ports if port.refusals is not None and port.refusals.why), "")

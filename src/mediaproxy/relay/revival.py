@@ -28,6 +28,8 @@ from mediaproxy.relay.latch import Latch
 from mediaproxy.relay.leg import Leg, Party
 from mediaproxy.relay.memory import Memory
 from mediaproxy.relay.offers import Change
+from mediaproxy.relay.probation import Probation
+from mediaproxy.relay.refusals import Refusals
 from mediaproxy.relay.snapshot import (
     put_call,
     put_latch,
@@ -37,7 +39,7 @@ from mediaproxy.relay.snapshot import (
     put_refusals,
     put_tally,
 )
-from mediaproxy.relay.stream import End, Port, Stream
+from mediaproxy.relay.stream import End, Limit, Port, Stream
 from mediaproxy.relay.switchboard import Switchboard
 
 _NOBODY = Named()
@@ -77,7 +79,9 @@ class Revival:
         for latch, value in zip(latches, values, strict=True):
             put_latch(value, latch)
             latch._rtp = None if value.rtp == NONE else latches[value.rtp]
-            latch._probation._runs = value.probation
+            if value.probation:
+                latch._probation = Probation(self._board.settings.probation_packets)
+                latch._probation._runs = value.probation
         return latches
 
     def _make_stream(self, call_id: str, value: StreamValue) -> Stream:
@@ -94,7 +98,9 @@ class Revival:
         return stream
 
     def _make_end(self, end: End, value: EndValue) -> None:
-        end.limit._sent.extend(value.sent)
+        if value.sent:
+            end.limit = Limit(self._board.settings.unlearned_rate)
+            end.limit._sent.extend(value.sent)
         self._make_port(end.rtp, value.rtp)
         self._make_port(end.rtcp, value.rtcp)
 
@@ -103,6 +109,7 @@ class Revival:
         port.latch = self._latches[value.latch]
         put_tally(value.tally, port.tally)
         if value.refusals is not None:
+            port.refusals = Refusals()
             put_refusals(value.refusals, port.refusals)
 
     def _lodge(self, values: tuple[StreamValue, ...]) -> None:

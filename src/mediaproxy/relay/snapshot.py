@@ -116,7 +116,8 @@ def call_value(call: Call, now: float, ends_at: float | None = None, looks_at: f
     legs = tuple([_leg_value(leg, numbers) for leg in numbers.legs])
     latches = []
     for latch in numbers.latches:  # it grows: an RTCP latch may refer to one that no port has
-        latches.append(LatchValue(*(*of_latch(latch), numbers.latch(latch._rtp), latch._probation._runs)))
+        tried = latch._probation._runs if latch._probation is not None else {}
+        latches.append(LatchValue(*(*of_latch(latch), numbers.latch(latch._rtp), tried)))
     parts = (
         PartyValue(*of_party(call.caller)),
         PartyValue(*of_party(call.invited)),
@@ -156,7 +157,7 @@ def _stream_value(stream: Stream, numbers: _Numbers, now: float) -> StreamValue:
 
 
 def _end_value(end: End, numbers: _Numbers, now: float) -> EndValue:
-    sent = end.limit._sent
+    sent = end.limit._sent if end.limit is not None else ()
     recent = tuple(at for at in sent if now - at < 1.0) if sent and now - sent[-1] < 1.0 else ()
     return EndValue(end.pair, recent, _port_value(end.rtp, numbers), _port_value(end.rtcp, numbers))
 
@@ -166,7 +167,7 @@ def _port_value(port: Port, numbers: _Numbers) -> PortValue:
         numbers.latch(port.latch),
         numbers.ports(port.guests) if port.guests else (),
         TallyValue(*of_tally(port.tally)),
-        RefusalsValue(*of_refusals(port.refusals)) if port.refusals.packets else None,
+        None if port.refusals is None else RefusalsValue(*of_refusals(port.refusals)),
     )
     return PortValue(*(*of_port(port), *parts))
 

@@ -67,9 +67,10 @@ class End:
         "What a SIP server keeps from the other party: that of whoever is heard here."
         self.credentials: Credentials | None = None
         "By which its party makes ICE checks with the relay; None: it makes none."
-        self.limit = Limit(settings.unlearned_rate)
+        self.limit: Limit | None = None
+        "Of what goes to an address that may not want it; None: nothing has."
         self.refusing: Limit | None = None
-        "Of answers to checks without the password."
+        "Of answers to checks without the password; None: none was refused."
         self.muxed = False
         """Whether its party's RTCP comes to its RTP port (RFC 5761 §5.1.1): its own SDP says so, and that which it was
         shown. An offerer takes it that its wish will be granted."""
@@ -96,6 +97,12 @@ class End:
     def closed(self) -> bool:
         """Its pair is this call's no more."""
         return self.rtp.closed
+
+    def may_send(self, now: float, rate: int) -> bool:
+        """Whether one more packet may go to an address that may not want it, ``rate`` of them per second."""
+        if self.limit is None:
+            self.limit = Limit(rate)
+        return self.limit.allows(now)
 
     def may_refuse(self, now: float) -> bool:
         """Whether one more check without the password is answered. It need not come from where it says; and it must not

@@ -176,7 +176,7 @@ class Switchboard:
     def _refuse(self, port: Port, source: Endpoint, verdict: Verdict, now: float) -> list[Effect]:
         """Count; tell only the first of each source."""
         self.traffic.reasons[verdict.reason] += 1
-        if not port.refusals.add(source, verdict.why, quiet=verdict.early):
+        if not port.refused.add(source, verdict.why, quiet=verdict.early):
             return []
         stream, side = port.end.stream, port.end.side
         return [
@@ -240,8 +240,8 @@ class Switchboard:
         route = peer.route(now) if peer is not None and data is not None else None
         if kind is Kind.STUN and peer is not None and peer.end.credentials is not None:
             route = None  # the other party makes its checks with the relay
-        if peer is not None and route is not None and peer.limited(route[1]) and not peer.end.limit.allows(now):
-            route = None
+        if peer is not None and route is not None and peer.limited(route[1]):
+            route = route if peer.end.may_send(now, self.settings.unlearned_rate) else None
         if handshake:
             port.passed = now
         else:
