@@ -97,5 +97,12 @@ for _asked in (
     _case(f"what comes beside {_asked}", offer(_RATES, codec=_asked))
     if "mask" not in _asked:
         _case(f"what comes beside {_asked} in an answer", offer(_RATES), answer(theirs(_RATES), codec=_asked))
+_BUNDLE = HEAD + "a=group:BUNDLE 0 1\nm=audio 4000 RTP/AVP 0\na=mid:0\na=rtcp-mux\n" + ICE
+_BUNDLE += "m=video 4002 RTP/AVP 97\na=mid:1\na=rtpmap:97 H264/90000\na=rtcp-mux\n" + ICE
+for _word in ("default", "optional", "force"):
+    _case(f"BUNDLE, ICE {_word}", offer(_BUNDLE, ICE=_word), answer(theirs(_BUNDLE)))
+_case("BUNDLE, ICE force-relay", offer(_BUNDLE, ICE="force-relay"))
+_case("BUNDLE without ICE, ICE optional", offer(_BUNDLE.replace(ICE, ""), ICE="optional"))
+_case("ICE relay, rtcp-mux required", offer(ICE="force-relay", rtcp_mux=["require"]))
 CALLS = CASES | DIALOGS
 "All of them."

@@ -47,6 +47,8 @@ DIFFERENT: dict[str, Callable[[str], str]] = {
         ),
         _left_over,
     ),
+    # c= and m= are the phone's, so a=rtcp would name a port of the relay at the phone's address
+    "ICE relay, rtcp-mux required": _without("a=rtcp:P1"),
     # an answer cannot bring a stream that was not offered
     "answer of more": lambda text: re.sub(r"m=video P\d+ (.*\n)(?s:.*)", r"m=video 0 \1", text),
     # the c= line that it copies ends in LF only

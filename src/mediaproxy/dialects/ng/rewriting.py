@@ -144,7 +144,7 @@ class Rewriting:
         if name in DIRECTIONS:
             return not self._command.has("original-sendrecv")
         if name == "group":
-            return value.strip().upper().startswith("BUNDLE")
+            return value.strip().upper().startswith("BUNDLE") and self._kinds.isdisjoint(_PASSING)
         if name == "extmap":
             return self._command.has("strip-extmap")
         return is_ice(name) and not passing
@@ -266,6 +266,8 @@ class Rewriting:
             yield f"a={one.direction}"
         if section.rtp and one.ice not in ice.RELAYED:
             yield from self._rtcp(port, one)
+        elif section.rtp and one.combined and not section.has("rtcp-mux"):
+            yield "a=rtcp-mux"  # the relay's only candidate is for both
         if section.has("ptime"):
             yield f"a=ptime:{next(section.values('ptime'))}"
         if one.ice is not Ice.REMOVE:
