@@ -7,6 +7,7 @@ left in a slot becomes a Flow again. Nothing here is read or written.
 import struct
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.flow import Flow, SlotCounters
@@ -16,6 +17,8 @@ from mediaproxy.relay.slots import PREFIXES, TICK, Flag, SlotConfig, State, Word
 
 _LONGEST = 65535
 "Bytes of the longest IP packet."
+_TARGET, _ANY, _TOS, _SETTLED, _RTP_ONLY = map(int, (Flag.TARGET, Flag.ANY, Flag.TOS, Flag.SETTLED, Flag.RTP_ONLY))
+"Plain numbers, for a relay that starts again looks at all slots."
 
 
 def state_of(flow: Flow, ports: PortMap) -> State:
@@ -63,7 +66,7 @@ def flow_of(local: Endpoint, word: Word, config: Mapping[str, bytes], ports: Por
     generation = word.generation
     if word.state is State.DEAF:
         return Flow(local=local, generation=generation)
-    flags = Flag(_int(config["flags"]))
+    flags = _int(config["flags"])
     peer_generation = _int(config["peer_generation"])
     learned = word.state is State.LEARNED
     return Flow(
@@ -72,11 +75,11 @@ def flow_of(local: Endpoint, word: Word, config: Mapping[str, bytes], ports: Por
         peer=ports.endpoint(_int(config["peer"])) if peer_generation else None,
         peer_generation=peer_generation,
         source=_endpoint(config["source"], config["source_port"]) if learned else None,
-        target=_endpoint(config["target"], config["target_port"]) if flags & Flag.TARGET else None,
-        allowed=() if flags & Flag.ANY else _prefixes(config["allowed"], config["bits"]),
-        tos=_int(config["tos"]) if flags & Flag.TOS else None,
-        settled_at=0.0 if flags & Flag.SETTLED else None,
-        rtp_only=bool(flags & Flag.RTP_ONLY),
+        target=_endpoint(config["target"], config["target_port"]) if flags & _TARGET else None,
+        allowed=() if flags & _ANY else _prefixes(config["allowed"], config["bits"]),
+        tos=_int(config["tos"]) if flags & _TOS else None,
+        settled_at=0.0 if flags & _SETTLED else None,
+        rtp_only=bool(flags & _RTP_ONLY),
         clocks=_clocks(config["clocks"]),
     )
 
@@ -98,6 +101,7 @@ def _prefixes(allowed: bytes, bits: bytes) -> tuple[str, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=4096)
 def _clocks(data: bytes) -> tuple[tuple[int, int], ...]:
     numbers = struct.unpack(f"={len(data) // 4}I", data)
     return tuple((number & 127, round(1e9 * TICK / (number >> 7))) for number in numbers if number >> 7)
