@@ -117,8 +117,8 @@ async def test_a_lost_list_stays_in_force_and_is_told_once(sip: Path, caplog: py
         os.mkfifo(sip)
         assert len(await told(logging.WARNING)) == 1
         assert await keeps_its_port(server, alice), "the server lives, and the list with it"
-        sip.unlink()
-        sip.write_text("nobody\n")
+        sip.with_name("new").write_text("nobody\n")
+        sip.with_name("new").replace(sip)
         await becomes(server, alice, False)
         assert said(logging.INFO)[:2] == [
             f"{sip}: the list of SIP-asymmetric clients can be read again",

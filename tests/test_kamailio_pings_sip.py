@@ -151,7 +151,7 @@ class TestListeners:
         with sockets[0] as one, sockets[1] as two, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
             for each in (one, two, phone):
                 each.bind(("127.0.0.1", 0))
-                each.settimeout(3)
+                each.settimeout(30)
             listeners = Listeners()
             to = Endpoint(*phone.getsockname())
             for each in (one, two):

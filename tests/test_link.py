@@ -85,7 +85,7 @@ async def arm(path: Path) -> AsyncIterator[Arm]:
 
 @pytest.fixture
 async def link(path: Path) -> AsyncIterator[UnixLink]:
-    link = UnixLink(path, timeout=5)
+    link = UnixLink(path, timeout=30)
     yield link
     await link.close()
     await link.close()
@@ -252,7 +252,10 @@ async def test_no_answer_in_time(path: Path, arm: Arm) -> None:
     late = await link.ask(question("slow"))
     assert (late.status, late.error) == (503, f"{path}: no answer within 0.05 s")
     arm.gate.set()
-    assert (await link.ask(question("next"))).relay == "next", "not the reply that came late"
+    async with asyncio.timeout(30):
+        while (reply := await link.ask(question("next"))).status == 503:
+            pass  # the machine was late, too
+    assert reply.relay == "next", "not the reply that came late"
     await link.close()
     arm.gate.clear()
     assert (await ask_in_time(arm, question("slow"), 0.01)).status == 503

@@ -73,7 +73,7 @@ async def listening(files: TlsFiles, host: str = "127.0.0.1", arm: Arm | None = 
 @asynccontextmanager
 async def link(server: LineServer, files: TlsFiles, host: str = "") -> AsyncIterator[StreamLink]:
     address = Address(kind=Kind.TLS, host=host or server.address.host, port=server.address.port)
-    asking = StreamLink(address, tls=client_side(files), timeout=3)
+    asking = StreamLink(address, tls=client_side(files), timeout=30)
     try:
         yield asking
     finally:
@@ -120,7 +120,7 @@ async def test_who_has_no_certificate_of_the_authority_is_turned_away(
 async def test_without_any_certificate(ca: Authority) -> None:
     async with listening(ca.issue("relay", "127.0.0.1")) as server:
         naked = ssl.create_default_context(cafile=str(ca.file))
-        asking = StreamLink(server.address, tls=lambda: naked, timeout=3)
+        asking = StreamLink(server.address, tls=lambda: naked, timeout=30)
         assert (await asking.ask(question("1"))).status == 503
         await asking.close()
 
