@@ -102,12 +102,12 @@ class Relay:
             sockets_ = []
             for _ in questions:
                 sock = stack.enter_context(socket.socket(socket.AF_UNIX))
-                sock.settimeout(5)
+                sock.settimeout(60)
                 sock.connect(str(self.home / "run" / "relay.sock"))
                 sockets_.append(sock)
             for sock, question in zip(sockets_, questions, strict=True):
                 sock.sendall(encode(question))
-            select.select([sockets_[number]], [], [], 5)
+            select.select([sockets_[number]], [], [], 60)
             self.end()
             answered = []
             for sock, question in zip(sockets_, questions, strict=True):
