@@ -191,6 +191,11 @@ def test_lines_of_older_generations(text: str) -> None:
     assert desk.say(b"delete call-1") == b"" and desk.bench.calls.reports(0) == ()
 
 
+def test_an_empty_user_agent_leaves_two_spaces() -> None:
+    question = asked(line(agent=""))
+    assert (question.user_agent, question.sender.tag, question.sender.uri) == ("", "alice", "sip:alice@example.com")
+
+
 def test_a_delete_means_the_whole_call() -> None:
     wanted = EndRequest(call_id="8f3a@192.168.1.10", sender=Party(), receiver=Party(), cause=EndCause.DELETE)
     assert next(MediaProxy1().answer(DELETE, PEER)) == wanted

@@ -122,8 +122,9 @@ class DoorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``mediaproxy1``, ``mediaproxy2``, ``management`` (of MediaProxy 2.x), ``rtpproxy``, ``ng`` (rtpengine) or
     ``ng-http``."""
     address: str
-    """``udp://ADDRESS:PORT``, ``tcp://…``, ``tls://…``, ``unix:/PATH``, and for ``ng-http`` ``http://…`` or
-    ``https://…``; IPv6 in brackets. Without a port, the one that the protocol has by custom."""
+    """``udp://ADDRESS:PORT``, ``tcp://…``, ``tls://…``, ``unix:/PATH``, for ``rtpproxy`` also ``cunix:/PATH``, whose
+    connections stay, and for ``ng-http`` ``http://…`` or ``https://…``; IPv6 in brackets. Without a port, the one that
+    the protocol has by custom."""
     allow: tuple[str, ...] = ()
     """Who may ask: addresses or prefixes. Empty: this host; an address that others can reach needs a list. Not for
     UNIX sockets, whose file rights decide."""

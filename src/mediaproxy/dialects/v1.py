@@ -75,6 +75,8 @@ class MediaProxy1:
 
 def _media(fields: list[str]) -> Steps:
     """``request`` or ``lookup``."""
+    if len(fields) == _FIELDS - 1 and fields[-1].startswith(("info=from:", "info=to:", "info=fromtag:", "info=totag:")):
+        fields = [*fields[:-1], "", fields[-1]]  # the phone has sent an empty User-Agent, which leaves two spaces
     if len(fields) < _FIELDS - 1:
         raise DialectError(f"{fields[0]}: expected {_FIELDS} fields, got {len(fields)}")
     phone = phone_at(fields[3])
