@@ -58,15 +58,17 @@ def restart(
     *,
     within: float = 60.0,
     recorded: Collection[Recorded] = (),
+    left: Iterable[tuple[Flow, SlotCounters]] = (),
 ) -> Resumption:
-    """Start another relay instead of a bench's. ``adopted``: what the plane has kept, as ``kept`` says."""
-    adopted = list(adopted)
+    """Start another relay instead of a bench's. ``adopted``: what the plane has kept, as ``kept`` says; ``left``: what
+    another plane had."""
+    adopted, left = list(adopted), list(left)
     here = {flow.local for flow, _ in adopted}
     for local in [local for local in bench.flows if local not in here]:
         del bench.flows[local], bench.slots[local]
     bench.calls = Calls(bench.settings, random.Random(1), "relay-1")
     bench.calls.keep()
-    resumption = Resumption(bench.calls, saved, adopted, bench.now)
+    resumption = Resumption(bench.calls, saved, adopted, bench.now, left)
     bench.do(resumption.run(within, recorded))
     return resumption
 

@@ -12,6 +12,7 @@ from mediaproxy import doctor
 from mediaproxy.cli.doctor import page
 from mediaproxy.doctor import Finding, Grade, Report, examine
 from mediaproxy.relay.bpf import FastPathUnavailable
+from mediaproxy.relay.kernel.pins import folder_of
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from tests.test_cli import cli
 
@@ -180,6 +181,54 @@ def test_addresses_that_are(able: None) -> None:
         examine(settings(addresses=(RelayAddress(bind="127.0.0.1", advertise="203.0.113.9"),))), "addresses"
     )
     assert found == Finding(what="addresses", grade=Grade.GOOD, found="127.0.0.1 on lo, advertised as 203.0.113.9")
+
+
+def test_root_in_a_container_may_not_mount(able: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the relay's two capabilities (docker run --cap-add BPF --cap-add NET_ADMIN) and nothing else."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for held, grade in ((1 << 39 | 1 << 12, Grade.NOTE), (1 << 21 | 1 << 12, Grade.GOOD)):
+        monkeypatch.setattr(doctor, "_held", lambda held=held: held)
+        found = finding(examine(settings(bpffs=str(tmp_path))), "restarts")
+        assert found.grade is grade
+        assert ("end with the process" in found.found) == (grade is Grade.NOTE)
+        assert (f"mount -t bpf bpf {tmp_path}" in found.advice) == (grade is Grade.NOTE)
+
+
+def test_a_bpf_filesystem_that_is_read_only(able: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "is_bpffs", lambda path: True)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.statvfs", lambda path: os.statvfs_result((0, 0, 0, 0, 0, 0, 0, 0, os.ST_RDONLY, 255)))
+    found = finding(examine(settings(bpffs=str(tmp_path))), "restarts")
+    assert "is read-only" in found.advice and f"mount -o remount,rw {tmp_path}" in found.advice
+
+
+@pytest.mark.parametrize(("plane", "chosen"), [("auto", "native"), ("kernel", "")])
+def test_pins_of_the_user_who_ran_it_before(
+    able: None, plane: str, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """root tried it out, and now the service's user runs it: root's program still takes the packets."""
+    folder = folder_of(tmp_path, "relay-1")
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(doctor, "is_bpffs", lambda path: True)
+    monkeypatch.setattr(doctor, "is_foreign", lambda path: path == folder)
+    report = examine(settings(bpffs=str(tmp_path), plane=plane), "relay-1")
+    found = finding(report, "restarts")
+    assert found.grade is Grade.BAD and str(folder) in found.found
+    assert "let root run `mediaproxy relay --release`" in found.advice
+    assert report.plane == chosen and report.bad
+
+
+def test_without_sys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mediaproxy.relay.bpf.syscalls.map_create", lambda *_: os.open("/dev/null", os.O_RDONLY))
+    monkeypatch.setattr(doctor, "_PROCESSORS", "/nowhere")
+    found = doctor._bpf()
+    assert found.grade is Grade.BAD and "mount /sys" in found.advice
+
+
+def test_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_read", lambda path: "")
+    found = doctor._privileges()
+    assert found.grade is Grade.BAD and found.advice == "mount /proc"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,18 @@
 """Which plane a relay gets: what its settings ask for, or the best that there is; falling back is said once."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from mediaproxy.relay.bpf import FastPathUnavailable
+from mediaproxy.endpoint import Endpoint
+from mediaproxy.relay.bpf import FastPathUnavailable, path
+from mediaproxy.relay.flow import Flow
+from mediaproxy.relay.kernel.harvest import Crop, fetch, store
+from mediaproxy.relay.portmap import Control, PortMap
 from mediaproxy.relay.settings import PlaneChoice, RelayAddress, RelaySettings
+from mediaproxy.relay.slots import BRIEF
 from mediaproxy.server import planes
 from mediaproxy.server.places import Places
 from mediaproxy.server.starting import StartError
@@ -63,3 +70,68 @@ def test_python_is_the_last_resort(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_who_insists_does_not_start_without(plane: PlaneChoice, tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot be relayed"):
         chosen(plane, tmp_path)
+
+
+@pytest.mark.parametrize(("plane", "found"), [("auto", "native"), ("kernel", "")])
+def test_what_the_host_refuses_by_surprise_is_no_reason_not_to_start(
+    plane: PlaneChoice, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container without /proc, for instance."""
+
+    def kernel(settings: RelaySettings, places: Places) -> planes.Chosen:
+        raise OSError(errno.ENOENT, "No such file or directory", "/proc/self/ns/net")
+
+    monkeypatch.setattr(planes, "_kernel", kernel)
+    if not found:
+        with pytest.raises(StartError, match="No such file"):
+            chosen(plane, tmp_path)
+        return
+    assert chosen(plane, tmp_path).plane.name == found
+    assert "not in the kernel: [Errno 2] No such file or directory: '/proc/self/ns/net'" in caplog.text
+
+
+def test_ports_of_another_relay_are_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kernel(settings: RelaySettings, places: Places) -> planes.Chosen:
+        raise OSError(errno.EADDRINUSE, "ports belong to another relay")
+
+    monkeypatch.setattr(planes, "_kernel", kernel)
+    with pytest.raises(StartError, match="ports belong to another relay"):
+        chosen("auto", tmp_path)
+
+
+def test_without_sys_there_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long per-CPU values are is not guessed: the kernel would write beyond them."""
+    monkeypatch.setattr(path, "_POSSIBLE", Path("/nowhere"))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(FastPathUnavailable, match="mount /sys"):
+        path.KernelPath.create(Control(ports=PortMap(addresses=(("192.0.2.1", "192.0.2.1"),), port_min=20000, ports=4)))
+    assert os.listdir("/proc/self/fd") == before
+
+
+# -- what was counted before `mediaproxy relay --release`
+
+CROP: Crop = [(Flow(local=Endpoint("192.0.2.1", 20000), generation=7), tuple(range(1, 1 + len(BRIEF))))]
+
+
+def test_what_was_released_is_counted_once(tmp_path: Path) -> None:
+    file = tmp_path / "released.counters"
+    store(CROP, file)
+    assert fetch(file) == CROP and fetch(file) == [] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"\x80", None])
+def test_what_cannot_be_read_is_nothing(tmp_path: Path, data: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "released.counters"
+    if data is None:  # of another boot
+        store(CROP, file)
+        monkeypatch.setattr("mediaproxy.relay.kernel.harvest.boot_id", lambda: "another")
+    else:
+        file.write_bytes(data)
+    assert fetch(file) == [] and not file.exists()
+
+
+@pytest.mark.usefixtures("closed")
+def test_the_next_start_is_told(tmp_path: Path) -> None:
+    store(CROP, tmp_path / "released.counters")
+    assert [flow for flow, _ in chosen("auto", tmp_path).left()] == [CROP[0][0]]
+    assert list(chosen("auto", tmp_path).left()) == []

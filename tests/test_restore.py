@@ -205,6 +205,33 @@ def test_a_plane_that_lasts_has_counted_on() -> None:
     assert (report.streams[0].caller.packets, report.streams[0].caller.lost) == (5010, 0)
 
 
+def test_what_the_kernel_has_counted_is_not_lost_to_another_plane() -> None:
+    """relay.plane was changed between two runs: the kernel forwarded until the second one took its program away."""
+    house = House()
+    to_alice, to_bob = house.talk()
+    house.speak(to_alice, to_bob, 5)
+    house.die()
+    house.speak(to_alice, to_bob, 10, first=6)
+    house.now += 100.0
+    saved = house.shelf.saved(house.died)
+    resumption = restart(house, saved, (), left=kept(house))
+    assert (resumption.taken, resumption.ended) == (0, 1), "the kernel has listened, and nobody spoke"
+    (report,) = house.ended
+    assert report.reason is EndReason.SILENT and report.streams[0].caller.packets == 15
+
+    house = House()
+    to_alice, to_bob = house.talk()
+    house.speak(to_alice, to_bob, 5)
+    house.die()
+    house.speak(to_alice, to_bob, 10, first=6)
+    house.now += 70.0
+    assert restart(house, house.shelf.saved(house.died), (), left=kept(house)).taken == 1, "nor is it too late"
+    house.speak(to_alice, to_bob, 10, first=16)
+    house.tick()
+    stream = house.calls.reports(house.now)[0].streams[0]
+    assert [(side.packets, side.sent) for side in (stream.caller, stream.callee)] == [(25, 25)] * 2
+
+
 def test_losses_are_unknown_where_sequence_numbers_may_have_gone_round() -> None:
     house = House()
     to_alice, to_bob = house.talk()

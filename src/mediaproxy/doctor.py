@@ -4,6 +4,7 @@ A relay's settings come in, findings go out; everything is tried, not guessed, a
 raise: what cannot be found out is a finding, too.
 """
 
+import errno
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ import msgspec
 from mediaproxy.relay.bpf import FastPathUnavailable, KernelPath, attach, attach_lookup, interface, syscalls
 from mediaproxy.relay.bpf.objects import load_object
 from mediaproxy.relay.kernel.netlink import Netlink
-from mediaproxy.relay.kernel.pins import is_bpffs, pins_advice
+from mediaproxy.relay.kernel.pins import ForeignPinsError, folder_of, is_bpffs, is_foreign, pins_advice
 from mediaproxy.relay.kernel.selftest import try_out
 from mediaproxy.relay.lending import PER_CALL, spared
 from mediaproxy.relay.native import extension
@@ -39,6 +40,8 @@ _XDP_DRIVERS = """
     mlx5_core mtk_soc_eth mvneta mvpp2 nfp octeontx2 qede sfc stmmac tsnep virtio_net vmxnet3 xen_netfront
 """
 "Drivers with native XDP, as of Linux 6.18."
+_PROCESSORS = "/sys/devices/system/cpu/possible"
+"Maps have a value for each of them."
 _FORWARDING = "/proc/sys/net/ipv4/conf/{}/forwarding"
 
 
@@ -77,8 +80,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return any(finding.grade is Grade.BAD for finding in self.findings)
 
 
-def examine(settings: RelaySettings) -> Report:
-    """Look at this host, as the present user."""
+def examine(settings: RelaySettings, instance: str = "") -> Report:
+    """Look at this host, as the present user. ``instance``: what the relay's pins are called."""
     kernel = list(_kernel())
     lacks = next((finding.what for finding in kernel if finding.grade is Grade.BAD), "")
     if settings.plane in ("native", "user"):
@@ -86,8 +89,10 @@ def examine(settings: RelaySettings) -> Report:
     fast = _fast(settings)
     others = [check(settings) for check in (_addresses, _ports, _cards, _files, _loop)]
     unusable = any(finding.grade is Grade.BAD for finding in others)
-    conclusion = _conclusion(settings, not lacks and not unusable, fast.grade is Grade.GOOD, unusable)
-    return Report(findings=(*kernel, fast, _restarts(settings, lacks), *others), **conclusion)
+    restarts = _restarts(settings, lacks, instance)
+    able = not lacks and restarts.grade is not Grade.BAD and not unusable
+    conclusion = _conclusion(settings, able, fast.grade is Grade.GOOD, unusable)
+    return Report(findings=(*kernel, fast, restarts, *others), **conclusion)
 
 
 def _conclusion(settings: RelaySettings, kernel: bool, native: bool, unusable: bool) -> dict[str, str]:
@@ -191,8 +196,9 @@ def _object() -> Finding:
 
 
 def _privileges() -> Finding:
-    match = re.search(r"^CapEff:\s*([0-9a-f]+)", _read("/proc/self/status"), re.MULTILINE)
-    held = int(match[1], 16) if match else 0
+    if not _read("/proc/self/status"):
+        return _bad("privileges", "/proc/self/status cannot be read, so nothing is known of them", "mount /proc")
+    held = _held()
     if held >> _ADMIN & 1:
         held |= 1 << _CAPABILITIES["CAP_BPF"]
     missing = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
@@ -206,11 +212,19 @@ def _privileges() -> Finding:
     )
 
 
+def _held() -> int:
+    """The effective capabilities, as bits."""
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)", _read("/proc/self/status"), re.MULTILINE)
+    return int(match[1], 16) if match else 0
+
+
 def _bpf() -> Finding:
     try:
         os.close(syscalls.map_create("doctor", 2, 4, 8, 1, 0))
     except OSError as error:
         return _bad("bpf(2)", f"refused: {error.strerror}", _why_refused())
+    if not _read(_PROCESSORS):
+        return _bad("bpf(2)", f"allowed, but {_PROCESSORS} cannot be read", "mount /sys; read-only is enough for that")
     return _good("bpf(2)", "allowed")
 
 
@@ -248,7 +262,7 @@ def _fast(settings: RelaySettings) -> Finding:
 # -- the rest of the host
 
 
-def _restarts(settings: RelaySettings, lacks: str) -> Finding:
+def _restarts(settings: RelaySettings, lacks: str, instance: str) -> Finding:
     """What a restart of the relay costs. ``lacks``: the finding that keeps the kernel closed; empty: it is open."""
     what = "restarts"
     if not settings.journal:
@@ -258,7 +272,7 @@ def _restarts(settings: RelaySettings, lacks: str) -> Finding:
     ways = [] if settings.plane in ("auto", "kernel") else ['set relay.plane = "auto"']
     ways += [f"do what is said of {lacks} above"] if lacks else []
     if not ways:
-        return _pins(settings, what)
+        return _pins(settings, what, instance)
     advice = f"restart when few are talking; in the kernel media would flow on: {' and '.join(ways)}"
     return _note(what, f"media is relayed in user space and ends with the process: {_silence(settings)}", advice)
 
@@ -271,7 +285,7 @@ def _silence(settings: RelaySettings) -> str:
     )
 
 
-def _pins(settings: RelaySettings, what: str) -> Finding:
+def _pins(settings: RelaySettings, what: str, instance: str) -> Finding:
     """Whether what is in the kernel stays there without the process."""
     lost = f"streams in the kernel end with the process: {_silence(settings)}"
     if not settings.bpffs:
@@ -280,17 +294,31 @@ def _pins(settings: RelaySettings, what: str) -> Finding:
     folder = path / "mediaproxy"
     try:
         if is_bpffs(path):
+            own = folder_of(path, instance)
+            if instance and is_foreign(own):
+                error = ForeignPinsError(own)
+                return _bad(
+                    what, f"{error.feature} are another user's: nothing can be relayed in the kernel", error.needs
+                )
             place = folder if folder.exists() else path
             if os.access(place, os.W_OK | os.X_OK):
                 return _good(what, f"streams in the kernel outlive the process (pinned in {folder})")
-            error = PermissionError(13, f"{place} is not this user's")
-            return _note(what, lost, pins_advice(error, path))
+            refused: OSError = PermissionError(errno.EACCES, f"{place} is not this user's")
+            if os.statvfs(place).f_flag & os.ST_RDONLY:
+                refused = OSError(errno.EROFS, f"{place} is read-only")
+            return _note(what, lost, pins_advice(refused, path))
     except OSError as error:
         return _note(what, lost, pins_advice(error, path))
-    if os.geteuid() == 0:
+    if _may_mount(path):
         return _good(what, f"streams in the kernel outlive the process (a BPF filesystem will be mounted at {path})")
     missing = PermissionError(13, f"{path} is no BPF filesystem")
     return _note(what, lost, pins_advice(missing, path))
+
+
+def _may_mount(path: Path) -> bool:
+    """Whether a BPF filesystem can be mounted there: in many a container root may not."""
+    there = next(one for one in (path, *path.parents) if one.exists())
+    return os.geteuid() == 0 and bool(_held() >> _ADMIN & 1) and (there == path or os.access(there, os.W_OK))
 
 
 def _addresses(settings: RelaySettings) -> Finding:

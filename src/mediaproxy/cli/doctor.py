@@ -10,7 +10,7 @@ from mediaproxy.cli.words import plain
 from mediaproxy.doctor import Finding, Grade, Report, examine
 from mediaproxy.edge.interfaces import host_addresses
 from mediaproxy.server.answers import Status
-from mediaproxy.server.places import Places, relay_of_host
+from mediaproxy.server.places import Places, instance_name, relay_of_host
 
 _STYLES = {Grade.GOOD: "green", Grade.NOTE: "yellow", Grade.BAD: "bold red"}
 
@@ -21,8 +21,9 @@ def doctor_command(config: ConfigOption = None, as_json: JsonOption = False) -> 
     Exit status 1: something keeps the relay from what its settings ask for.
     """
     settings = config_of(config)
-    report = examine(relay_of_host(settings.relay, host_addresses()))
-    status = _running(Places.of(settings))
+    places = Places.of(settings)
+    report = examine(relay_of_host(settings.relay, host_addresses()), instance_name(settings.relay, places))
+    status = _running(places)
     if as_json:
         print_json(plain(report) | {"running": status})
     else:

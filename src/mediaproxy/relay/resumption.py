@@ -60,12 +60,21 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
 class Resumption:
     """One start of a relay. ``calls`` has none so far."""
 
-    def __init__(self, calls: Calls, saved: Saved, adopted: Iterable[tuple[Flow, SlotCounters]], now: float) -> None:
-        """``adopted``: what the plane has (Plane.adopt)."""
+    def __init__(
+        self,
+        calls: Calls,
+        saved: Saved,
+        adopted: Iterable[tuple[Flow, SlotCounters]],
+        now: float,
+        left: Iterable[tuple[Flow, SlotCounters]] = (),
+    ) -> None:
+        """``adopted``: what the plane has (Plane.adopt). ``left``: what another one, that lasts, had until now, and
+        this one will count from 0."""
         self._calls = calls
         self._board = calls.board
         self._saved = saved
         self._slots = {(flow.local, flow.generation): counters for flow, counters in adopted}
+        self._left = {(flow.local, flow.generation): counters for flow, counters in left}
         self._now = now
         self._effects: list[Effect] = []
         self._within: float | None = None
@@ -179,14 +188,16 @@ class Resumption:
         self._effects += self._calls.finish(call, reason, self._now, at)
 
     def _count(self, port: Port) -> bool:
-        """Take what the plane has counted meanwhile. False: it has no such flow, and will count from 0."""
-        slot = self._slots.pop((port.local, port.generation), None)
-        if slot is None:
-            port.renew()
-            return False
-        port.tally.skip(slot)
-        port.noted(slot)
-        return True
+        """Take what was counted meanwhile. False: nobody has forwarded for this port."""
+        key = port.local, port.generation
+        here = self._slots.pop(key, None)
+        slot = here or self._left.get(key)
+        if slot is not None:
+            port.tally.skip(slot)
+            port.noted(slot)
+        if here is None:
+            port.renew()  # the plane will count from 0
+        return slot is not None
 
     def _over(self, call: Call, forwarded: bool) -> tuple[float, EndReason] | None:
         """Whether the call has ended meanwhile: when, and why."""

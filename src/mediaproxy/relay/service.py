@@ -33,7 +33,7 @@ from mediaproxy.events import CallEnded, CallReport, CallStarted, Event
 from mediaproxy.link import Pending
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.calls import Calls, Effect, Install, Remove, Report, Send
-from mediaproxy.relay.flow import Packet, Plane
+from mediaproxy.relay.flow import Flow, Packet, Plane, SlotCounters
 from mediaproxy.relay.inquiries import inquire
 from mediaproxy.relay.journal import Journal
 from mediaproxy.relay.keeper import Keeper
@@ -98,8 +98,9 @@ class RelayService:
         self._keeper = Keeper(self.calls, journal, self._now, counters=not self._plane.lasting)
         self._saved, self._recorded = saved, recorded
 
-    async def start(self) -> None:
-        """Begin. OSError names an address that this host has not; what may go wrong later is logged as a warning."""
+    async def start(self, left: Iterable[tuple[Flow, SlotCounters]] = ()) -> None:
+        """Begin. ``left``: what another plane had forwarded until now. OSError names an address that this host has not;
+        what may go wrong later is logged as a warning."""
         assert self._sweep is None, "started twice"
         for address in self._settings.addresses:
             _probe(address.bind)
@@ -107,7 +108,7 @@ class RelayService:
             log.warning("%s", warning)
         self._plane.start(self._packet)
         self.calls.totals.started = self._now()
-        self._resume()
+        self._resume(left)
         self._sweep = asyncio.get_running_loop().call_later(_SWEEP, self._sweep_now)
         self._set_alarm(self._now())
 
@@ -129,12 +130,12 @@ class RelayService:
             await self._keeper.stop()
         self._plane.close()
 
-    def _resume(self) -> None:
+    def _resume(self, left: Iterable[tuple[Flow, SlotCounters]]) -> None:
         """Go on with what an earlier process has left, in the journal and in the plane."""
         if self._keeper is not None:
             self.calls.keep()
         now = self._now()
-        resumption = Resumption(self.calls, self._saved, self._plane.adopt(), now)
+        resumption = Resumption(self.calls, self._saved, self._plane.adopt(), now, left)
         effects = resumption.run(self._settings.restart_within if self._go_on else None, self._recorded)
         self._saved, self._recorded = Saved(), ()
         events: list[Event] = []

@@ -3,6 +3,7 @@
 The configuration and the environment come in, paths and addresses go out. What is configured is never second-guessed.
 """
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterable
@@ -61,6 +62,11 @@ class Places:
         """The file of the relay's calls."""
         return self.state_dir / "calls.db"
 
+    @property
+    def released(self) -> Path:
+        """The file of what was counted in the kernel until ``mediaproxy relay --release``."""
+        return self.state_dir / "released.counters"
+
     @classmethod
     def of(cls, config: Config) -> "Places":
         """As configured; what is empty follows from the user that we are."""
@@ -80,6 +86,14 @@ class Places:
             module_socket=asked,
             second_socket=Path(config.dispatcher.socket_path) if config.dispatcher.socket_path else None,
         )
+
+
+def instance_name(settings: RelaySettings, places: Places) -> str:
+    """What the folder of a relay's pins is called: as configured, else after ``state_dir``, where its journal is."""
+    if settings.instance:
+        return settings.instance
+    where = places.state_dir.absolute()
+    return f"{where.name or 'mediaproxy'}-{hashlib.sha256(str(where).encode()).hexdigest()[:8]}"
 
 
 def _directory(variable: str) -> Path | None:

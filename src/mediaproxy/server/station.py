@@ -141,7 +141,7 @@ class Station(ABC):
         wanted = settings.journal
         self._journal = open_journal(self.places, relay, self._ledger, self._records, wanted=wanted)
         with told("cannot relay media", advice):
-            await relay.start()
+            await relay.start(chosen.left())
         stack.push_async_callback(self._stop_relay, relay)
         self.relay = relay
         self._keeps = wanted

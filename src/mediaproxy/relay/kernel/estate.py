@@ -18,7 +18,7 @@ from mediaproxy.relay.kernel.founding import Founder
 from mediaproxy.relay.kernel.hooks import release
 from mediaproxy.relay.kernel.interfaces import wanted
 from mediaproxy.relay.kernel.netlink import Link, Netlink
-from mediaproxy.relay.kernel.pins import Instance, PinSet
+from mediaproxy.relay.kernel.pins import ForeignPinsError, Instance, PinSet
 from mediaproxy.relay.kernel.probe import unreachable
 from mediaproxy.relay.kernel.ways import Ways
 from mediaproxy.relay.portmap import Control, PortMap
@@ -65,6 +65,8 @@ class Estate:
         if bpffs is not None:
             try:
                 self._instance = Instance.open(bpffs, name)
+            except ForeignPinsError:
+                raise
             except FastPathUnavailable as error:
                 self.why_not_lasting = error.needs
             clear(bpffs, self._instance.folder if self._instance else None, ports)

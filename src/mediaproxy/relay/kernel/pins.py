@@ -88,6 +88,20 @@ def namespace_id() -> str:
     return f"{inode}-{cookie}"
 
 
+class ForeignPinsError(FastPathUnavailable):
+    """Another user's process has left pins where this one's belong: its program goes on, and takes our packets."""
+
+    def __init__(self, folder: Path) -> None:
+        owner = f"user {folder.stat().st_uid}"
+        with contextlib.suppress(KeyError, OSError):
+            owner = folder.owner()
+        super().__init__(
+            f"pins in {folder}",
+            f"they belong to {owner}, who ran this relay before: let {owner} run `mediaproxy relay --release` once, "
+            "with this configuration",
+        )
+
+
 # -- the filesystem
 
 
@@ -206,23 +220,30 @@ class Instance:
     @classmethod
     def open(cls, bpffs: Path, name: str, *, make: bool = True) -> "Instance | None":
         """Lock the folder of a relay in this network namespace. ``make`` it if there is none, else None.
-        FastPathUnavailable if another process has it, or there can be none."""
-        folder = bpffs / _FOLDER / f"{safe(name)}-{safe(namespace_id())}"
+        FastPathUnavailable if another process has it, or there can be none; ForeignPinsError if it is another user's.
+        """
+        folder = folder_of(bpffs, name)
         what = f"pins in {folder}"
         try:
             mounted = None
             if make:
                 mounted = mount_bpffs(bpffs)
                 folder.mkdir(parents=True, exist_ok=True)
-            elif not os.access(folder, os.X_OK):
-                return None  # if it is there, it is another user's
-            return cls(folder, _locked(folder), mounted)
+            elif not os.path.lexists(folder):
+                return None  # or it is hidden in another user's
+            instance = cls(folder, _locked(folder), mounted)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return instance
+            instance.close()
+            raise ForeignPinsError(folder)
         except BlockingIOError as error:
             needs = (
                 "another relay process works with them: stop it, or give this one a name of its own (relay.instance)"
             )
             raise FastPathUnavailable(what, needs) from error
         except OSError as error:
+            if is_foreign(folder):
+                raise ForeignPinsError(folder) from error
             raise FastPathUnavailable(what, pins_advice(error, bpffs)) from error
 
     @classmethod
@@ -269,6 +290,16 @@ class Instance:
             _libc.umount2(os.fsencode(self._mounted), 0)  # fails if others are using it by now
 
 
+def folder_of(bpffs: Path, name: str) -> Path:
+    """The folder of a relay in this network namespace."""
+    return bpffs / _FOLDER / f"{safe(name)}-{safe(namespace_id())}"
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether the folder of a relay is there, and another user's."""
+    return os.path.lexists(folder) and not os.access(folder, os.W_OK | os.X_OK)
+
+
 def safe(name: str) -> str:
     """A name as a BPF filesystem takes it: without dots and slashes."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "_"
@@ -298,6 +329,8 @@ def pins_advice(error: OSError, bpffs: Path) -> str:
             f"{said}: let root run `mount -t bpf bpf {bpffs}` if nothing is mounted there, and "
             f"`chmod o+x {bpffs}; install -d -o USER {bpffs / _FOLDER}` for the user of the relay"
         )
+    if error.errno == errno.EROFS:
+        return f"{said}: let root run `mount -o remount,rw {bpffs}`, or set relay.bpffs to another BPF filesystem"
     if error.errno in (errno.ENODEV, errno.ENOENT):
         return f"{said}: set relay.bpffs to a folder in which a BPF filesystem is mounted (mount -t bpf bpf FOLDER)"
     return said
