@@ -31,13 +31,19 @@ def test_a_configuration_in_the_documents_is_valid(text: str) -> None:
 
 def _commands() -> list[str]:
     lines = {line for kind in ("sh", "console") for _, text in blocks(kind) for line in text.splitlines()}
-    calls = (re.search(r"(?:bin/|\$ )mediaproxy ([a-z]+)((?: +[^#|>]+)?)", line) for line in lines)
+    calls = (re.search(r"(?:bin/|^[$#] |^)mediaproxy ([a-z]+)((?: +[^#|>]+)?)", line) for line in lines)
     return sorted({f"{call[1]}{call[2].rstrip()}" for call in calls if call})
 
 
 def test_the_documents_show_every_command() -> None:
     shown = {line.split()[0] for line in _commands()} | {"end"}  # shown in running text
     assert shown >= {"run", "calls", "end", "registrations", "records", "config", "explain"}
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in blocks("sh")])
+def test_a_server_is_started_with_the_file_that_was_checked(text: str) -> None:
+    (checked, started) = (re.findall(rf"mediaproxy {what} +(\S+)", text) for what in ("config --check", "run --config"))
+    assert not checked or started == checked
 
 
 @pytest.mark.parametrize("line", _commands())

@@ -289,8 +289,11 @@ def config_(
     if check is None:
         typer.echo(default_text(), nl=False)
         return
-    settings = config_of(check).edge
-    wrong: list[str] = []
+    from mediaproxy.cli.certificates import unusable
+
+    whole = config_of(check)
+    settings = whole.edge
+    wrong = [f"{check}: {line}" for line in unusable(whole)]
     if settings.enabled:
         wrong += [f"{check}: {danger}" for danger in refusals(settings, listeners_of(settings))]
         clients_of(settings, wrong.append)
