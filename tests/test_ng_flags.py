@@ -163,6 +163,13 @@ def test_raw_flags_of_newer_modules(raw: bytes, field: str, meant: Any) -> None:
         ({"generate-RTCP": b"off"}, ()),
         ({"flags": [b"generate-RTCP-off"]}, ()),
         ({"flags": [b"recrypt"]}, (("recrypt", "SRTP termination"),)),
+        ({"moh": {b"file": b"/x.wav"}}, (("moh", "playing media"),)),
+        ({"DTMF-security": b"silence"}, (("DTMF-security=silence", "transcoding"),)),
+        (
+            {"DTMF-delay": 200, "trigger": b"1#"},
+            (("DTMF-delay=200", "detecting DTMF"), ("trigger=1#", "detecting DTMF")),
+        ),
+        ({"DTMF-security": b"off", "DTMF delay": 0, "frequency": 400, "volume": -8}, ()),
     ],
 )
 def test_what_no_relay_of_ours_does(keys: dict[str, Any], needs: Any) -> None:

@@ -112,6 +112,7 @@ def test_what_has_a_pattern(sdp: str, keys: dict[str, Any]) -> None:
         ("v=0\no=- 1 1 IN IP4 192.0.2.10\nc=IN IP4 192.0.2.10\n", {}),
         ("no SDP", {}),
         (PLAIN, {"sdp-attr": {"audio": {"remove": ["rtcp:30001"]}}}),
+        (PLAIN, {"sdp-attr": {"audio": {"remove": ["RTCP:30001"]}}}),
         (PLAIN.replace("m=", "a=rtcp:4001\nm="), {"sdp-attr": {"global": {"substitute": [["rtcp:4001", "x"]]}}}),
         (PLAIN, {"sdp": "v=0\rm=x 9 TCP/MSRP *\n" + PLAIN[4:] + "c=IN IP4 192.0.2.10\n"}),
     ],

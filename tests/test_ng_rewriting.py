@@ -166,6 +166,8 @@ def test_what_is_said_of_stripped_formats_goes() -> None:
         ({"audio": {"substitute": [["foo:bar", "x:y"]]}}, "a=foo:bar\n", "\na=x:y\na=rtpmap:0"),
         ({"audio": {"substitute": [["foo", "x"]]}}, "a=foo:bar\n", "\na=x:bar\na=rtpmap:0"),
         ({"audio": {"substitute": [["sendrecv", "sendonly"]]}}, "", "a=sendonly\na=rtcp"),
+        ({"audio": {"remove": ["FOO:bar", "x"]}}, "a=Foo:Baz\na=X:1\n", "a=Foo:Baz\na=rtpmap:0"),
+        ({"audio": {"substitute": [["FOO", "x"]]}}, "a=foo:Bar\n", "\na=x:Bar\na=rtpmap:0"),
         ({"video": {"add": ["x:1"]}}, "", "a=sendrecv\na=rtcp:30001\n"),
         ({"global": {"add": ["x:1"]}}, "", "t=0 0\na=x:1\nm=audio"),
         ({"none": {"add": ["x:1"]}, "global": {"add": ["y"]}}, "", "t=0 0\na=y\na=x:1\nm=audio"),

@@ -176,7 +176,7 @@ def _edits_ports(command: Command) -> bool:
     """Whether ``sdp-attr`` means a=rtcp with a certain port."""
     asked = command.attributes.values()
     meant = [text for edits in asked for text in (*edits.remove, *(before for before, _ in edits.substitute))]
-    return any(text.startswith("rtcp:") for text in meant)
+    return any(text.lower().startswith("rtcp:") for text in meant)
 
 
 class _Stream(msgspec.Struct, frozen=True):

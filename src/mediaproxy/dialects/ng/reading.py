@@ -113,15 +113,12 @@ class Reader:
     def _need(self, key: str, written: str, value: Any) -> bool:
         """Whether a key is one of those that need what nobody here does, or would if its value asked for it. A word of
         ``flags`` has no value, None, and asks for it."""
-        for known, what in _NEEDS:
-            if key in known:
-                asked = text_of(value)
-                if value is None:
-                    self._needs[written.strip()] = what
-                elif normal(asked) not in words.OFF or (isinstance(value, (list, dict)) and value):
-                    self._needs[f"{written}={asked}"] = what
-                return True
-        return False
+        detecting = "detecting DTMF" if key.startswith(words.DETECTING) else ""
+        what = next((what for known, what in _NEEDS if key in known), detecting)
+        asked = "" if value is None else text_of(value)
+        if what and (value is None or normal(asked) not in words.OFF or (isinstance(value, (list, dict)) and value)):
+            self._needs[f"{written.strip()}={asked}" if asked else written.strip()] = what
+        return bool(what)
 
     def _note(self, word: str) -> None:
         if word not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
@@ -291,7 +288,12 @@ _METHODS = {
     "rtpp-flags": "raw",
 }
 _LOWER = frozenset(("endpoint-learning", "ice-lite", "sip-message-type", "all", "drop-traffic"))
-_NEEDS = ((words.RECORDING, "recording"), (words.TRANSCODING, "transcoding"), (words.SRTP, "SRTP termination"))
+_NEEDS = (
+    (words.RECORDING, "recording"),
+    (words.TRANSCODING, "transcoding"),
+    (words.SRTP, "SRTP termination"),
+    (words.PLAYING, "playing media"),
+)
 
 
 def received(value: Any) -> str | None:

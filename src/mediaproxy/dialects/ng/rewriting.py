@@ -326,8 +326,8 @@ class Rewriting:
             return _NO_EDITS
         return Edits(
             add=tuple(value for edits in found for value in edits.add),
-            remove=tuple(value for edits in found for value in edits.remove),
-            substitute=tuple(pair for edits in found for pair in edits.substitute),
+            remove=tuple(value.lower() for edits in found for value in edits.remove),
+            substitute=tuple((before.lower(), after) for edits in found for before, after in edits.substitute),
         )
 
 
@@ -337,14 +337,14 @@ def ice_in(section: Section, session: Block) -> bool:
 
 
 def _edited(text: str, edits: Edits) -> str:
-    """An a= line as asked for; empty: it goes. It is meant by its whole value, or by its name alone."""
-    value = text[2:]
-    name, colon, rest = value.partition(":")
-    if value in edits.remove or name in edits.remove:
+    """An a= line as asked for; empty: it goes. It is meant by its whole value, or by its name alone, in any case."""
+    whole = text[2:].lower()
+    name = whole.partition(":")[0]
+    if whole in edits.remove or name in edits.remove:
         return ""
     for before, after in edits.substitute:
-        if before == value:
+        if before == whole:
             return f"a={after}"
         if before == name:
-            return f"a={after}{colon}{rest}"
+            return f"a={after}{text[2 + len(name) :]}"
     return text

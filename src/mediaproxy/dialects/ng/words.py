@@ -195,9 +195,16 @@ TRANSCODING = frozenset(
 "Words that need the media to be decoded, or made."
 SRTP = frozenset(("recrypt",))
 "Words that need SRTP to be ended here."
+PLAYING = frozenset(("moh",))
+"Words that need media to be played."
+DETECTING = ("dtmf-", "trigger")
+"How further words begin that need digits to be found in the media."
 
-NOTHING = frozenset(("metadata", "passthrough", "recording-file", "recording-dir", "recording-pattern"))
-"Keys that are understood, and need nothing unless there is a recording."
+NOTHING = frozenset(
+    ("metadata", "passthrough", "recording-file", "recording-dir", "recording-pattern")
+    + ("recording-media-slot-offer", "recording-media-slot-answer", "volume", "frequency", "frequencies")
+)
+"Keys that are understood, and need nothing unless there is a recording or a tone."
 
 OFF = frozenset(("", "off", "no", "none", "disable", "disabled", "0"))
 "Values that ask for nothing."
