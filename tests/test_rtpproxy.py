@@ -485,6 +485,8 @@ def test_q_counts_from_the_first_tag() -> None:
     assert bench.say("Qv c1 a") == "ttl=60 npkts_ina=3 npkts_ino=1 nrelayed=4 ndropped=1"
     assert bench.say("Q c1 a;1 b;1 npkts_ino ttl rtpa_nrcvd") == "1 60 3"
     assert bench.say("QV c1 a;1 b;1 rtpa_nlost") == "rtpa_nlost=0"
+    every = "ttl npkts_ina npkts_ino nrelayed ndropped rtpa_nsent rtpa_nrcvd rtpa_ndups rtpa_nlost rtpa_perrs"
+    assert len(bench.say(f"Q c1 a;1 b;1 {every}").split(" ")) == 10, "what OpenSIPS' rtpproxy_all_stats() asks"
     assert bench.say("Q c1 a;1 b;1 longest_ipi") == "E62"
 
 

@@ -121,7 +121,8 @@ def _stream(streams: Iterable[StreamReport], index: int, callee: str) -> StreamR
 
 
 def _counters(report: CallReport, stream: StreamReport, side: Side, now: float) -> dict[str, int]:
-    """The original's names and meanings; rtpa_* are of the first tag's RTP, by its sequence numbers."""
+    """The original's names and meanings; rtpa_* are of the first tag's RTP, by its sequence numbers. Duplicates and
+    what is no RTP are not counted there; but OpenSIPS' rtpproxy_all_stats() wants ten numbers or none."""
     own, other = _ends(stream, side)
     return {
         "ttl": max(0, int(report.ends_at - now)) if report.ends_at is not None else 0,
@@ -131,7 +132,9 @@ def _counters(report: CallReport, stream: StreamReport, side: Side, now: float) 
         "ndropped": own.refused_packets + other.refused_packets,
         "rtpa_nsent": own.packets + own.lost,
         "rtpa_nrcvd": own.packets,
+        "rtpa_ndups": 0,
         "rtpa_nlost": own.lost,
+        "rtpa_perrs": 0,
     }
 
 
