@@ -41,6 +41,7 @@ _GROUPS = 1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 31
 """RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, RTNLGRP_IPV6_RULE and RTNLGRP_NEXTHOP: of a
 group that loses a next hop no route is told."""
 _BUFFER = 1 << 17
+_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +198,15 @@ class Changes:
         rest: float = 1.0,
     ) -> None:
         """Needs a running event loop. ``routers``: those that are used now. ``patience``: seconds in which further
-        changes are awaited; ``rest``: seconds between two calls, because looking at everything anew costs time."""
+        changes are awaited; ``rest``: seconds between two calls, because looking at everything anew costs time.
+        After some quiet ``_AT_ONCE`` calls need no rest: what goes down often comes up again at once."""
         self._changed = changed
         self._routers = routers
         self._heeds = False
         self._patience = patience
         self._rest = rest
-        self._told = 0.0
+        self._rested = 0.0
+        "When there will have been a rest for each call."
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
@@ -228,7 +231,7 @@ class Changes:
                 raise
             matters = True
         if matters and self._timer is None:
-            due = max(self._loop.time() + self._patience, self._told + self._rest)
+            due = max(self._loop.time() + self._patience, self._rested - (_AT_ONCE - 1) * self._rest)
             self._timer = self._loop.call_at(due, self._tell)
 
     def _matters(self, message: bytes) -> bool:
@@ -243,7 +246,7 @@ class Changes:
 
     def _tell(self) -> None:
         self._timer = None
-        self._told = self._loop.time()
+        self._rested = max(self._rested, self._loop.time()) + self._rest
         self._changed()
 
     def close(self) -> None:
