@@ -151,6 +151,30 @@ def test_a_relay_on_loopback_sends_to_phones_there() -> None:
     assert expect("127.0.0.9:4000", "203.0.113.1", here).target == at("203.0.113.1:4000")
 
 
+@pytest.mark.parametrize("signalling", [SIGNALLING, "198.51.100.7", "2001:db8:2::6", None])
+@pytest.mark.parametrize(
+    "sdp",
+    [
+        stream(PUBLIC),
+        stream(PRIVATE),
+        stream("0.0.0.0:4000"),
+        stream("127.0.0.1:4000"),
+        stream("[2001:db8:1::5]:4000"),
+        stream("10.9.9.9:20000", rtcp=at("10.9.9.9:4001")),
+        stream("10.9.9.9:4000", rtcp=at("10.9.9.9:20001")),
+        stream(PUBLIC, rtcp=at("198.51.100.7:9")),
+        stream(PUBLIC, rtcp=at("198.51.100.8:9")),
+    ],
+)
+def test_what_rtp_says_of_rtcp_is_what_it_would_say_itself(sdp: Stream, signalling: str | None) -> None:
+    here, pool = ground(addresses=(RelayAddress(bind="10.9.9.9"),), port_min=20000, port_max=20001)
+    assert pool.lend(RelayAddress(bind="10.9.9.9")) is not None
+    voucher = Voucher(signalling=signalling, contact="sip:alice@10.0.0.1")
+    beside = here.beside(here.expect(voucher, sdp, None, rtcp=False), sdp)
+    follows = sdp.endpoint is not None and sdp.endpoint.address != "10.9.9.9" and sdp.rtcp != at("198.51.100.8:9")
+    assert beside == (here.expect(voucher, sdp, None, rtcp=True) if follows else None)
+
+
 @pytest.mark.parametrize("address", ["192.0.2.1", "10.9.9.9"], ids=["advertised", "bound"])
 def test_never_to_a_lent_port_of_our_own(address: str) -> None:
     """Not even if SIP comes from this host."""

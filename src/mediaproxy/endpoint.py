@@ -5,6 +5,7 @@ a host name is never an Endpoint.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
@@ -67,6 +68,9 @@ _V6_SCOPES = _ranges(
 )
 
 
+_BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_V4 = re.compile(r"\.".join([_BYTE] * 4), re.ASCII)
+"IPv4 as nearly everybody spells it, which is the canonical text."
 _LONGEST = 80
 "No address is longer in any spelling. Longer texts are not looked at, let alone remembered: peers write them."
 
@@ -81,6 +85,9 @@ def ip_address(text: str) -> IPAddress | None:
 
 @lru_cache(maxsize=65536)
 def _ip_address(text: str) -> IPAddress | None:
+    number = _v4_number(text)
+    if number is not None:
+        return ipaddress.IPv4Address(number)
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     try:
@@ -92,6 +99,15 @@ def _ip_address(text: str) -> IPAddress | None:
     return address
 
 
+def _v4_number(text: str) -> int | None:
+    """A tenth of what ipaddress takes; None: it is no IPv4 address, or ``_V4`` does not know it."""
+    found = _V4.fullmatch(text)
+    if found is None:
+        return None
+    one, two, three, four = map(int, found.groups())
+    return one << 24 | two << 16 | three << 8 | four
+
+
 def address_text(text: str) -> str | None:
     """The canonical text of the address that ``text`` spells, or None if it is none."""
     return _address_text(text) if len(text) <= _LONGEST else None
@@ -99,6 +115,8 @@ def address_text(text: str) -> str | None:
 
 @lru_cache(maxsize=65536)
 def _address_text(text: str) -> str | None:
+    if _V4.fullmatch(text) is not None:
+        return text
     address = _ip_address(text)
     return None if address is None else str(address)
 
@@ -110,17 +128,19 @@ def scope(text: str) -> Scope | None:
 
 @lru_cache(maxsize=65536)
 def _scope(text: str) -> Scope | None:
-    address = ip_address(text)
-    if address is None:
-        return None
-    number = int(address)
-    for first, last, kind in _V4_SCOPES if address.version == 4 else _V6_SCOPES:
+    number, ranges = _v4_number(text), _V4_SCOPES
+    if number is None:
+        address = ip_address(text)
+        if address is None:
+            return None
+        number, ranges = int(address), _V4_SCOPES if address.version == 4 else _V6_SCOPES
+    for first, last, kind in ranges:
         if first <= number <= last:
             return kind
     return Scope.PUBLIC
 
 
-class Endpoint(msgspec.Struct, frozen=True, order=True):
+class Endpoint(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """An IP address and a port of UDP or TCP. The address is kept in canonical text, IPv6 without brackets."""
 
     address: str

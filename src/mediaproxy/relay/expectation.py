@@ -108,11 +108,13 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             return ()
         if self.own is not None:
             return (prefix(self.own.address, 32, 128),)
-        near = self.nearby + ((self.signalling,) if self.signalling else ())
-        prefixes = [prefix(address, self.v4_bits, self.v6_bits) for address in near]
-        if self.sdp and self.sdp.address not in near:
+        near, wanted = self.nearby, version == 6
+        if self.signalling and self.signalling not in near:
+            near += (self.signalling,)
+        prefixes = [prefix(one, self.v4_bits, self.v6_bits) for one in near if (":" in one) is wanted]
+        if self.sdp and self.sdp.address not in near and (":" in self.sdp.address) is wanted:
             prefixes.insert(0, prefix(self.sdp.address, 32, 128))
-        return tuple(dict.fromkeys([p for p in prefixes if (":" in p) == (version == 6)]))
+        return tuple(prefixes if len(prefixes) < 2 else dict.fromkeys(prefixes))
 
 
 def prefix(address: str, v4_bits: int, v6_bits: int) -> str:
@@ -223,6 +225,26 @@ class Ground:
             others=settings.latch_unknown if unknown or not stream.told else settings.latch_others,
         )
         return expectation if own is None or usable is None else self._elsewhere(expectation, own)
+
+    def beside(self, rtp: Expectation, stream: Stream) -> Expectation | None:
+        """What ``expect`` says of RTCP, by what it has said of RTP; None: that does not follow from it."""
+        place, rtp_place, anchor = rtcp_place(stream), stream.endpoint, rtp.anchor
+        if place is None or rtp_place is None or place.address != rtp_place.address or rtp.own is not None:
+            return None
+        own = self._pool.own(place)
+        if own is not None:
+            return None
+        usable = place if rtp.sdp is not None else None
+        direct = usable is not None and (place.address == rtp.signalling or place.address in rtp.nearby)
+        target = place if direct else self._guess(place, rtp.signalling)
+        return msgspec.structs.replace(
+            rtp,
+            anchor=Anchor(sdp=place, contact=anchor.contact, signalling=anchor.signalling),
+            sdp=usable,
+            target=target,
+            target_in_sdp=target is not None and target == usable,
+            rtcp=True,
+        )
 
     def _elsewhere(self, expectation: Expectation, own: Endpoint) -> Expectation:
         """A party that is a port of another call: no address vouches for anybody else, and nothing is sent there before

@@ -319,10 +319,14 @@ class Stream:
             voucher = vouchers.get(end.side)
             if sdp is None or voucher is None or sdp.endpoint is None or end.closed:
                 continue
-            other, mux = self.sdp.get(end.side.other), end.muxed
-            for port in end.ports if sdp.rtp or sdp.rtcp is not None else (end.rtp,):
-                new = ground.expect(voucher, sdp, other, rtcp=port.rtcp, index=self.index, mux=mux, types=types)
-                changed |= port.latch.expect(new, now)
+            other, index, mux = self.sdp.get(end.side.other), self.index, end.muxed
+            new = ground.expect(voucher, sdp, other, rtcp=False, index=index, mux=mux, types=types)
+            changed |= end.rtp.latch.expect(new, now)
+            if sdp.rtp or sdp.rtcp is not None:
+                beside = ground.beside(new, sdp)
+                if beside is None:
+                    beside = ground.expect(voucher, sdp, other, rtcp=True, index=index, mux=mux, types=types)
+                changed |= end.rtcp.latch.expect(beside, now)
         return changed
 
     def _types(self) -> frozenset[int]:
