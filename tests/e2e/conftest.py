@@ -59,11 +59,16 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test of this folder can run without these, and none may leave anything behind."""
     need("baresip")
     mark()
+    folder = tmp_path_factory.getbasetemp()
+    before = leftovers(folder)  # of somebody else
+
+    def left() -> list[str]:
+        return [line for line in leftovers(folder) if line not in before]
+
     yield
     with suppress(LabError):
-        wait_until("all is gone", lambda: not leftovers(tmp_path_factory.getbasetemp()), 20)
-    left = leftovers(tmp_path_factory.getbasetemp())
-    assert not left, "tests have left behind:\n" + "\n".join(left)
+        wait_until("all is gone", lambda: not left(), 60)
+    assert not left(), "tests have left behind:\n" + "\n".join(left())
 
 
 @pytest.fixture

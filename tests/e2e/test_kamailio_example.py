@@ -60,6 +60,7 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         command = ISOLATED.format(run=EXAMPLE / "run")
         argv = ["env", f"MEDIAPROXY_CONFIG={request.param}", "unshare", "--mount", "sh", "-c", command]
         process = namespace.start(argv, log)
+        wait_until_up(namespace)
         yield Example(namespace, log, process.pid)
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(60) == 0
@@ -68,6 +69,21 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         namespaces.close()
         if made:
             os.rmdir("/var/lib/mediaproxy")
+
+
+def wait_until_up(namespace: Namespace) -> None:
+    """Ask until Kamailio answers. The first time, the environment is installed."""
+    with phone(namespace, "waiting", "192.168.1.4") as one:
+        one.sip.settimeout(0.5)
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                one.request("OPTIONS", "sip:sip.test", "<sip:sip.test>", 1)
+                one.sip.recv(65536)
+                return
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
 
 
 @dataclass
@@ -140,17 +156,8 @@ def bob(example: Example) -> Iterator[Phone]:
 
 
 def register(one: Phone) -> None:
-    deadline = time.monotonic() + 60  # the first time, the environment is installed
-    one.sip.settimeout(0.5)
-    while True:
-        try:
-            one.request("REGISTER", "sip:sip.test", f"<sip:{one.user}@sip.test>", 1, ("Expires", "600"))
-            reply = one.receive("200")
-            break
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    one.sip.settimeout(30)
+    one.request("REGISTER", "sip:sip.test", f"<sip:{one.user}@sip.test>", 1, ("Expires", "600"))
+    reply = one.receive("200")
     assert reply.header("contact") == "<sip:{}@{}:{}>;expires=600".format(one.user, *one.sip.getsockname())
 
 

@@ -61,6 +61,7 @@ LISTEN = tuple(
 )
 NAT, SIP, REMOVE = "6", "7", "8"
 ZEROS = b"\0\0\0\0"
+_SO_TIMESTAMPNS, _TIMESPEC = 35, struct.Struct("@qq")
 PATIENCE = 60.0
 "Seconds to wait for what must come, however busy the machine is."
 
@@ -426,6 +427,8 @@ def test_many_contacts_are_spread_over_the_interval(tmp_path: Path) -> None:
             contextlib.ExitStack() as stack,
         ):
             phones = [stack.enter_context(Registered(OTHER, f"u{n}", NAT)) for n in range(count)]
+            for phone in phones:
+                phone.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             time.sleep(2 * interval)  # now all are known, and in their rhythm
             for _ in range(4):  # other work on the machine only ever adds delay, so once is proof
                 why_not = uneven(_two_intervals(phones, interval), interval)
@@ -440,13 +443,12 @@ def _two_intervals(phones: Sequence[Phone], interval: int) -> dict[int, list[flo
     """When each phone was pinged, in seconds from now on."""
     for phone in phones:
         _drain(phone.socket)
-    began = time.monotonic()
-    times: dict[int, list[float]] = {n: [] for n in range(len(phones))}
-    while (now := time.monotonic() - began) < 2 * interval:
-        for n, phone in enumerate(phones):
-            times[n] += [now] * _drain(phone.socket)
+    began = time.time()
+    while time.time() < began + 2 * interval:
         time.sleep(0.05)
-    return times
+    return {
+        n: [at - began for at in _drain(phone.socket) if at < began + 2 * interval] for n, phone in enumerate(phones)
+    }
 
 
 def uneven(times: dict[int, list[float]], interval: int) -> str:
@@ -462,11 +464,16 @@ def uneven(times: dict[int, list[float]], interval: int) -> str:
     return "" if even else f"{per_second} of {share:g}"
 
 
-def _drain(sock: socket.socket) -> int:
-    """Take what has come: how many datagrams. Not of another Kamailio, that still pings who had the port before."""
-    got = 0
+def _drain(sock: socket.socket) -> list[float]:
+    """Take what has come, and when the kernel got it. Not of another Kamailio, that still pings who had the port
+    before."""
+    times = []
     sock.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
-            got += sock.recvfrom(100)[1] == OTHER
-    return got
+            _, ancillary, _, source = sock.recvmsg(100, 64)
+            ((_, _, at),) = ancillary
+            if source == OTHER:
+                seconds, nanoseconds = _TIMESPEC.unpack(at)
+                times.append(seconds + nanoseconds / 1e9)
+    return times
