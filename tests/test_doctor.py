@@ -183,6 +183,12 @@ def test_addresses_that_are(able: None) -> None:
     assert found == Finding(what="addresses", grade=Grade.GOOD, found="127.0.0.1 on lo, advertised as 203.0.113.9")
 
 
+def test_interfaces_that_are_not_here(able: None) -> None:
+    report = examine(settings(addresses=(RelayAddress(bind="127.0.0.1"),), interfaces=("lo", "eth99")))
+    found = finding(report, "addresses")
+    assert found.grade is Grade.NOTE and found.advice == "relay.interfaces: there is no eth99 here"
+
+
 def test_root_in_a_container_may_not_mount(able: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the relay's two capabilities (docker run --cap-add BPF --cap-add NET_ADMIN) and nothing else."""
     monkeypatch.setattr("os.geteuid", lambda: 0)

@@ -336,6 +336,9 @@ def _addresses(settings: RelaySettings) -> Finding:
         return _bad("addresses", f"{address.bind}: {error.strerror}", "set relay.addresses to addresses of this host")
     finally:
         netlink.close()
+    there = {link.name for link in links.values()}
+    if missing := [name for name in settings.interfaces if name not in there]:
+        return _note("addresses", "; ".join(words), f"relay.interfaces: there is no {', '.join(missing)} here")
     return _good("addresses", "; ".join(words))
 
 

@@ -123,9 +123,9 @@ def attach_xdp(where: Interface, program: int, *, virtual: bool = False) -> Atta
     FastPathUnavailable if the driver cannot do that, or the interface is no hardware: on virtual ones checksums may be
     left out, and XDP would send the packet so. ``virtual``: do it all the same.
     """
-    if not virtual and not Path("/sys/class/net", where.name, "device").exists():
-        raise FastPathUnavailable(f"XDP on {where.name}", "it is a virtual interface, where XDP damages checksums")
     try:
+        if not virtual and not rtnetlink.is_hardware(where.index):
+            raise FastPathUnavailable(f"XDP on {where.name}", "it is a virtual interface, where XDP damages checksums")
         link = syscalls.link_create(program, where.index, syscalls.XDP, syscalls.XDP_NATIVE)
     except OSError as error:
         raise unavailable(f"native XDP on {where.name}", error) from error

@@ -1,4 +1,4 @@
-"""The few requests of rtnetlink that attaching needs: a clsact qdisc, a BPF filter in it, the type of an interface.
+"""The few requests of rtnetlink that attaching needs: a clsact qdisc, a BPF filter in it, what an interface is.
 
 Numbers come in, the kernel does it or an OSError says why not. Layouts: include/uapi/linux/rtnetlink.h and pkt_cls.h.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 _MESSAGE = struct.Struct("=IHHII")
 _TC = struct.Struct("=BxxxiIII")
 _LINK = struct.Struct("=BxHiII")
+_ATTRIBUTE = struct.Struct("=HH")
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _GETLINK, _NEWQDISC, _DELQDISC, _NEWFILTER, _DELFILTER, _GETFILTER = 18, 36, 37, 44, 45, 46
 _ERROR, _DONE = 2, 3
@@ -22,6 +23,7 @@ _INGRESS = 0xFFFFFFF2
 "TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)"
 _HANDLE = 0xFFFF0000
 _KIND, _OPTIONS = 1, 2
+_PARENT_DEV_NAME = 56
 _BPF_FD, _BPF_NAME, _BPF_FLAGS = 6, 7, 8
 _DIRECT_ACTION = 1
 _ALL_PROTOCOLS = 0x0300
@@ -42,6 +44,18 @@ def link_type(index: int) -> int:
     """The ARPHRD_ number of an interface; OSError if there is none."""
     reply = _request(_GETLINK, _REQUEST, _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0))
     return int(_LINK.unpack_from(reply)[1])
+
+
+def is_hardware(index: int) -> bool:
+    """Whether an interface is a device's, as Linux 5.14 and later tell; OSError if there is none. sysfs knows it, but
+    may show another network namespace."""
+    reply, at = _request(_GETLINK, _REQUEST, _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)), _LINK.size
+    while at + _ATTRIBUTE.size <= len(reply):
+        length, kind = _ATTRIBUTE.unpack_from(reply, at)
+        if kind == _PARENT_DEV_NAME:
+            return True
+        at += max(_ATTRIBUTE.size, length + 3 & ~3)
+    return False
 
 
 def add_clsact(index: int) -> None:
@@ -103,7 +117,7 @@ def _filter(where: Filter) -> bytes:
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _request(kind: int, flags: int, body: bytes) -> bytes:

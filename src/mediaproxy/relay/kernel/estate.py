@@ -122,6 +122,8 @@ class Estate:
         links = self.ways.links
         addresses = [address.bind for address in self._settings.addresses]
         must, may = wanted(links, self._netlink.carriers, addresses, self._settings.interfaces)
+        if first:
+            self._name_missing()
         for bank in self.banks:
             news = bank.hooks.forget(set(links))
             for link in must.values():
@@ -133,6 +135,15 @@ class Estate:
                     news |= _attach_xdp(bank, link)
             if news:
                 bank.write_facts()
+        self.ways.let_xdp(self.banks[0].hooks.attached.get("xdp", ()))
+
+    def _name_missing(self) -> None:
+        """Interfaces may come later, and they may be misspelt."""
+        there = {link.name for link in self.ways.links.values()}
+        for setting in ("interfaces", "xdp"):
+            for name in getattr(self._settings, setting):
+                if name not in there:
+                    log.warning("relay.%s: this host has no interface %s (now)", setting, name)
 
     def attach_at(self, ifindex: int) -> None:
         """Packets of learned streams come in by that interface: hang the programs there, too, unless the operator has
