@@ -338,6 +338,7 @@ async def test_xdp_is_not_for_virtual_interfaces(host: Host, caplog: pytest.LogC
     host.relay.ip("link add later type veth peer name laterb")
     await asyncio.sleep(0.2)
     assert caplog.text.count("XDP on to-a") == 1, "said once"
+    assert caplog.text.count("relay.xdp: this host has no interface eth9 (now)") == 1
 
 
 async def test_xdp_hangs_beside_the_other_program(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
