@@ -178,6 +178,56 @@ def test_they_are_the_same_for_all_offers_and_streams() -> None:
     assert call.port(both).ufrag not in ("", call.own.ufrag), "the other party gets others"
 
 
+def again(call: Call, name: str, cseq: int, *, status: int = 200) -> MediaPort:
+    """Alice offers with that user name, Bob answers: what Alice is shown."""
+    bench = call.bench
+    offer = (stream("10.0.0.1:4000", ice=True, rtcp_mux=False),)
+    bench.media(bench.alice, bench.bob, offer, cseq=cseq, ice=((name, "secret"),))
+    answer = (stream("198.51.100.2:32"),)
+    return call.port(bench.media(bench.bob, bench.alice, answer, cseq=cseq, status=status, wishes=LITE, ice=()))
+
+
+LITE = Wishes(lite=(True,))
+
+
+def test_who_begins_ice_anew_is_shown_others() -> None:
+    """RFC 8839 4.4.3.2: the answer has another user name and password then, and only then."""
+    call = Call()
+    first = again(call, "alice1", 2)
+    assert (first.ufrag, first.password) == (call.own.ufrag, call.own.password)
+    second = again(call, "alice2", 3)
+    assert second.ufrag != first.ufrag and second.password != first.password
+    assert again(call, "alice2", 4) == second
+    for name, password, kind in (
+        (f"{second.ufrag}:alice2", second.password, Class.SUCCESS),
+        (f"{first.ufrag}:alice1", first.password, Class.SUCCESS),  # she may not have seen the answer yet
+        (f"{second.ufrag}:alice2", first.password, Class.ERROR),
+    ):
+        (send,) = call.check(AWAY, username=name, password=password)
+        answer = parse(send.data)
+        assert answer is not None and answer.kind is kind
+
+
+def test_who_takes_back_that_it_begins_anew_has_what_it_had() -> None:
+    call = Call()
+    bench = call.bench
+    first = again(call, "alice1", 2)
+    offer = (stream("10.0.0.1:4000", ice=True, rtcp_mux=False),)
+    bench.media(bench.alice, bench.bob, offer, cseq=3, ice=(("alice2", "secret"),), wishes=Wishes(label="x"))
+    (stands,) = bench.calls.of("call-1")
+    assert stands.credentials[Side.CALLER].ufrag != first.ufrag
+    assert again(call, "alice1", 4) == first
+
+
+def test_another_phone_of_a_fork_begins_nothing_anew() -> None:
+    bench = Bench()
+    facing_bob = Call.port(bench.invite(wishes=LITE))
+    answer = (stream("10.0.0.2:4000", ice=True),)
+    for by, name in ((bench.bob, "bobs"), (DESK, "desks"), (bench.bob, "bobs")):
+        bench.answer(answer, by=by, status=183, ice=((name, "p"),))
+        assert Call.port(bench.invite(wishes=LITE)).ufrag == facing_bob.ufrag
+
+
 def test_a_check_is_answered_and_not_forwarded() -> None:
     call = Call()
     (send,) = call.check(AWAY, nominate=False)

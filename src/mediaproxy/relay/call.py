@@ -169,7 +169,8 @@ class Call:
         for stream in self.all_streams():
             for end in stream.ends:
                 lite = stream.terms.get(end.side, NONE).lite
-                end.credentials = self._credentials(end.side) if lite else None
+                party = self.caller if end.side is Side.CALLER else heard
+                end.credentials = self._credentials(end.side, party) if lite else None
             stream.tos = self.board.settings.tos if self.tos is None else self.tos
             stream.caller.gate, stream.callee.gate = self.caller.gate, heard.gate
         for leg in self.legs:
@@ -177,9 +178,10 @@ class Call:
                 if own is not None:
                     own.callee.gate = leg.party.gate
 
-    def _credentials(self, side: Side) -> Credentials:
-        if side not in self.credentials:
-            self.credentials[side] = Credentials.make(self.board.rng)
+    def _credentials(self, side: Side, party: Party) -> Credentials:
+        known = self.credentials.get(side) or Credentials.make(self.board.rng)
+        theirs = next(filter(None, party.voucher.ufrags), "")
+        self.credentials[side] = known.towards(party.tag, theirs, self.board.rng)
         return self.credentials[side]
 
     @property

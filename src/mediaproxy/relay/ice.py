@@ -8,6 +8,7 @@ import random
 import string
 
 import msgspec
+from msgspec.structs import replace
 
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.stun import (
@@ -38,11 +39,29 @@ class Credentials(msgspec.Struct, frozen=True, array_like=True):
 
     ufrag: str
     password: str
+    tag: str = ""
+    "Of the party that they are for now."
+    theirs: str = ""
+    "Its own user name, as far as it is known."
+    former: "Credentials | None" = None
+    "From before it began ICE anew: it uses these until it is shown the others."
 
     @classmethod
     def make(cls, rng: random.Random) -> "Credentials":
         """New ones."""
         return cls("".join(rng.choices(_CHARACTERS, k=_UFRAG)), "".join(rng.choices(_CHARACTERS, k=_PASSWORD)))
+
+    def towards(self, tag: str, theirs: str, rng: random.Random) -> "Credentials":
+        """Those for a party with that user name: others if it had another one before, for then ICE begins anew (RFC
+        8445 §9, RFC 8839 §4.4.3.2); if it takes that back, those that it had."""
+        if not theirs or (tag, theirs) == (self.tag, self.theirs):
+            return self
+        if not self.theirs or tag != self.tag:  # another phone of a fork, who all are shown the same
+            return replace(self, tag=tag, theirs=theirs)
+        before = replace(self, former=None)
+        if self.former is not None and self.former.theirs == theirs:
+            return replace(self.former, tag=tag, former=before)
+        return replace(self.make(rng), tag=tag, theirs=theirs, former=before)
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +96,8 @@ def check(data: bytes, source: Endpoint, own: Credentials) -> Check:
     if username is None or len(username) > _USERNAME or request.integrity is None:
         return Check(answer=_error(request, 400, "Bad Request"), why="sends a connectivity check without password")
     name, _, ufrag = username.decode("latin-1").partition(":")
+    if own.former is not None and name == own.former.ufrag:
+        own = own.former
     if name != own.ufrag or not request.authentic(own.password.encode()):
         return Check(
             answer=_error(request, 401, "Unauthorized"), why="sends a connectivity check with a wrong password"
