@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import resource
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -244,6 +245,24 @@ async def test_too_many_clients(path: Path) -> None:
         await writer.wait_closed()
     assert [reply.relay for reply in await conversation(path, GOOD)] == ["good"]
     await server.stop()
+
+
+async def test_no_files_are_left_for_a_while(path: Path, arm: Arm, caplog: pytest.LogCaptureFixture) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(str(path))  # the kernel takes it
+        sock.setblocking(False)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (sock.fileno() + 1, before[1]))
+            async with asyncio.timeout(10):
+                while "no file is left for a further connection" not in caplog.text:
+                    await asyncio.sleep(0.001)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        async with asyncio.timeout(10):
+            await loop.sock_sendall(sock, GOOD)
+            assert await loop.sock_recv(sock, 10_000)
 
 
 async def test_no_answer_in_time(path: Path, arm: Arm) -> None:

@@ -132,6 +132,7 @@ class LineServer:
 
     def _rest(self) -> None:
         """No file descriptors: leave what waits to the kernel for a second."""
+        self.complain("no file is left for a further connection, it waits (LimitNOFILE=)")
         loop = asyncio.get_running_loop()
         loop.remove_reader(cast(socket.socket, self._listening))
 
@@ -196,7 +197,6 @@ class _Client(asyncio.Protocol):
         "Whether the client has said all it wants to."
         self._refused = False
         self._spoken = False
-        "Whether it has said anything."
         self._late: asyncio.TimerHandle | None = None
         "Its first line has begun: when to give up."
 
