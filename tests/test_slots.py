@@ -112,7 +112,7 @@ def test_a_change_writes_the_idle_copy_and_counts() -> None:
     assert second.change == 2
     at = 2 * SLOT.size + 8 + first.copy * CONFIG.size
     assert bytes(buffer[at : at + CONFIG.size]) == before, "a reader of the old copy reads all of it"
-    assert table.states() == [State.FREE, State.FREE, State.LEARNED, State.FREE]
+    assert [table.word(index).state for index in range(4)] == [State.FREE, State.FREE, State.LEARNED, State.FREE]
     table.free(2)
     assert table.word(2).state is State.FREE
     assert not any(buffer[: 2 * SLOT.size]), "other slots are not touched"

@@ -123,7 +123,7 @@ class House:
         slots = {}
         for flow in flows:
             config = config_of(flow, mtu=mtu)
-            config = change(config, ifindex=out[_way(flow.target)], own=own and config.own)
+            config = change(config, ifindex=out[_way(flow.target)], own=own and config.own, xdp=True)
             index = PORTS.index(flow.local)
             assert index is not None
             slots[index] = Slot(flow.generation, state_of(flow), config)

@@ -347,3 +347,26 @@ async def test_xdp_hangs_beside_the_other_program(host: Host, monkeypatch: pytes
     assert plane.hooks == "TCX on lo, to-a; XDP on to-a"
     plane.close()
     assert "xdp" not in host.relay.run("ip", "link", "show", "dev", "to-a")
+
+
+async def test_what_leaves_by_an_interface_without_xdp_is_left_to_the_other_program(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bob is behind a bridge, which takes nothing from XDP: what is sent there so is lost without a word."""
+    monkeypatch.setattr("mediaproxy.relay.kernel.hooks.attach_xdp", partial(attach_xdp, virtual=True))
+    host.relay.ip(
+        "address flush dev to-b", "link add br0 type bridge", "link set to-b master br0", "link set br0 up",
+        "address add 203.0.113.254/24 dev br0",
+    )  # fmt: skip
+    host.relay.run("sysctl", "-qw", "net.ipv4.conf.br0.forwarding=1")
+    there = host.b.run("ip", "-br", "link", "show", "dev", "eth-to-b").split()[2]
+    host.relay.ip(f"neigh replace {BOB.address} lladdr {there} dev br0 nud permanent")
+    plane = host.open(xdp=("to-a",))
+    call(plane)
+    xdp = {local: lent.way.xdp for local, lent in plane._lent.items() if lent.way is not None}
+    assert xdp == {PORT_A: True, PORT_B: False}
+    alice, bob = host.phone(ALICE, host.a), host.phone(BOB, host.b)
+    for number in range(3):
+        alice.sendto(rtp(number), (RELAY, PORT_A.port))
+        assert (await hears(bob))[0] == rtp(number)
+    assert forwarded(plane) == 3

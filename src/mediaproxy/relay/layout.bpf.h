@@ -25,6 +25,7 @@ enum flag {
     FLAG_SETTLED = 16, /* LEARNED, and only calls.md 6 may move it: most allowed packets cannot */
     FLAG_OWN = 32,    /* target is an address and port of this relay */
     FLAG_RTP_ONLY = 64, /* what is no RTP of the source is passed up */
+    FLAG_XDP = 128, /* ifindex has the XDP program, so XDP may send what leaves from here */
 };
 
 /* One copy of a slot's configuration. Forwarding reads the first 56 bytes, and gateway of the slot that a packet leaves

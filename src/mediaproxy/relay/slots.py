@@ -56,6 +56,8 @@ class Flag(IntFlag):
     "The target is an address and port of this relay."
     RTP_ONLY = 64
     "What is no RTP of the source is passed up."
+    XDP = 128
+    "XDP may send what leaves from here."
 
 
 class Reason(IntEnum):
@@ -173,6 +175,8 @@ class SlotConfig(msgspec.Struct, frozen=True, kw_only=True):
     "The target is a port of this relay."
     rtp_only: bool = False
     "Of the source only RTP is forwarded; the rest of it is passed up."
+    xdp: bool = False
+    "The interface towards the target has the XDP program."
     clocks: tuple[tuple[int, int], ...] = ()
     "RTP payload type and clock rate in Hz, the likeliest first; at most 11 count, and rates from 954 Hz."
 
@@ -212,7 +216,7 @@ def _clocks(clocks: tuple[tuple[int, int], ...]) -> bytes:
     return struct.pack(f"={CLOCKS}I", *words, *[0] * (CLOCKS - len(words)))
 
 
-_BITS = tuple(map(int, (Flag.V6, Flag.TARGET, Flag.TOS, Flag.ANY, Flag.SETTLED, Flag.OWN, Flag.RTP_ONLY)))
+_BITS = tuple(map(int, (Flag.V6, Flag.TARGET, Flag.TOS, Flag.ANY, Flag.SETTLED, Flag.OWN, Flag.RTP_ONLY, Flag.XDP)))
 "Plain numbers: arithmetic with members of an enum costs more than all else here."
 
 
@@ -220,7 +224,7 @@ def encode(config: SlotConfig) -> bytes:
     """The bytes of one copy of a slot's configuration."""
     unlimited, networks, lengths = _allowed(config.allowed)
     six, target, tos = config.version == 6, config.target is not None, config.tos is not None
-    on = (six, target, tos, unlimited, config.settled, config.own, config.rtp_only)
+    on = (six, target, tos, unlimited, config.settled, config.own, config.rtp_only, config.xdp)
     flags = sum(compress(_BITS, on))
     return CONFIG.struct.pack(
         packed(config.source.address) if config.source else b"",
@@ -303,10 +307,6 @@ class SlotTable:
         """The active copy."""
         at = index * SLOT.size + 8 + self.word(index).copy * CONFIG.size
         return bytes(self._bytes[at : at + CONFIG.size])
-
-    def states(self) -> list[int]:
-        """The states of all slots, FREE to LEARNED, in one sweep."""
-        return [word >> 40 & 0xFF for word in self._words[:: SLOT.size // 8].tolist()]
 
     def release(self) -> None:
         """Let go of the buffer, so that it can be unmapped."""

@@ -4,7 +4,7 @@
  * source, to a peer of the same IP version and a next hop that the kernel knows, leaves at once; every other packet
  * passes untouched and uncounted, and the program behind the driver decides.
  *
- * From hardware the UDP checksum is always a whole one; on virtual interfaces, where it may be left out, this program
+ * It sends by interfaces only that have it, too. From hardware the UDP checksum is always a whole one; on virtual interfaces, where it may be left out, this program
  * must not be used. It needs Linux 5.18, and forwarding switched on for the interface that packets leave by.
  */
 #pragma once
@@ -147,6 +147,8 @@ INLINE int relay_frame(struct xdp_md *ctx)
     if (aside(k, p))
         return XDP_PASS;
     if (find_route(c, s, word, r) || r->flags & FLAG_OWN || p->ttl < 2 || (r->mtu && p->ip_length > r->mtu))
+        return XDP_PASS;
+    if (!(r->flags & FLAG_XDP)) /* other interfaces may take nothing from XDP, and nobody would say so */
         return XDP_PASS;
     if (!(r->flags & FLAG_V6) != (p->version == 4) || !next_hop(ctx, p, r, &f))
         return XDP_PASS;

@@ -53,6 +53,8 @@ class Way:
     "Longest IP packet on that way, as far as a route says so; 0: what the interface has."
     gateway: str | None = None
     "The router on that interface that takes them; None: the target is its neighbour."
+    xdp: bool = False
+    "XDP may send there."
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def config_of(flow: Flow, ports: PortMap, way: Way | None, *, settled: bool) -> 
         settled=settled and flow.source is not None,
         own=target is not None and ports.own(target) is not None,
         rtp_only=flow.rtp_only,
+        xdp=way is not None and way.xdp,
         clocks=flow.clocks,
     )
 

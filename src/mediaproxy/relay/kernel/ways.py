@@ -4,6 +4,7 @@ Addresses come in, a Way goes out. Asking the kernel takes some microseconds, an
 phones again and again.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from mediaproxy.endpoint import Endpoint
@@ -22,7 +23,15 @@ class Ways:
         "By index."
         self.routers: set[str] = set()
         "Those that ways of IPv4 lead to."
+        self._xdp: frozenset[int] = frozenset()
         self.forget()
+
+    def let_xdp(self, interfaces: Iterable[int]) -> None:
+        """XDP may send by these interfaces, and no others."""
+        now = frozenset(interfaces)
+        if now != self._xdp:
+            self._xdp = now
+            self._known.clear()
 
     def find(self, local: Endpoint, target: Endpoint | None) -> Way | None:
         """The way from a lent port to a target; None: there is no target, or no way."""
@@ -38,7 +47,8 @@ class Ways:
             link = self.links[way.ifindex]
             if target.version == 4 and way.gateway is not None:
                 self.routers.add(way.gateway)
-            way = replace(way, mtu=way.mtu or link.mtu, gateway=self._neighbour(link, target, way))
+            gateway, xdp = self._neighbour(link, target, way), way.ifindex in self._xdp
+            way = replace(way, mtu=way.mtu or link.mtu, gateway=gateway, xdp=xdp)
         if len(self._known) >= _KEPT:
             self._known.clear()
         self._known[key] = way
