@@ -1,6 +1,7 @@
 """Our nat_uac_test, add_contact_alias and handle_ruri_alias beside those of Kamailio's own nathelper, on loopback: one
 message after the other is sent to a real Kamailio, which answers with what its functions said."""
 
+import itertools
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from mediaproxy.policy import Policy
 from mediaproxy.sip.message import Request, parse
 from tests.e2e.conftest import need
 
+_numbers = itertools.count()
 _RUN = os.getpid()
 "Several runs at once do not meet."
 SERVER = f"127.91.{_RUN % 250}.1"
@@ -67,19 +69,22 @@ class Nathelper:
 
     def ask(self, message: Request, source: str, header: str) -> str:
         """What it answers to a message from ``ADDRESS:PORT``."""
-        place = Endpoint.parse(source)
+        place, call_id = Endpoint.parse(source), f"{next(_numbers)}"
+        data = bytes(message).replace(b"Call-ID: c\r\n", f"Call-ID: {call_id}\r\n".encode())
         family, server = (socket.AF_INET6, "::1") if place.version == 6 else (socket.AF_INET, SERVER)
         with closing(socket.socket(family, socket.SOCK_DGRAM)) as phone:
             phone.bind((place.address, place.port))
             phone.settimeout(0.3)
-            for _ in range(30):  # Kamailio may still be starting
+            for _ in range(200):  # Kamailio may still be starting
                 try:
-                    phone.sendto(bytes(message), (server, self.port))
-                    answer = parse(phone.recv(65535)).header(header)
+                    phone.sendto(data, (server, self.port))
+                    while (answer := parse(phone.recv(65535))).call_id != call_id:
+                        pass  # to what was asked before, twice
                 except OSError:
                     continue
-                assert answer is not None
-                return answer
+                said = answer.header(header)
+                assert said is not None
+                return said
         raise AssertionError("Kamailio does not answer")
 
 
