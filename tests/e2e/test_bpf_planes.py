@@ -63,7 +63,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     try:
         space = spaces.add("plane")
         space.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0", "net.ipv6.conf.lo.disable_ipv6=0")
-        space.ip(*(f"address add {a}/{'128' if ':' in a else '32'} dev lo" for a in _ADDRESSES))
+        space.ip(*(f"address add {a}/{'128 dev lo nodad' if ':' in a else '32 dev lo'}" for a in _ADDRESSES))
         built = Bench(space, PLANES[request.param])
         yield built
         built.stack.close()

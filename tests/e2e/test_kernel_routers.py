@@ -70,7 +70,7 @@ async def test_a_phone_behind_a_router(host: Host, via: str) -> None:
 async def test_a_phone_behind_a_router_in_ipv6(host: Host) -> None:
     host.relay.ip("address add 2001:db8:b::fe/64 dev to-b nodad", f"address add {RELAY6}/64 dev to-a nodad")
     host.a.ip(f"address add {NEAR6.address}/64 dev eth-to-a nodad")
-    host.b.ip("address add 2001:db8:b::2/64 dev eth-to-b nodad", f"address add {FAR6.address}/128 dev lo")
+    host.b.ip("address add 2001:db8:b::2/64 dev eth-to-b nodad", f"address add {FAR6.address}/128 dev lo nodad")
     host.relay.ip(f"route add {FAR6.address}/128 via 2001:db8:b::2 dev to-b")
     plane = host.open(bind=RELAY6)
     one, other = Endpoint(RELAY6, 20000), Endpoint(RELAY6, 20002)
@@ -236,7 +236,7 @@ async def test_of_two_routers_one_falls_silent(host: Host, made: Callable[[Host]
     host.relay.ip(f"address add {RELAY6}/64 dev to-a nodad", "address add fe80::fe/64 dev to-b nodad")
     host.a.ip(f"address add {NEAR6.address}/64 dev eth-to-a nodad")
     host.b.ip(*(f"address add {address}/64 dev eth-to-b nodad" for address in ("fe80::b1", "fe80::b2")))
-    host.b.ip(f"address add {FAR6.address}/128 dev lo")
+    host.b.ip(f"address add {FAR6.address}/128 dev lo nodad")
     made(host)
     async with asyncio.timeout(30):
         while host.relay.run("ip", "-6", "route", "show", "default").count("default via") < 2:
