@@ -34,6 +34,11 @@ def talks(house: House) -> None:
     house.speak(*house.talk())
 
 
+def answers(house: House) -> None:
+    """Killed before the first packet: nobody is learned, so even the kernel lets nobody speak."""
+    house.talk()
+
+
 def holds(house: House) -> None:
     house.talk((stream("10.0.0.1:4000", direction="sendonly"),))
 
@@ -54,6 +59,7 @@ ENDS: dict[str, tuple[Any, float, EndReason | None, float, EndReason | None, flo
     "rang for too long": (rings, 310.0, EndReason.UNANSWERED, 300.0, EndReason.UNANSWERED, 300.0),
     "talked": (talks, 50.0, None, 0.0, None, 0.0),
     "talked, and nobody heard it for long": (talks, 100.0, EndReason.SILENT, 90.18, None, 0.0),
+    "was answered, and nobody could be learned": (answers, 100.0, None, 0.0, None, 0.0),
     "was on hold": (holds, 310.0, None, 0.0, None, 0.0),
     "was on hold for too long": (holds, 7300.0, EndReason.HOLD_EXPIRED, 7200.0, EndReason.HOLD_EXPIRED, 7200.0),
     "was cancelled": (cancelled, 10.0, None, 0.0, None, 0.0),

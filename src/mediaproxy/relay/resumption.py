@@ -173,7 +173,8 @@ class Resumption:
             return
         ports = [port for end in _open_ends(call) for port in end.ports]
         forwarded = [self._count(port) for port in ports]
-        if not any(forwarded) and self._now > self._saved.died:
+        known = any(port.latch.learned is not None for port in ports)  # of others the kernel hears nothing meanwhile
+        if not (known and any(forwarded)) and self._now > self._saved.died:
             call.resumed = self._now
             for port in ports:
                 port.latch.resume(self._now)
