@@ -304,6 +304,13 @@ def test_xdp_on_what_has_none(able: None) -> None:
     assert found.grade is Grade.NOTE and "take lo out of relay.xdp" in found.advice
 
 
+def test_cards_of_another_namespace_do_not_count(able: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/sys may show the host's, where eth0 is hardware."""
+    monkeypatch.setattr("mediaproxy.doctor.is_card", lambda name: False)
+    found = finding(examine(settings(xdp=("eth0",))), "native XDP")
+    assert found.found == "no network cards, only virtual interfaces, which cannot" and "take eth0" in found.advice
+
+
 def test_a_page(unable: None) -> None:
     lines = [line.plain for line in page(examine(settings()))]
     assert lines[0] == "bad   bpf(2)      refused" and lines[1] == "                  → allow it"

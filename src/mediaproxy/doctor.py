@@ -19,6 +19,7 @@ import msgspec
 
 from mediaproxy.relay.bpf import FastPathUnavailable, KernelPath, attach, attach_lookup, interface, syscalls
 from mediaproxy.relay.bpf.objects import load_object
+from mediaproxy.relay.bpf.rtnetlink import is_card
 from mediaproxy.relay.kernel.netlink import Netlink
 from mediaproxy.relay.kernel.pins import ForeignPinsError, folder_of, is_bpffs, is_foreign, pins_advice
 from mediaproxy.relay.kernel.selftest import try_out
@@ -352,7 +353,8 @@ def _ports(settings: RelaySettings) -> Finding:
 
 def _cards(settings: RelaySettings) -> Finding:
     what = "native XDP"
-    drivers = {path.parts[-3]: path.resolve().name for path in Path("/sys/class/net").glob("*/device/driver")}
+    paths = {path.parts[-3]: path for path in Path("/sys/class/net").glob("*/device/driver")}
+    drivers = {name: path.resolve().name for name, path in paths.items() if is_card(name)}
     able = [name for name in sorted(drivers) if drivers[name] in _XDP_DRIVERS.split()]
     words = [f"{name} ({drivers[name]}) {'can' if name in able else 'cannot'}" for name in sorted(drivers)]
     found = ", ".join(words) or "no network cards, only virtual interfaces, which cannot"

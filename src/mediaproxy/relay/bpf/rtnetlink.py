@@ -58,6 +58,14 @@ def is_hardware(index: int) -> bool:
     return False
 
 
+def is_card(name: str) -> bool:
+    """The same by name; no if there is none."""
+    try:
+        return is_hardware(socket.if_nametoindex(name))
+    except OSError:
+        return False
+
+
 def add_clsact(index: int) -> None:
     """Give an interface the clsact qdisc, if it has none."""
     body = _TC.pack(socket.AF_UNSPEC, index, _HANDLE, _CLSACT, 0) + _attribute(_KIND, b"clsact\0")
