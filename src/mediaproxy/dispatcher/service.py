@@ -117,6 +117,8 @@ class Dispatcher:
         link = next(iter(links.values())) if len(links) == 1 and connect is None else None
         self._prompt: Prompt | None = link if isinstance(link, Prompt) else None
         "The only relay there is, if it needs no waiting."
+        self._only = next(iter(links), "")
+        "Its name."
 
     # -- life
 
@@ -143,11 +145,10 @@ class Dispatcher:
         if self._prompt is None:
             return None
         reply = self._prompt.answer(question)
-        name = next(iter(self._links))
         if isinstance(reply, Pending):
-            reply.reply = self._said(name, question, reply.reply)
+            reply.reply = self._said(self._only, question, reply.reply)
             return reply
-        return None if reply is None else self._said(name, question, reply)
+        return None if reply is None else self._said(self._only, question, reply)
 
     async def ask(self, question: Question) -> MediaReply:
         """The reply of the relay that has the call, or takes it."""

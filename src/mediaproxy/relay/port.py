@@ -121,8 +121,11 @@ class Port:
 
     def target(self, now: float) -> Endpoint | None:
         """Where packets for this port's party go; None: not known, or of an IP version that this port has not."""
-        target = self._open(self.latch.target(now))
-        return target if target is not None and target.version == self._version else None
+        latch = self.latch
+        target = latch.target(now)
+        if target is None or target.version != self._version:
+            return None
+        return target if latch.expectation is None or latch.expectation.own is None else self._open(target)
 
     def _open(self, place: Endpoint | None) -> Endpoint | None:
         """A place, but not the port of another call whose party is not this port: streams of a call that take turns

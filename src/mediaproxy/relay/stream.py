@@ -308,7 +308,14 @@ class Stream:
     @property
     def alive(self) -> float:
         """When the last accepted packet came, either way; 0.0: never."""
-        return max([at or 0.0 for port in self.ports for at in (port.tally.last, port.passed)])
+        latest = 0.0
+        for port in self.ports:
+            last, passed = port.tally.last, port.passed
+            if last is not None and last > latest:
+                latest = last
+            if passed is not None and passed > latest:
+                latest = passed
+        return latest
 
     def expect(self, vouchers: dict[Side, Voucher], ground: Ground, now: float) -> bool:
         """Tell all four latches what SDP and signalling say now. True if somebody's whereabouts changed."""

@@ -5,6 +5,7 @@ from math import inf
 from mediaproxy.events import EndReason, OneWay, Side
 from mediaproxy.relay.call import Call
 from mediaproxy.relay.effects import Effect, Report
+from mediaproxy.relay.latchstate import State
 from mediaproxy.relay.stream import Stream
 
 _AGAIN = 1.0
@@ -33,7 +34,7 @@ def due(call: Call, now: float) -> float:
     first = expiry(call)[0]
     for stream in call.all_streams():
         for port in stream.ports:
-            at = port.latch.deserts_at()
+            at = port.latch.deserts_at() if port.latch.state is State.MOVING else None
             if at is not None and now < at < first:
                 first = at
     soon = now + call.board.settings.silence
@@ -54,7 +55,7 @@ def next_look(call: Call, now: float) -> float | None:
         return None
     if _quiet(call, now):
         return now + call.board.settings.one_way
-    times = [_silent_at(call, stream, side) for stream in call.present() for side in Side]
+    times = [_silent_at(call, stream, end.side) for stream in call.present() for end in stream.ends]
     first = min((at for at in times if at is not None), default=None)
     if first is None:
         # All sides are silent by agreement, or have been told of: look whether one of those speaks again.

@@ -96,7 +96,8 @@ class UserPlane:
             return
         sockets.rename(local, slot.flow.peer, None)
         sockets.take_back(local)
-        self._before += Carried.of(slot)
+        if slot.packets or slot.undeliverable or slot.dropped:
+            self._before += Carried.of(slot)
         slot.take_back()
         for name in sockets.namers(local):
             self._link(sockets.lent[name])
