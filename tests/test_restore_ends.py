@@ -195,6 +195,19 @@ def test_an_address_that_is_no_more_ours() -> None:
     lost(house, resumption, "no more this relay's")
 
 
+def test_a_record_of_a_call_whose_address_is_gone_has_what_was_counted() -> None:
+    """Also by the kernel after the end of the process."""
+    house = House()
+    to_alice, to_bob = house.talk()
+    house.speak(to_alice, to_bob, 5)
+    house.die()
+    house.speak(to_alice, to_bob, 10, first=6)
+    house.settings = msgspec.structs.replace(house.settings, addresses=(RelayAddress(bind="192.0.2.99"),))
+    lost(house, house.rise(lasting=True), "no more this relay's")
+    (stream,) = house.ended[0].streams
+    assert [(side.packets, side.sent) for side in (stream.caller, stream.callee)] == [(15, 15)] * 2
+
+
 def test_two_calls_that_claim_the_same_ports() -> None:
     house = House()
     to_alice, _ = house.talk()

@@ -22,6 +22,7 @@ from mediaproxy.relay.changes import Brief, Gone
 from mediaproxy.relay.effects import Effect, Install, Remove, Report
 from mediaproxy.relay.flow import Flow, SlotCounters
 from mediaproxy.relay.ports import CoolingValue
+from mediaproxy.relay.report import call_report
 from mediaproxy.relay.revival import Revival
 from mediaproxy.relay.stream import End, Port
 
@@ -132,13 +133,13 @@ class Resumption:
             return None
         call = revival.call
         if not self._board.adopt(_open_ends(call)):
-            self._lose(saved, "its address is no more this relay's, or another call has its ports")
+            self._lose(saved, "its address is no more this relay's, or another call has its ports", call)
             return None
         self._calls.adopt(call, value.ends_at, value.looks_at)
         return call
 
-    def _lose(self, saved: SavedCall, why: str) -> None:
-        """Nothing is known of a call but what it is called."""
+    def _lose(self, saved: SavedCall, why: str, call: Call | None = None) -> None:
+        """A call cannot go on. ``call``: what it was; None: nothing is known of it but what it is called."""
         self.ended += 1
         if self._calls.changes is not None:
             self._calls.changes.lost(saved.number)
@@ -149,7 +150,26 @@ class Resumption:
             return
         if saved.value:
             self.unreadable.append(f"call {brief.call_id!r}: {why}")
-        report = CallReport(
+        report = self._in_brief(brief) if call is None else self._in_full(call)
+        if call is None:
+            self._calls.totals.ended_calls[str(EndReason.LOST)] += 1
+        else:
+            self._calls.totals.ended(call, report)
+        self._effects.append(Report(CallEnded(at=self._now, call_id=report.call_id, report=report)))
+
+    def _in_full(self, call: Call) -> CallReport:
+        """With all that was counted."""
+        for port in (port for end in _open_ends(call) for port in end.ports):
+            slot = self._slots.get((port.local, port.generation)) or self._left.get((port.local, port.generation))
+            if slot is not None:
+                port.tally.skip(slot)
+                port.noted(slot)
+        report = call_report(call, self._calls.name, self._calls.plane_name, self._now)
+        over, reason = self._saved.died, EndReason.LOST
+        return msgspec.structs.replace(report, state=CallState.ENDED, ended=over, reason=reason, ends_at=None)
+
+    def _in_brief(self, brief: Brief) -> CallReport:
+        return CallReport(
             call_id=brief.call_id,
             caller=PartyReport(uri=brief.caller[0], tag=brief.caller[1]),
             callee=PartyReport(uri=brief.callee[0], tag=brief.callee[1]),
@@ -162,8 +182,6 @@ class Resumption:
             dialog_id=brief.dialog_id,
             notify=brief.notify,
         )
-        self._calls.totals.ended_calls[str(EndReason.LOST)] += 1
-        self._effects.append(Report(CallEnded(at=self._now, call_id=report.call_id, report=report)))
 
     def _resume(self, call: Call, recorded: Collection[Recorded]) -> None:
         if (call.call_id, call.caller.tag, call.started) in recorded:
