@@ -43,7 +43,12 @@ app = typer.Typer(
 _INDENT = "      "
 T = TypeVar("T")
 
-SocketOption = Annotated[Path | None, typer.Option("--socket", help="The server's control socket.")]
+SocketOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--socket", help="The server's control socket; without it, that of --config, of this user or of root."
+    ),
+]
 
 
 def main() -> None:
@@ -116,7 +121,7 @@ def run(
     ] = False,
     log_format: Annotated[LogFormat | None, typer.Option(help="How log lines look.")] = None,
 ) -> None:
-    """Run SIP proxy, registrar and media relay in one process, until SIGTERM or Ctrl-C."""
+    """Run SIP proxy, registrar, doors for other SIP servers and media relay in one process, until SIGTERM or Ctrl-C."""
     # Here and not above: no other command needs the server's code, and they shall be quick.
     from mediaproxy.server.process import StartError, serve
 

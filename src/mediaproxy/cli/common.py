@@ -10,7 +10,12 @@ import typer
 from mediaproxy.cli.words import plain
 from mediaproxy.config import Config, ConfigError, load
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="The server's configuration file (TOML).")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="The server's configuration file (TOML); without it, the defaults; none is looked for."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for other programs.")]
 
 
