@@ -187,6 +187,25 @@ def test_a_call_that_began_elsewhere_ends_by_either_tag(command: str) -> None:
     assert bench.say(command) == "0" and len(bench.calls) == 0
 
 
+@pytest.mark.parametrize("first", ["Uc0 c1 203.0.113.1 4000 a", "Uc0 c1 203.0.113.1 4000 a b"])
+def test_a_b2bua_has_u_for_both_parties(first: str) -> None:
+    """Sippy's: who has not offered yet answers."""
+    bench = ProxyBench(silence=90)
+    facing_bob, facing_alice = bench.port(first), bench.port("Uc0 c1 198.51.100.2 6000 b a")
+    assert bench.state() is CallState.TALKING
+    for source, port, target in (
+        ("203.0.113.1:4000", facing_alice, "198.51.100.2:6000"),
+        ("198.51.100.2:6000", facing_bob, "203.0.113.1:4000"),
+    ):
+        (sent,) = bench.packet(source, at(f"{V4}:{port}"))
+        assert sent.target == at(target)
+    assert bench.port("Uc0 c1 203.0.113.1 4002 a b") == facing_bob, "a later offer, and its answer"
+    assert bench.port("Uc0 c1 198.51.100.2 6002 b a") == facing_alice
+    assert bench.side(Side.CALLER).sdp in (at("203.0.113.1:4002"), at("198.51.100.2:6002"))
+    assert bench.say("D c1 a b") == "0"
+    assert [report.reason for report in bench.ended] == [EndReason.BYE] and bench.calls.ports_lent == 0
+
+
 def test_both_parties_may_have_the_same_tag() -> None:
     bench = ProxyBench()
     first, second = bench.port("Uc0 c1 203.0.113.1 4000 a;1"), bench.port("Lc0 c1 198.51.100.2 4000 a;1 a;1")

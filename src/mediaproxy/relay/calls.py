@@ -154,7 +154,7 @@ class Calls(Register):
         try:
             if found is not None:
                 call, side = found
-                question = _to_whom(question, call, side)
+                question = _as_answer(_to_whom(question, call, side), call, side)
                 anew = call.lingering is not None and not question.receiver.tag
                 question = call.memory.number(question, side, anew=anew)
                 reply, effects = Negotiation(call, question, side, ours | others, now).run()
@@ -229,6 +229,17 @@ def _to_whom(question: MediaRequest, call: Call, side: Side) -> MediaRequest:
     if leg is None or leg.ended:
         return question
     return msgspec.structs.replace(question, receiver=msgspec.structs.replace(question.receiver, tag=leg.tag))
+
+
+def _as_answer(question: MediaRequest, call: Call, side: Side) -> MediaRequest:
+    """The question as an answer, if the other party has offered and waits for one: B2BUAs that speak rtpproxy's protocol
+    have U for both parties, and no L."""
+    if question.part is None or question.status or not question.receiver.tag:
+        return question
+    waits = call.answered is None and call.lingering is None and call.memory.newest(side) < 0
+    if not waits or call.memory.newest(side.other) < 0:
+        return question
+    return msgspec.structs.replace(question, status=200)
 
 
 def _with_address(reply: MediaReply, call: Call, side: Side) -> MediaReply:
