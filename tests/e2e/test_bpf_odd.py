@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from msgspec.structs import replace as change
@@ -17,7 +17,7 @@ from mediaproxy.relay.bpf import syscalls
 from mediaproxy.relay.slots import Reason
 from tests.e2e.bpfhouse import ALICE, ALICE6, BOB, PORTS, House
 from tests.e2e.conftest import need
-from tests.packets.datagram import Datagram, rtp
+from tests.packets.datagram import Datagram, ones_sum, rtp
 from tests.packets.table import A6, B6, RELAY4, RELAY6, A, B, call, leg
 
 CALL = call(alice=ALICE, bob=BOB)
@@ -352,10 +352,13 @@ def _uneven(house: House) -> float:
     return jitter
 
 
-@pytest.mark.parametrize("checked", [False, True])
-def test_a_tunnel_without_ethernet_headers(house: House, checked: bool) -> None:
-    """Alice comes through a VPN whose interface has no Ethernet header; its driver may have checked her checksum
-    (CHECKSUM_UNNECESSARY)."""
+PHONE = Endpoint("198.51.101.1", 4000)
+"In a tunnel."
+
+
+@contextmanager
+def tunnel(house: House) -> Iterator[int]:
+    """A tunnel to the phone, whose packets are written to a file, each behind a struct virtio_net_hdr."""
     name = "tun-mp"
     with house.relay.inside():
         fd = os.open("/dev/net/tun", os.O_RDWR)
@@ -364,18 +367,45 @@ def test_a_tunnel_without_ethernet_headers(house: House, checked: bool) -> None:
     try:
         house.relay.ip(f"link set {name} up", f"address add 198.51.101.254/24 dev {name}")
         house.attach(name)
-        phone = Endpoint("198.51.101.1", 4000)
-        house.install(call(alice=phone, bob=BOB))
+        house.install(call(alice=PHONE, bob=BOB))
         house.offload(house.relay, "to-b", tx=False)
-        listener, wire = house.phone(BOB), house.wire(house.b)
-        header = bytes([2 if checked else 0]) + bytes(9)  # VIRTIO_NET_HDR_F_DATA_VALID
-        os.write(fd, header + Datagram(source=phone, destination=A, payload=rtp()).ip)
-        data, source = listener.recvfrom(2048)
-        assert (data, source) == (rtp(), (B.address, B.port))
-        assert wire.next().right
+        yield fd
     finally:
         house.attachments.pop().close()
         os.close(fd)
         house.offload(house.relay, "to-b", tx=True)
+        house.install(CALL)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_tunnel_without_ethernet_headers(house: House, checked: bool) -> None:
+    """Alice comes through a VPN whose interface has no Ethernet header; its driver may have checked her checksum
+    (CHECKSUM_UNNECESSARY)."""
+    listener, wire = house.phone(BOB), house.wire(house.b)
+    with tunnel(house) as fd:
+        header = bytes([2 if checked else 0]) + bytes(9)  # VIRTIO_NET_HDR_F_DATA_VALID
+        os.write(fd, header + Datagram(source=PHONE, destination=A, payload=rtp()).ip)
+        data, source = listener.recvfrom(2048)
+        assert (data, source) == (rtp(), (B.address, B.port))
+        assert wire.next().right
     listener.close()
-    house.install(CALL)
+
+
+def test_datagrams_that_a_virtual_card_hands_over_as_one_are_counted_apart(house: House) -> None:
+    """It says how long each is, but not how many there are."""
+    index = PORTS.index(A)
+    assert index is not None
+    listener = house.phone(BOB)
+    talk = [rtp(number) for number in range(1, 5)] + [rtp(5)[:100]]
+    with tunnel(house) as fd:
+        before = house.kernel.counters.read(index)
+        ip = bytearray(Datagram(source=PHONE, destination=A, payload=b"".join(talk)).ip)
+        length = len(ip) - 20
+        ip[26:28] = ones_sum(ip[12:20] + struct.pack("!HH", socket.IPPROTO_UDP, length)).to_bytes(2, "big")
+        # VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4, headers, length of each, where the checksum is
+        os.write(fd, struct.pack("=BBHHHH", 1, 5, 28, len(talk[0]), 20, 6) + ip)
+        assert [listener.recv(2048) for _ in talk] == talk
+        after = house.kernel.counters.read(index)
+    assert (after["packets"] - before["packets"], after["rtp"] - before["rtp"]) == (5, 5)
+    assert after["bytes"] - before["bytes"] == sum(map(len, talk)) and after["sequence"] == 5
+    listener.close()

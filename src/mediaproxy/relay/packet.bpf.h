@@ -293,6 +293,19 @@ INLINE int read_udp(struct __sk_buff *skb, struct packet *p, int v4)
     return 0;
 }
 
+/* How many datagrams the kernel carries as this one. Virtual cards leave gso_segs at 0. */
+INLINE u16 count_segments(struct __sk_buff *skb, const struct packet *p)
+{
+    u32 size = skb->gso_size, known;
+
+    if (!size)
+        return 1;
+    known = skb->gso_segs;
+    if (known)
+        return known;
+    return p->length > UDP ? (p->length - UDP + size - 1) / size : 1;
+}
+
 /* A UDP packet to a port of the relay: DONE, and *index is its slot. Else the verdict. */
 INLINE int parse(struct __sk_buff *skb, u32 at, struct control *c, struct packet *p, u32 *index)
 {
@@ -309,7 +322,7 @@ INLINE int parse(struct __sk_buff *skb, u32 at, struct control *c, struct packet
         return verdict;
     if (read_udp(skb, p, v4) || !port_index(c, address, p->destination_port, index))
         return TC_NEXT;
-    p->segments = skb->gso_segs > 1 ? skb->gso_segs : 1;
+    p->segments = count_segments(skb, p);
     return DONE;
 }
 
