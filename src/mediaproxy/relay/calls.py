@@ -232,8 +232,8 @@ def _to_whom(question: MediaRequest, call: Call, side: Side) -> MediaRequest:
 
 
 def _as_answer(question: MediaRequest, call: Call, side: Side) -> MediaRequest:
-    """The question as an answer, if the other party has offered and waits for one: B2BUAs that speak rtpproxy's protocol
-    have U for both parties, and no L."""
+    """The question as an answer, if the other party has offered and waits for one: B2BUAs that speak rtpproxy's
+    protocol have U for both parties, and no L."""
     if question.part is None or question.status or not question.receiver.tag:
         return question
     waits = call.answered is None and call.lingering is None and call.memory.newest(side) < 0
