@@ -129,6 +129,7 @@ def test_no_doors_by_default() -> None:
         (listen("ng", "tcp://127.0.0.1:5") + listen("ng-http", "http://127.0.0.1:5"), "listen[1].address: expected"),
         (listen("ng", "unix:/x") + listen("rtpproxy", "unix:/x"), "listen[1].address: expected"),
         (listen("ng", "unix:/x") + listen("rtpproxy", "cunix:/x"), "listen[1].address: expected"),
+        (listen("ng", "unix:/x") + '[dispatcher]\nsocket_path = "/x"', "listen[0].address: expected"),
         ("[ng]\nmax_cpu = 120", "ng.max_cpu: expected a number from 0 to 100"),
         ("[ng]\nmax_sessions = -1", "ng.max_sessions: expected a whole number from 0"),
         ('[ng]\ncallback_url = "192.0.2.1:8090"', "ng.callback_url: expected a URL such as"),

@@ -16,7 +16,8 @@ from mediaproxy.endpoint import ip_address
 
 def judge(config: Config) -> Iterator[Problem]:
     """Every problem with ``listen``, ``ng`` and ``rtpproxy``."""
-    places: set[str] = set()
+    sockets = config.dispatcher.mediaproxy_socket, config.dispatcher.socket_path
+    places = {path for path in sockets if path}
     for at, door in enumerate(config.listen):
         path: Path = ("listen", at)
         try:
