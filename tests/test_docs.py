@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import inspect as types
 
 from mediaproxy import config
 
@@ -27,6 +28,26 @@ def blocks(language: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in blocks("toml")])
 def test_a_configuration_in_the_documents_is_valid(text: str) -> None:
     config.loads(text, "docs", ROOT)
+
+
+def _settings(kind: types.Type, path: tuple[str, ...] = ()) -> set[str]:
+    """Every key of the configuration, lists of tables without their positions."""
+    match kind:
+        case types.StructType():
+            found = [(field, (*path, field.encode_name)) for field in kind.fields]
+            return {".".join(inner) for _, inner in found}.union(*(_settings(field.type, p) for field, p in found))
+        case types.VarTupleType():
+            return _settings(kind.item_type, path)
+    return set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_setting_in_the_documents_exists(page: Path) -> None:
+    known = _settings(types.type_info(config.Config))
+    tables = "|".join(sorted({name.partition(".")[0] for name in known}))
+    named = re.findall(rf"`((?:{tables})(?:\.[a-z_0-9]+)+)(?: = [^`]*)?`", page.read_text())
+    files = ("bpf.c", "bpf.h", ".py", ".sock", ".jsonl", ".com")
+    assert not {name for name in named if not name.endswith(files)} - known
 
 
 def _commands() -> list[str]:
