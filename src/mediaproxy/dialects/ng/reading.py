@@ -198,12 +198,19 @@ class Reader:
                 self.key(text_of(name), content, depth + 1)
 
     def _key_raw(self, value: Any, depth: int) -> None:
-        if depth < DEEPEST:
-            for word, content in parsed(text_of(value)):
-                if content is None:
-                    self.word(word, depth + 1)
-                else:
-                    self.key(word, content, depth + 1)
+        bits: int | None = None
+        for word, content in parsed(text_of(value)) if depth < DEEPEST else ():
+            if content is not None:
+                self.key(word, content, depth + 1)
+                if normal(word) == "from-tag":  # who is named there is meant alone
+                    self._flags.add("directional")
+            elif word.upper() in words.PARTS:
+                left, added = words.PARTS[word.upper()]
+                bits = (bits or 0) & left | added
+            else:
+                self.word(word, depth + 1)
+        if bits is not None:
+            self._fields["transport"] = words.PROFILES[bits]
 
     # -- words of ``flags``
 

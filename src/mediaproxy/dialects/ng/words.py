@@ -107,6 +107,18 @@ TRANSPORTS = {
 }
 "Those that a word of its own may name, as rtpengine writes them."
 
+SRTP_BIT, FEEDBACK_BIT, DTLS_BIT = 1, 2, 4
+PARTS = {
+    "RTP": (~SRTP_BIT, 0),
+    "SRTP": (~0, SRTP_BIT),
+    "AVP": (~FEEDBACK_BIT, 0),
+    "AVPF": (~0, FEEDBACK_BIT),
+    "DTLS": (~0, DTLS_BIT),
+}
+"Words of ``rtpp-flags`` of which a transport is made, and the bits that each leaves and sets."
+PROFILES = ("RTP/AVP", "RTP/SAVP", "RTP/AVPF", "RTP/SAVPF") + 2 * ("UDP/TLS/RTP/SAVP",) + 2 * ("UDP/TLS/RTP/SAVPF",)
+"By these bits."
+
 FLAGS = frozenset(
     (
         # where media goes, and whom to hear
