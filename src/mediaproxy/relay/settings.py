@@ -124,8 +124,8 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     interfaces: tuple[str, ...] = ()
     "Interfaces that media comes in by. Empty: those that have the relay's addresses. ``lo`` is always one."
     xdp: tuple[str, ...] = ()
-    """Network cards in whose drivers (native XDP) media is forwarded, too: faster, needs Linux 5.18 and
-    ``net.ipv4.conf.*.forwarding``. Not for virtual interfaces."""
+    """Network cards in whose drivers (native XDP) media is forwarded, too, from one of them to another or back: faster,
+    needs Linux 5.18 and ``net.ipv4.conf.*.forwarding``. Not for virtual interfaces."""
     tos: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     "IP TOS or traffic class of what is sent, 184 = expedited forwarding; None: what the operating system does."
 
