@@ -142,6 +142,11 @@ def test_each_spelling_means_the_same(key: Any, value: Any, field: str, meant: A
         (b"flags=[trust-address label=x]", "label", "x"),
         (b"TOS=184 via-branch=z", "tos", 184),
         (b"sdp-attr=[audio=[add=[a:b]]]", "attributes", {"audio": Edits(add=("a:b",))}),
+        (
+            b"sdp-attr=[audio=[substitute=[[a b] [c d]] add=[e]]] [f g] label=x",
+            "attributes",
+            {"audio": Edits(add=("e",), substitute=(("a", "b"), ("c", "d")))},
+        ),
         (b"direction=[int", "direction", ("int",)),
         (b"label=", "label", ""),
         (b"]] [", "flags", set()),

@@ -13,21 +13,21 @@ _TOKEN = re.compile(r"\[|\]|[^\s\[\]]+")
 
 
 def parsed(text: str) -> Iterator[tuple[str, Any]]:
-    """The words of ``rtpp-flags``, each with its value if it has one: ``a b=c d=[e f] g=[h=[i j]]``."""
+    """The words of ``rtpp-flags``, each with its value if it has one: ``a b=c d=[e f] g=[h=[i j]] k=[[l m] [n o]]``."""
     tokens = [match[0] for match in _TOKEN.finditer(text)]
-    yield from _words(iter(tokens), 0)
+    yield from ((name, value) for name, value in _words(iter(tokens), 0) if name)
 
 
 def _words(tokens: Iterator[str], depth: int) -> Iterator[tuple[str, Any]]:
+    """What is in brackets by itself has an empty name."""
     pending: str | None = None
     for token in tokens:
         if token == "]":
             break
         if token == "[":
             inner = list(_words(tokens, depth + 1)) if depth < DEEPEST else []
-            if pending is not None:
-                yield pending, _nested(inner)
-                pending = None
+            yield pending or "", _nested(inner)
+            pending = None
             continue
         if pending is not None:
             yield pending, b""
@@ -44,7 +44,7 @@ def _words(tokens: Iterator[str], depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _nested(inner: list[tuple[str, Any]]) -> Any:
-    """A dictionary if it has keys, else a list of words."""
-    if any(value is not None for _, value in inner):
-        return {name: value if value is not None else b"" for name, value in inner}
-    return [name.encode("latin-1") for name, _ in inner]
+    """A dictionary if it has keys, else a list of words, and of lists."""
+    if any(name and value is not None for name, value in inner):
+        return {name: value if value is not None else b"" for name, value in inner if name}
+    return [name.encode("latin-1") if name else value for name, value in inner]
