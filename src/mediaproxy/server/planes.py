@@ -80,7 +80,9 @@ def _choose(settings: RelaySettings, places: Places) -> Chosen:
             log.warning("media in user space goes through Python: %s", error)
             why_not = f"{why_not.splitlines()[0]}; and through Python: {error}"
         else:
-            return Chosen(plane, f"in user space ({plane.threads} thread{'s' * (plane.threads != 1)} in C)", why_not, crop)
+            return Chosen(
+                plane, f"in user space ({plane.threads} thread{'s' * (plane.threads != 1)} in C)", why_not, crop
+            )
     return Chosen(UserPlane(), "in user space", why_not, crop)
 
 
