@@ -68,7 +68,7 @@ def talk(
     her_mouth, his_mouth = lines or (alice.rtp_mouth, bob.rtp_mouth)
     her_ear, his_ear = lines or (alice.rtp, bob.rtp)
     heard = [0, 0]
-    for number in range(10):  # the first of each finds out where the other one is
+    for number in range(20):  # the first of each finds out where the other one is
         alice.speak(her_place, b"hello", her_mouth)
         bob.speak(his_place, b"hello", his_mouth)
         time.sleep(0.05)

@@ -116,7 +116,7 @@ class Estate:
         """The dispatcher's: two relays for everybody, of which one takes three times the calls of the other, and a
         spare one; one for gold.test on another host; one that only DNS gives something to do."""
         tls = {"certificate": self.files.certificate, "authorities": self.files.authorities}
-        return {"relays": self.entries, "tls": tls, "health_interval": 0.5, "relay_timeout": 1.0}
+        return {"relays": self.entries, "tls": tls, "health_interval": 0.5, "relay_timeout": 5.0}
 
     @property
     def entries(self) -> list[dict[str, Any]]:

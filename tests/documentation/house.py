@@ -126,7 +126,7 @@ class House:
         instance = self._start(
             "plain", Instance.probing, parameters={}, server={"dispatcher": estate.settings}, mounts=mounts
         )
-        self.wait_relays(**{name: True for name in estate.relays}, instance=instance)
+        self.wait_relays(instance)
         return instance
 
     @property
@@ -141,8 +141,9 @@ class House:
         return self.plain.mounts.etc / "openser"
 
     def wait_relays(self, instance: Instance | None = None, **wanted: bool) -> None:
-        """Wait until ``plain`` knows which relays are up."""
+        """Wait until ``plain`` knows which relays are up; until all are, if none is named."""
         asked = instance or self.plain
+        wanted = wanted or dict.fromkeys(self.estate.relays, True)
         self.until(lambda: {name: asked.relays().get(name) for name in wanted}, wanted, 60.0)
 
     @staticmethod

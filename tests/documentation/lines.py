@@ -45,7 +45,9 @@ class Line:
     def receive(self, seconds: float) -> tuple[bytes, Place]:
         """The next datagram that the phone gets, and who sent it. TimeoutError if none comes."""
         until = time.monotonic() + seconds
-        while select.select([self._socket], [], [], max(until - time.monotonic(), 0.0))[0]:
+        poll = select.poll()  # select() cannot have more than 1024 files
+        poll.register(self._socket, select.POLLIN)
+        while poll.poll(max(until - time.monotonic(), 0.0) * 1000):
             data, ancillary, _, source = self._socket.recvmsg(_LONGEST, 256)
             came = next((_TIMESPEC.unpack(text) for _, kind, text in ancillary if kind == _SO_TIMESTAMPNS), (0, 0))
             if self._lets_in(source, came[0] + came[1] / 1e9):

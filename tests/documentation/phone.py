@@ -7,7 +7,7 @@ keep-alives it got.
 import itertools
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -137,6 +137,12 @@ class Phone:
                 self._put_back.append(self._next(left))
             except TimeoutError:
                 return
+
+    def wait_until(self, enough: Callable[[Self], bool]) -> None:
+        """The same until something has come, or until it is too late to come."""
+        until = time.monotonic() + PATIENCE
+        while not enough(self) and time.monotonic() < until:
+            self.idle(0.02)
 
     def catch_up(self) -> None:
         """Read all that has come."""

@@ -29,6 +29,9 @@ class Row:
     "What must come of the case in both hosts,"
     but: Mapping[Host, Otherwise] = field(default_factory=dict)
     "except in these."
+    tries: int = 1
+    """So many times it may be tried: a relay that does not answer within a second is down for a moment, which other
+    work on the machine can bring about."""
     late: bool = False
     "It counts what has happened for a while, so it is tried after the others."
 

@@ -65,7 +65,7 @@ def only_the_source_is_used(house: House) -> object:
         phone.contact = f"<sip:{phone.user}@{phone.says}>"
         phone.register()
         talked = heard(other, phone)
-        phone.idle(2 * PING)
+        phone.wait_until(lambda phone: bool(phone.pings))
         # Before its first packet media may be tried where the SDP says; never afterwards.
         return talked, len(phone.pings) > 0, trap.drain()
     finally:

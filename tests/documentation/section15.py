@@ -37,7 +37,7 @@ def default(house: House, name: str) -> object:
 def answers(path: Path) -> int:
     """How many ports the server gives to a question asked there."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(3)
+        sock.settimeout(30)
         sock.connect(str(path))
         question = asking.offer(asking.Phone("a", "127.0.0.9"), asking.Phone("b", "127.0.0.9"), f"asked at {path}")
         sock.sendall(encode(question))
@@ -160,8 +160,8 @@ def late_phones(house: House) -> tuple[tuple[bool, bool], ...]:
     return tuple(zip(before, map(becomes, looks), strict=True))
 
 
-def becomes(look: Callable[[], bool], wanted: bool = True, seconds: float = 5.0) -> bool:
-    """What is so in the end, after five seconds at most. It has become as wanted if that is seen several times in a
+def becomes(look: Callable[[], bool], wanted: bool = True, seconds: float = 60.0) -> bool:
+    """What is so in the end, after a minute at most. It has become as wanted if that is seen several times in a
     row: Kamailio has several processes, and all must know."""
     deadline = time.monotonic() + seconds
     same = 0

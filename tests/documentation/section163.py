@@ -6,7 +6,7 @@ import time
 from mediaproxy.events import EndReason
 from tests.documentation.call import PACKETS, Call, cancel
 from tests.documentation.house import House
-from tests.documentation.phone import Got, Phone
+from tests.documentation.phone import PATIENCE, Got, Phone
 from tests.documentation.routes import EVERYWHERE, in_each_route, journal
 from tests.documentation.row import Row, Section
 from tests.documentation.section15 import call_address
@@ -67,7 +67,7 @@ def each_stream_gets_a_place(house: House) -> object:
 
 
 def media_goes_through_it(house: House) -> object:
-    """Where packets come from, at both phones, and how many the relay counted."""
+    """Where packets come from, at both phones, and whether the relay has counted all of them."""
     call = Call(house.phone(), house.phone())
     talked = call.talk()
     sources = []
@@ -76,11 +76,12 @@ def media_goes_through_it(house: House) -> object:
         (call.callee, call.caller, call.relay(call.invite)),
     ):
         phone.speak(place, b"one more")
-        sources.append(other.rtp.receive(2.0)[1][0])
+        sources.append(other.rtp.receive(PATIENCE)[1][0])
     call.hang_up()
     (record,) = house.main.records(call.call_id)
     (stream,) = record.streams
-    return talked, sources == [house.main.address] * 2, [stream.caller.packets, stream.callee.packets]
+    counted = stream.caller.packets, stream.callee.packets
+    return talked, sources == [house.main.address] * 2, counted == (call.caller.sequence, call.callee.sequence)
 
 
 def with_it_or_without(house: House) -> object:
@@ -179,6 +180,7 @@ def it_ends_the_session(house: House) -> object:
     call = Call(house.phone(agent="A"), house.phone(agent="B"))
     call.talk()
     before = call.call_id in house.main.calls(), talks(call, call.caller, call.callee, call.ok)
+    said = call.caller.sequence, call.callee.sequence
     call.hang_up(run="end_media_session")
     (record,) = house.main.records(call.call_id)
     after = call.call_id in house.main.calls(), talks(call, call.caller, call.callee, call.ok)
@@ -187,7 +189,7 @@ def it_ends_the_session(house: House) -> object:
     log = (
         (record.caller.uri, record.callee.uri) == (call.caller.aor, call.callee.aor),
         (record.caller.user_agent, record.callee.user_agent),
-        (stream.caller.packets, stream.callee.packets, stream.caller.codec),
+        ((stream.caller.packets, stream.callee.packets) == said, stream.caller.codec),
         record.answered is not None and 0 < record.duration < 60,
     )
     return codes, before, after, log
@@ -246,7 +248,7 @@ USE_MEDIA_PROXY = (
         2,
         "That forces the media through the proxy server.",
         media_goes_through_it,
-        ((PACKETS, PACKETS), True, [PACKETS + 3] * 2),
+        ((PACKETS, PACKETS), True, True),
     ),
     Row(
         3,
@@ -291,7 +293,7 @@ USE_MEDIA_PROXY = (
         [True, True],
     ),
 )
-LOG = (True, ("A", "B"), (PACKETS + 2 + 3, PACKETS + 2, "PCMU"), True)
+LOG = (True, ("A", "B"), (True, "PCMU"), True)
 END_MEDIA_SESSION = (
     Row(
         1,

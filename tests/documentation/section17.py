@@ -22,6 +22,8 @@ from tests.documentation.section14 import relay_of, shares
 from tests.documentation.section15 import SHIPPED, becomes, keeps_port
 from tests.documentation.section161 import OTHER_VIA
 
+MANY = 60
+"New calls: that the relay which takes a quarter of them gets none has a chance of one in 30 million."
 ORIGINALS = ("client_nat_test", "fix_contact", "use_media_proxy", "end_media_session")
 
 
@@ -55,13 +57,14 @@ def the_same_at_first_sight(house: House) -> object:
 def several_servers(house: House) -> object:
     """Whether all relays are known to the one module, and up; those that calls of two domains are given."""
     wanted = {name: True for name in house.estate.relays}
-    known = house.until(house.plain.relays, wanted) == wanted
+    known = house.until(house.plain.relays, wanted, 60.0) == wanted
     phones = [house.phone(at=house.plain, domain=domain) for domain in ("sip.test", "sip.test", "gold.test")]
-    return known, set(shares(house, 30, phones[0], phones[1])) | set(shares(house, 1, phones[0], phones[2]))
+    return known, set(shares(house, MANY, phones[0], phones[1])) | set(shares(house, 1, phones[0], phones[2]))
 
 
 def local_or_remote(house: House) -> object:
     """Where calls of a domain with a relay of its own go, and of one without, and whether phones hear each other."""
+    house.wait_relays()
     found: dict[str, object] = {}
     links: dict[str, str] = {entry["name"]: entry["address"].partition(":")[0] for entry in house.estate.entries}
     for domain in ("gold.test", "sip.test"):
@@ -76,8 +79,11 @@ def local_or_remote(house: House) -> object:
 def balance_and_fallback(house: House) -> object:
     """The share of the relay with weight 3 beside that with 1; whether the spare one gets calls before both die, and
     after."""
+    house.wait_relays()
     caller, callee = house.phone(at=house.plain), house.phone(at=house.plain)
-    before = shares(house, 60, caller, callee)
+    before = shares(house, MANY, caller, callee)
+    if not _three_quarters(before["one"] / MANY):  # chance may have it so once in some thousand times
+        before = shares(house, 4 * MANY, caller, callee)
     one, two = house.estate.relays["one"], house.estate.relays["two"]
     one.kill()
     two.kill()
@@ -87,11 +93,16 @@ def balance_and_fallback(house: House) -> object:
         one.start()
         two.start()
         house.wait_relays(one=True, two=True)
-    return 0.55 <= before["one"] / 60 <= 0.93, "spare" in before, set(after)
+    return _three_quarters(before["one"] / before.total()), "spare" in before, set(after)
+
+
+def _three_quarters(share: float) -> bool:
+    return 0.55 <= share <= 0.93
 
 
 def dead_relays_are_noticed(house: House) -> object:
     """One is killed: the calls that come go to the other one, all of them; and to both when it is back."""
+    house.wait_relays()
     caller, callee = house.phone(at=house.plain), house.phone(at=house.plain)
     one = house.estate.relays["one"]
     one.kill()
@@ -101,7 +112,7 @@ def dead_relays_are_noticed(house: House) -> object:
     finally:
         one.start()
         house.wait_relays(one=True)
-    return after, noticed, set(shares(house, 20, caller, callee))
+    return after, noticed, set(shares(house, MANY, caller, callee))
 
 
 def more_is_documented(house: House) -> object:
@@ -205,6 +216,7 @@ def of_named(house: House) -> str:
 
 def srv_and_files(house: House) -> object:
     """A record for a domain is made, a line is added to a file, at once."""
+    house.wait_relays()
     dns = house.estate.dns.server
     record: Change = (lambda: dns.srv("named.test", f"1 1 25060 {SRV}."), lambda: of_named(house) == SRV)
     try:
@@ -253,24 +265,28 @@ ROWS = (
         "The main difference is a distributed environment: one module controls several proxy servers.",
         several_servers,
         (True, {"gold", "one", "two"}),
+        tries=3,
     ),
     Row(
         4,
         "They can be local or remote, and be there for a domain, or for domains that have none of their own.",
         local_or_remote,
         {"gold.test": ("gold", "tls", (10, 10)), "sip.test": ("for everybody", "unix", (10, 10))},
+        tries=3,
     ),
     Row(
         5,
         "They can be arranged to balance load and to stand in, so that service goes on when some are down.",
         balance_and_fallback,
         (True, False, {"spare"}),
+        tries=3,
     ),
     Row(
         6,
         "Dead proxy servers are noticed, and their calls go to others that are there.",
         dead_relays_are_noticed,
         ({"two": 12}, False, {"one", "two"}),
+        tries=3,
     ),
     Row(
         7,

@@ -4,15 +4,15 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 
 from lab.hosts import Host
 from tests.documentation import scripts
 from tests.documentation.call import reaches
 from tests.documentation.house import BY_SIP, PING, House
 from tests.documentation.instance import Instance
-from tests.documentation.phone import Phone
+from tests.documentation.phone import PATIENCE, Phone
 from tests.documentation.routes import PRIVATE
 from tests.documentation.row import Otherwise, Row, Section
 from tests.documentation.section13 import heard
@@ -41,18 +41,29 @@ def wait(phones: Iterable[Phone], seconds: float) -> None:
             phone.idle(0.02)
 
 
+def wait_for(enough: Callable[[], bool], *phones: Phone) -> None:
+    """The same until something has come, or until it is too late to come."""
+    until = time.monotonic() + PATIENCE
+    while not enough() and time.monotonic() < until:
+        wait(phones, 0.05)
+
+
 def both_ways(house: House) -> object:
     """Behind routers that count only what comes from inside: phones that are pinged by OPTIONS, by four bytes, and in
     Kamailio by OPTIONS of its own nathelper. Whether they are reached later."""
     kinds = {"SIP": (BLOCK, house.main, 4 * PING), "zeros": (ZEROS_ONLY, house.main, 4 * PING)}
     if house.host is Host.KAMAILIO:
         kinds["nathelper"] = (BLOCK, house.quiet, 1.8)  # it pings every second
-    phones = {
-        name: registered(house, run, at, nat=house.nat(forgets=forgets, inward=False))
-        for name, (run, at, forgets) in kinds.items()
-    }
-    wait(phones.values(), 1.5 * max(forgets for _, _, forgets in kinds.values()))
-    return {name: reaches(house.phone(at=kinds[name][1]), phone) for name, phone in phones.items()}
+    for _ in range(3):  # other work on the machine only adds delay, which closes channels
+        phones = {
+            name: registered(house, run, at, nat=house.nat(forgets=forgets, inward=False))
+            for name, (run, at, forgets) in kinds.items()
+        }
+        wait(phones.values(), 1.5 * max(forgets for _, _, forgets in kinds.values()))
+        found = {name: reaches(house.phone(at=kinds[name][1]), phone) for name, phone in phones.items()}
+        if all(reached for name, reached in found.items() if name != "zeros"):
+            break
+    return found
 
 
 def mediaproxy_is_there(house: House) -> object:
@@ -95,20 +106,26 @@ def at_intervals(house: House) -> object:
     found = {PING: registered(house, BLOCK, nat=house.nat())}
     if house.host is Host.KAMAILIO:
         found[1.0] = registered(house, BLOCK, house.quiet, nat=house.nat())
-    wait(found.values(), 2.7 * max(found))
-    gaps = [_gap(phone) / interval for interval, phone in found.items()]
-    return all(abs(gap - 1) < 0.35 for gap in gaps) or gaps
+    for _ in range(3):  # other work on the machine only adds delay
+        for phone in found.values():
+            phone.asked.clear()
+        wait(found.values(), 2.7 * max(found))
+        gaps = [_gap(phone) / interval for interval, phone in found.items()]
+        if all(abs(gap - 1) < 0.35 for gap in gaps):
+            return True
+    return gaps
 
 
 def _gap(phone: Phone) -> float:
     times = [at for at, _ in phone.asked]
-    return statistics.median(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return statistics.median(gaps or [0.0])
 
 
 def the_from_of_pings(house: House) -> object:
     """Ours in both hosts; method, From, To, and that it is from the socket that the phone registered with."""
     phone = registered(house, BLOCK, nat=house.nat())
-    phone.idle(3 * PING)
+    phone.wait_until(lambda phone: bool(phone.asked))
     _, got = phone.asked[0]
     to = re.sub(r"[<>]", "", got.get("To"))
     return (
@@ -126,6 +143,8 @@ def flags(house: House) -> Mapping[str, str]:
         words: registered(house, f"force_rport fix_contact {words} save", nat=house.nat())
         for words in ("setflag=6", "setflag=2", "setflag=6 setflag=2", "setflag=5", "isflagset=1")
     }
+    pinged = [phone for words, phone in phones.items() if "setflag=6" in words]
+    wait_for(lambda: all(phone.pings or phone.asked for phone in pinged), *phones.values())
     wait(phones.values(), 3 * PING)
     return {words: "zeros" * bool(phone.pings) + "SIP" * bool(phone.asked) for words, phone in phones.items()}
 
@@ -148,7 +167,7 @@ def the_sip_flag(house: House) -> object:
 def set_nat(house: House) -> object:
     """The block's words for the REGISTER of a phone behind a NAT: what they return; it is registered and pinged."""
     phone = registered(house, BLOCK, nat=house.nat())
-    wait([phone], 2.5 * PING)
+    wait_for(lambda: len(phone.asked) >= 2, phone)
     other = house.phone()
     return house.main.codes(f"register-{phone.user}"), len(phone.asked) >= 2, reaches(other, phone)
 
@@ -158,6 +177,7 @@ def set_sip_ping(house: House) -> object:
     nobody sees them, and the phone is not asked again for lack of them."""
     nat = house.nat()
     one, two = registered(house, BLOCK, nat=nat), registered(house, ZEROS_ONLY, nat=nat)
+    wait_for(lambda: bool(one.asked and two.pings), one, two)
     wait([one, two], 3 * PING)
     branches = [got.branch for _, got in one.asked]
     return (
@@ -174,12 +194,18 @@ def saved_or_refused(house: House) -> object:
     answer = good.register(headers=[("X-Run", run)])
     bad.contact = "*"
     bad.ask_to_register(headers=[("X-Run", run)])
+    for phone in (good, bad):  # what the words returned is written when all has been answered
+        house.until(partial(_words_run, house, phone), 3)
     bad.idle(0.3)
     return (
         answer.status,
         [got.status // 100 for got in bad.waiting],
         [house.main.codes(f"register-{phone.user}")[-1] > 0 for phone in (good, bad)],
     )
+
+
+def _words_run(house: House, phone: Phone) -> int:
+    return len(house.main.codes(f"register-{phone.user}"))
 
 
 NO_REGISTRAR = "Kamailio 5.6 has the flag as branch flag nat_bflag of usrloc, and no such parameter of its registrar."

@@ -88,5 +88,9 @@ def house(
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_sentence_is_true(house: House, row: Row) -> None:
-    with house.row():
-        assert row.case(house) == row.expected(house.host), row.gist
+    for _ in range(row.tries):
+        with house.row():
+            found = row.case(house)
+        if found == row.expected(house.host):
+            break
+    assert found == row.expected(house.host), row.gist
