@@ -121,6 +121,21 @@ async def test_two_interfaces_without_ip_forward(host: Host) -> None:
     assert len(host.passed) == 1 and forwarded(plane) == 6
 
 
+async def test_a_flood_by_an_interface_that_has_not_the_relays_address(host: Host) -> None:
+    """The first packet brings the program there, and it lets as many through as it does elsewhere."""
+    plane = host.open()
+    plane.install(Flow(local=PORT_B, generation=1, target=BOB, allowed=(f"{BOB.address}/32",)))
+    host.b.ip("address add 203.0.113.66/24 dev eth-to-b")
+    stranger = host.phone(Endpoint("203.0.113.66", 5000), host.b)
+    stranger.sendto(rtp(0), (RELAY, PORT_B.port))
+    await until(lambda: plane.hooks == "TCX on lo, to-a, to-b")
+    for number in range(1000):
+        stranger.sendto(rtp(number), (RELAY, PORT_B.port))
+    await until(lambda: plane.totals()[Reason.UP] + plane.totals()[Reason.REFUSED] >= 1000)
+    assert plane.totals()[Reason.REFUSED] > 500
+    assert len(host.passed) < 500
+
+
 async def test_only_the_interfaces_that_are_named(host: Host) -> None:
     plane = host.open(interfaces=("to-b",))
     assert plane.hooks == "TCX on lo, to-b"

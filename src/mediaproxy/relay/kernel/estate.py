@@ -145,9 +145,13 @@ class Estate:
                 if name not in there:
                     log.warning("relay.%s: this host has no interface %s (now)", setting, name)
 
+    def covers(self, ifindex: int) -> bool:
+        """Whether the program hangs at an interface, as far as we know."""
+        return self.banks[0].hooks.has(ifindex)
+
     def attach_at(self, ifindex: int) -> None:
-        """Packets of learned streams come in by that interface: hang the programs there, too, unless the operator has
-        named those that matter. Many a host has its address at one interface and phones at another. If they hung there
+        """Packets come in by that interface: hang the programs there, too, unless the operator has named those that
+        matter. Many a host has its address at one interface and phones at another. If they hung there
         already somebody has taken them away, as who sets up an interface's qdiscs anew does."""
         link = self.ways.links.get(ifindex)
         if link is None:

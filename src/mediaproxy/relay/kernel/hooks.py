@@ -49,6 +49,10 @@ class Hooks:
             found.setdefault(attachment.hook, []).append(index)
         return found
 
+    def has(self, ifindex: int) -> bool:
+        """Whether the program that every interface gets was hung there."""
+        return ("tc", ifindex) in self._attached
+
     @property
     def filters(self) -> tuple[Hung, ...]:
         """The clsact filters, for Facts."""

@@ -243,7 +243,7 @@ class KernelPlane:
         if lent is None or lent.flow.generation != arrival.generation:
             return
         local, generation, source, data, ifindex = arrival
-        if source == lent.flow.source:  # the program should have had it
+        if source == lent.flow.source or not self._estate.covers(ifindex):  # the program should have had it
             self._estate.attach_at(ifindex)
         counters = lent.bank.read(lent, clock.offset())
         self._receive(Packet(local=local, generation=generation, source=source, data=data, slot=counters))
