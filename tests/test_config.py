@@ -187,7 +187,7 @@ def test_ha1() -> None:
             'edge.trusted_proxies = ["a"]', ["edge.trusted_proxies[0]: expected an address or a prefix"], id="proxy"
         ),
         pytest.param(
-            "edge.expiry.minimum = 7000", ["edge.expiry: expected minimum <= default <= maximum"], id="expiry"
+            "edge.expiry.minimum = 7000", ["line 1: edge.expiry: expected minimum <= default <= maximum"], id="expiry"
         ),
         pytest.param(
             'edge.accounts = [{ username = "a" }, { username = "b@c", password = "x" }]',
@@ -357,6 +357,7 @@ f = 2
         (("t",), 6),
         (("t", "e", 0), 7),
         (("u", "v"), 10),
+        (("t", "a"), 6),
         (("u", "v", 0, "f"), 11),
         (("u", "v", 0, "w", "g"), 13),
         (("u", "v", 1, "f"), 15),

@@ -23,18 +23,21 @@ def line_numbers(text: str) -> dict[Path, int]:
     sizes: dict[Path, int] = {}
     for number, line in _plain_lines(text):
         if header := _HEADER.match(line):
-            keys = _keys(header[2])
-            table = _place(keys, sizes, new=header[1] == "[[")
+            table = _place(_keys(header[2]), sizes, new=header[1] == "[[")
             found.setdefault(table, number)
-            found.setdefault(keys, number)
         elif assignment := _ASSIGNMENT.match(line):
             found.setdefault(table + _keys(assignment[1]), number)
     return found
 
 
 def line_of(path: Path, numbers: dict[Path, int]) -> int | None:
-    """The line of the key, or of the nearest table around it; None if neither is known."""
-    return next((numbers[path[:end]] for end in range(len(path), 0, -1) if path[:end] in numbers), None)
+    """The line of the key, or of the first one inside it, or of the nearest table around it; None if none is known."""
+    inside = [number for key, number in numbers.items() if path and key[: len(path)] == path]
+    return (
+        min(inside)
+        if inside
+        else next((numbers[path[:end]] for end in range(len(path), 0, -1) if path[:end] in numbers), None)
+    )
 
 
 def _plain_lines(text: str) -> Iterator[tuple[int, str]]:
