@@ -94,8 +94,9 @@ def unpacked_any(address: bytes) -> str:
     return unpacked(address if len(address) == 16 else bytes(10) + b"\xff\xff" + address)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def threads() -> Iterator[Threads]:
+    """New for each test: what strangers may be passed up is counted for all ports together."""
     made = Threads()
     yield made
     made.close()
