@@ -13,6 +13,7 @@ from mediaproxy.cli.doctor import page
 from mediaproxy.doctor import Finding, Grade, Report, examine
 from mediaproxy.relay.bpf import FastPathUnavailable
 from mediaproxy.relay.kernel.pins import folder_of
+from mediaproxy.relay.bpf.rtnetlink import is_card
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from tests.test_cli import cli
 
@@ -309,6 +310,11 @@ def test_cards_of_another_namespace_do_not_count(able: None, monkeypatch: pytest
     monkeypatch.setattr("mediaproxy.doctor.is_card", lambda name: False)
     found = finding(examine(settings(xdp=("eth0",))), "native XDP")
     assert found.found == "no network cards, only virtual interfaces, which cannot" and "take eth0" in found.advice
+
+
+@pytest.mark.parametrize("name", ["lo", "nowhere"])
+def test_what_is_no_card(name: str) -> None:
+    assert not is_card(name)
 
 
 def test_a_page(unable: None) -> None:
