@@ -12,8 +12,8 @@ from mediaproxy import doctor
 from mediaproxy.cli.doctor import page
 from mediaproxy.doctor import Finding, Grade, Report, examine
 from mediaproxy.relay.bpf import FastPathUnavailable
-from mediaproxy.relay.kernel.pins import folder_of
 from mediaproxy.relay.bpf.rtnetlink import is_card
+from mediaproxy.relay.kernel.pins import folder_of
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from tests.test_cli import cli
 
