@@ -43,7 +43,7 @@ KNOWN_OTHERWISE: dict[type, set[str]] = {
     End: {"__weakref__", "_stream", "codec", "credentials", "gate", "limit", "pair", "ports", "refusing", "rtcp"}
     | {"rtp", "side"}
     | {"muxed", "splits"},  # of the SDP
-    Port: {"call_id", "_end", "_version", "generation", "guests", "installed", "latch", "local", "peer", "refusals"}
+    Port: {"_end", "_version", "generation", "guests", "installed", "latch", "local", "peer", "refusals"}
     | {"rtcp", "tally", "shared", "tie"},
     Latch: {"_settings", "_rtp", "_probation", "_allowed"},
     # A gap that is under way in the moment of a restart counts as lost.

@@ -30,11 +30,11 @@ class Call:
 
     def __init__(self, question: MediaRequest, sender: Side, board: Switchboard, now: float) -> None:
         """``sender``: which party asks the first question; a late offer comes from the callee."""
-        ours, theirs = question.sender, question.receiver
+        ours, theirs = [Party(one.tag, one.uri) for one in (question.sender, question.receiver)]
         self.call_id = question.call_id
         self.board = board
-        self.caller = Party(ours if sender is Side.CALLER else theirs)
-        self.invited = Party(theirs if sender is Side.CALLER else ours)
+        self.caller = ours if sender is Side.CALLER else theirs
+        self.invited = theirs if sender is Side.CALLER else ours
         "Whom the caller wanted, until somebody answers."
         self.legs: list[Leg] = []
         self.streams: list[Stream | None] = []

@@ -5,6 +5,7 @@ the learned source and the target to send to. It must never accept a source that
 vouch for, and never let go of a speaking one for a stranger.
 """
 
+import msgspec
 from msgspec.structs import replace
 
 from mediaproxy.endpoint import Endpoint
@@ -23,59 +24,37 @@ __all__ = ["TRANSITIONS", "Action", "Input", "Latch", "Reason", "State", "Verdic
 _FORWARD = Verdict(Action.FORWARD)
 
 
-class Latch:
+class Latch(msgspec.Struct, eq=False):
     """Mutable: one party's source at one port, for RTP (or udptl) or for RTCP."""
 
-    __slots__ = (
-        "_allowed",
-        "_home",
-        "_last",
-        "_moved_target",
-        "_nominated",
-        "_probation",
-        "_provisional",
-        "_provisional_at",
-        "_provisional_rank",
-        "_ranked_at",
-        "_rtp",
-        "_settings",
-        "_since",
-        "expectation",
-        "learned",
-        "learned_at",
-        "rank",
-        "state",
-    )
-
-    def __init__(self, settings: RelaySettings, rtp: "Latch | None" = None) -> None:
-        """``rtp``: for the latch of an RTCP port, that of its RTP port."""
-        self._settings = settings
-        self._rtp = rtp
-        self.state = State.WAITING
-        self.expectation: Expectation | None = None
-        self.learned: Endpoint | None = None
-        self.learned_at = 0.0
-        "When the first second began."
-        self.rank = 0
-        self._last = Trace(0.0)
-        self._since = 0.0
-        "When the present expectation began."
-        self._ranked_at: float | None = None
-        "When the last qualifying packet of a ranked source came, accepted or not."
-        self._provisional: Endpoint | None = None
-        "Where ICE checks and DTLS come from while no media has: answers must go back there."
-        self._provisional_rank = 0
-        self._provisional_at = 0.0
-        self._home: Anchor | None = None
-        "What SIP said when the source was learned."
-        self._moved_target: Endpoint | None = None
-        "In MOVING: where the new SDP wants media, if that is another address than the source's."
-        self._probation: Probation | None = None
-        "Of sources without rank, where they may pass it; None: none has tried."
-        self._allowed: tuple[Expectation, Endpoint | None, int, tuple[str, ...]] | None = None
-        "What ``allowed`` said, after what it follows from."
-        self._nominated: tuple[Endpoint, str] | None = None
-        "Source and ufrag of a check that came before the SDP of who made it."
+    _settings: RelaySettings
+    _rtp: "Latch | None" = None
+    "For the latch of an RTCP port, that of its RTP port."
+    state: State = State.WAITING
+    expectation: Expectation | None = None
+    learned: Endpoint | None = None
+    learned_at: float = 0.0
+    "When the first second began."
+    rank: int = 0
+    _last: Trace = Trace(0.0)
+    _since: float = 0.0
+    "When the present expectation began."
+    _ranked_at: float | None = None
+    "When the last qualifying packet of a ranked source came, accepted or not."
+    _provisional: Endpoint | None = None
+    "Where ICE checks and DTLS come from while no media has: answers must go back there."
+    _provisional_rank: int = 0
+    _provisional_at: float = 0.0
+    _home: Anchor | None = None
+    "What SIP said when the source was learned."
+    _moved_target: Endpoint | None = None
+    "In MOVING: where the new SDP wants media, if that is another address than the source's."
+    _probation: Probation | None = None
+    "Of sources without rank, where they may pass it; None: none has tried."
+    _allowed: tuple[Expectation, Endpoint | None, int, tuple[str, ...]] | None = None
+    "What ``allowed`` said, after what it follows from."
+    _nominated: tuple[Endpoint, str] | None = None
+    "Source and ufrag of a check that came before the SDP of who made it."
 
     # -- what SIP says
 

@@ -4,6 +4,8 @@ A leg is a party's tag plus its Via branch while it has no final answer (calls.m
 nothing here decides.
 """
 
+import msgspec
+
 from mediaproxy.control import KnownBy, MediaRequest, PhoneAddress
 from mediaproxy.control import Party as Named
 from mediaproxy.control import Stream as Sdp
@@ -14,22 +16,19 @@ from mediaproxy.relay.settings import RelaySettings
 from mediaproxy.relay.stream import Stream
 
 
-class Party:
+class Party(msgspec.Struct, eq=False):
     """Mutable: what the SIP side has told of one party."""
 
-    __slots__ = ("facing", "gate", "label", "phone", "tag", "uri", "user_agent", "voucher")
-
-    def __init__(self, named: Named) -> None:
-        self.tag = named.tag
-        self.uri = named.uri
-        self.user_agent = ""
-        self.facing = ""
-        "Name of the relay's address that its media comes to; empty: the first one."
-        self.gate = Gate()
-        self.label = ""
-        "The SIP server's own name of it."
-        self.phone = PhoneAddress(known_by=KnownBy.UNKNOWN)
-        self.voucher = Voucher()
+    tag: str = ""
+    uri: str = ""
+    user_agent: str = ""
+    facing: str = ""
+    "Name of the relay's address that its media comes to; empty: the first one."
+    gate: Gate = msgspec.field(default_factory=Gate)
+    label: str = ""
+    "The SIP server's own name of it."
+    phone: PhoneAddress = PhoneAddress(known_by=KnownBy.UNKNOWN)
+    voucher: Voucher = Voucher()
 
     def tell(self, question: MediaRequest) -> None:
         """The party sent an SDP. What the message does not say stays as it was."""
@@ -53,7 +52,7 @@ class Leg:
     def __init__(self, named: Named, branch: str, settings: RelaySettings) -> None:
         self._settings = settings
         self._latches: dict[int, tuple[Latch, Latch]] = {}
-        self.party = Party(named)
+        self.party = Party(named.tag, named.uri)
         self.branch = branch
         "Via branch of the client transaction that its answers came by."
         self.sdp: tuple[Sdp, ...] = ()

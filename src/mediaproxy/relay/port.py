@@ -8,6 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 from weakref import ref
 
+import msgspec
+
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.effects import Effect, Install
 from mediaproxy.relay.flow import Flow, SlotCounters
@@ -40,60 +42,41 @@ class Limit:
         return True
 
 
-class Port:
+class Port(msgspec.Struct, eq=False):
     """Mutable: one lent local port, what is known of the party behind it, and what the plane was told last."""
 
-    __slots__ = (
-        "call_id",
-        "_end",
-        "_told",
-        "_told_at",
-        "_version",
-        "closed",
-        "generation",
-        "guests",
-        "installed",
-        "latch",
-        "local",
-        "native",
-        "offloaded",
-        "passed",
-        "peer",
-        "refusals",
-        "rtcp",
-        "tally",
-        "tie",
-        "shared",
-    )
+    _end: "ref[End]"
+    local: Endpoint
+    _version: int
+    generation: int
+    rtcp: bool
+    latch: Latch
+    tally: Tally
+    refusals: Refusals | None = None
+    "Packets that were not let in; None: there were none."
+    peer: "Port | None" = None
+    "The port that faces the other party; None: it has been closed, or this one has."
+    shared: "Port | None" = None
+    "The port of another leg that this party was told to send to, by the offer (second 2xx, calls.md 9)."
+    tie: "Port | None" = None
+    "The port of another call that is this one's party, as this one is that one's (``ties``)."
+    native: bool = True
+    "Whether the party has been heard at this port itself, if it was told of another one."
+    guests: list["Port"] = []
+    "Ports of other legs whose parties were told to send here."
+    installed: Flow | None = None
+    offloaded: bool = False
+    "Whether the plane forwards what comes here."
+    passed: float | None = None
+    "When the last ICE or DTLS packet came that was forwarded without being media."
+    closed: bool = False
+    _told: int = 0
+    _told_at: float = 0.0
 
-    def __init__(self, end: "End", local: Endpoint, latch: Latch, traffic: Traffic, *, rtcp: bool) -> None:
-        self._end = ref(end)
-        self.local = local
-        self._version = local.version
-        self.generation = end.pair.generation
-        self.rtcp = rtcp
-        self.latch = latch
-        self.tally = Tally(traffic)
-        self.refusals: Refusals | None = None
-        "Packets that were not let in; None: there were none."
-        self.peer: Port | None = None
-        "The port that faces the other party; None: it has been closed, or this one has."
-        self.shared: Port | None = None
-        "The port of another leg that this party was told to send to, by the offer (second 2xx, calls.md 9)."
-        self.tie: Port | None = None
-        "The port of another call that is this one's party, as this one is that one's (``ties``)."
-        self.native = True
-        "Whether the party has been heard at this port itself, if it was told of another one."
-        self.guests: list[Port] = []
-        "Ports of other legs whose parties were told to send here."
-        self.installed: Flow | None = None
-        self.offloaded = False
-        "Whether the plane forwards what comes here."
-        self.passed: float | None = None
-        "When the last ICE or DTLS packet came that was forwarded without being media."
-        self.closed = False
-        self._told = 0
-        self._told_at = 0.0
+    @classmethod
+    def of(cls, end: "End", local: Endpoint, latch: Latch, traffic: Traffic, *, rtcp: bool) -> "Port":
+        """``traffic``: the sums over all ports that it adds to."""
+        return cls(ref(end), local, local.version, end.pair.generation, rtcp, latch, Tally(traffic))
 
     def tells(self, now: float) -> bool:
         """Whether a new source should be told of; if so it counts. Who hops to and fro must not fill the log."""

@@ -171,7 +171,7 @@ def _ports(value: StreamValue) -> tuple[PortValue, ...]:
 
 
 def _party(value: PartyValue) -> Party:
-    party = Party(_NOBODY)
+    party = Party()
     put_party(value, party)
     return party
 

@@ -77,8 +77,8 @@ class End:
         self.splits = False
         "Whether its party's RTCP comes to its RTP port, and leaves for the other party's port for RTCP."
         latch = Latch(settings)
-        self.rtp = Port(self, pair.rtp, latch, traffic, rtcp=False)
-        self.rtcp = Port(self, pair.rtcp, Latch(settings, latch), traffic, rtcp=True)
+        self.rtp = Port.of(self, pair.rtp, latch, traffic, rtcp=False)
+        self.rtcp = Port.of(self, pair.rtcp, Latch(settings, latch), traffic, rtcp=True)
         self.ports = (self.rtp, self.rtcp)
 
     @property

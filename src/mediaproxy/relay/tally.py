@@ -6,6 +6,8 @@ no packet counts twice.
 
 from collections import Counter
 
+import msgspec
+
 from mediaproxy.relay.flow import Carried, SlotCounters
 from mediaproxy.relay.quality import Gauge
 from mediaproxy.relay.rtp import Kind, RtpHeader, kind_of, rtp_header
@@ -32,55 +34,37 @@ class Traffic:
         return self.packets + plane[0], self.bytes + plane[1], self.reasons.total() + plane[2]
 
 
-class Tally:
+class Tally(msgspec.Struct, eq=False):
     """Mutable: the counters of one port."""
 
-    __slots__ = (
-        "_aside",
-        "_aside_at",
-        "_bytes",
-        "_expected",
-        "_forwarded",
-        "_plane_bytes",
-        "_plane_forwarded",
-        "_plane_received",
-        "_plane_undelivered",
-        "_received",
-        "_sequence",
-        "_ssrc",
-        "_unmeasured",
-        "_updated",
-        "first",
-        "gauge",
-        "last",
-        "recent",
-        "traffic",
-    )
-
-    def __init__(self, traffic: Traffic | None = None) -> None:
-        self.traffic = traffic or Traffic()
-        "The sums over all ports that it adds to."
-        self.first: float | None = None
-        self.last: float | None = None
-        "When the last accepted packet came, by whichever path."
-        self.recent: tuple[int, ...] = ()
-        "Payload types of the RTP packets, that of the last one first; at most 4."
-        self.gauge: Gauge | None = None
-        "What the plane has measured of RTP; None: nothing."
-        self._aside = 0
-        "RTP packets that user space handled since the plane last measured: to it they are a gap."
-        self._aside_at = 0.0
-        "When the last one came."
-        self._received = self._forwarded = self._bytes = 0
-        self._plane_received = self._plane_forwarded = self._plane_bytes = self._plane_undelivered = 0
-        self._updated = 0
-        "Packets at the last look at the sequence numbers."
-        self._ssrc: int | None = None
-        self._sequence = 0
-        self._expected = 0
-        "Packets that the sequence numbers say were sent."
-        self._unmeasured = 0
-        "Packets received while they said nothing."
+    traffic: Traffic = msgspec.field(default_factory=Traffic)
+    "The sums over all ports that it adds to."
+    first: float | None = None
+    last: float | None = None
+    "When the last accepted packet came, by whichever path."
+    recent: tuple[int, ...] = ()
+    "Payload types of the RTP packets, that of the last one first; at most 4."
+    gauge: Gauge | None = None
+    "What the plane has measured of RTP; None: nothing."
+    _aside: int = 0
+    "RTP packets that user space handled since the plane last measured: to it they are a gap."
+    _aside_at: float = 0.0
+    "When the last one came."
+    _received: int = 0
+    _forwarded: int = 0
+    _bytes: int = 0
+    _plane_received: int = 0
+    _plane_forwarded: int = 0
+    _plane_bytes: int = 0
+    _plane_undelivered: int = 0
+    _updated: int = 0
+    "Packets at the last look at the sequence numbers."
+    _ssrc: int | None = None
+    _sequence: int = 0
+    _expected: int = 0
+    "Packets that the sequence numbers say were sent."
+    _unmeasured: int = 0
+    "Packets received while they said nothing."
 
     @property
     def received(self) -> int:
