@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import inspect as types
 
 from mediaproxy.config import Config, ConfigError, clients_of, default_text, load, loads
+from mediaproxy.config.formerly import _HERE
 from mediaproxy.config.lines import line_numbers, line_of
 from mediaproxy.config.template import field_docs, toml
 from mediaproxy.edge.settings import Limits, Listener, Transport
@@ -122,6 +123,15 @@ def test_ha1() -> None:
     [
         pytest.param(
             "[edge]\n\nopne = true", ["line 3: edge.opne: no such key; did you mean open?"], id="unknown key, near"
+        ),
+        pytest.param(
+            '[relay]\nport_range = "1:2"\nsilent-timeout = 3\n[ng]\ntimeout = 3',
+            [
+                "line 2: relay.port_range: no such key; what others call so is relay.port_min and relay.port_max here",
+                "line 3: relay.silent-timeout: no such key; what others call so is relay.hold here",
+                "line 5: ng.timeout: no such key; what others call so is relay.silence here",
+            ],
+            id="name of another program",
         ),
         pytest.param("colour = 1", ["line 1: colour: no such key; there are: runtime_dir, state_dir, "], id="unknown"),
         pytest.param("edge.open = 3", ["line 1: edge.open: expected true or false, got 3"], id="bool"),
@@ -367,6 +377,13 @@ f = 2
 )
 def test_line_numbers(path: tuple[str | int, ...], line: int | None) -> None:
     assert line_of(path, line_numbers(DOCUMENT)) == line
+
+
+def test_what_settings_were_called_leads_to_settings() -> None:
+    for place in _HERE.values():
+        for name in re.findall(r"\b(?:relay|dispatcher|ng)\.[a-z_]+", place):
+            table, _, key = name.partition(".")
+            assert hasattr(getattr(Config(), table), key), name
 
 
 def settings(kind: types.Type) -> st.SearchStrategy[Any]:

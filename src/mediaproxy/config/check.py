@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import inspect as types
 
+from mediaproxy.config.formerly import here
 from mediaproxy.config.lines import Path
 from mediaproxy.endpoint import Endpoint
 
@@ -76,7 +77,8 @@ class Checker:
         fields = {field.encode_name: field for field in kind.fields}
         for name in raw:
             if name not in fields:
-                self._problem((*path, name), f"no such key{_suggestion(name, fields) or _possible(fields)}")
+                advice = _elsewhere(name) or _suggestion(name, fields) or _possible(fields)
+                self._problem((*path, name), f"no such key{advice}")
         for name, field in fields.items():
             if field.required and name not in raw:
                 self._problem(path, f"the key {name} is missing; expected {expectation(field.type)}")
@@ -215,6 +217,11 @@ def _shown(raw: Any) -> str:
 def _suggestion(name: Any, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), list(allowed), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _elsewhere(name: str) -> str:
+    place = here(name)
+    return f"; what others call so is {place} here" if place else ""
 
 
 def _possible(names: Iterable[str]) -> str:
