@@ -251,6 +251,7 @@ def test_tags_that_are_no_url_encoding_or_more_than_a_line(tag: str) -> None:
         (" tcp:h:9;t", "", "rtpp:tcp:h:9 t"),  # as Kamailio joins them if there is no To tag
         (" b;1 tcp:h:9;t", "b", "rtpp:tcp:h:9 t"),
         (" b;1 what t", "b", "rtpp:"),
+        (" 192.0.2.1:9000 t", "", "rtpp:"),
         (" b/64==;1", "b/64==", "rtpp:"),  # no tag of RFC 3261, but of a phone
         (" b/64==;1 tcp:h:9", "b/64==", "rtpp:tcp:h:9 "),
     ],

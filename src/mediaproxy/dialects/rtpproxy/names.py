@@ -14,7 +14,6 @@ SCHEME = "rtpp:"
 "With which MediaRequest.notify of this dialect begins."
 
 _NUMBERED = re.compile(r"(.*);([0-9]{1,9})", re.DOTALL)
-_SOCKET = re.compile(r"/|[a-z][a-z0-9]*:")
 _TCP = re.compile(r"tcp:([^:]+|\[[^\]]+\]):([0-9]{1,5})")
 _ENCODED = re.compile(r"(?:[^%\x00-\x1f\x7f]|%[2-689A-Fa-f][0-9A-Fa-f]|%7[0-9A-Ea-e])*")
 "Without control characters: a notice is one line, and whoever reads it may take a second one for his own."
@@ -34,9 +33,9 @@ def parties(first: str, second: str) -> tuple[str, str, int]:
 
 
 def is_socket(word: str) -> bool:
-    """Whether an argument names a timeout socket: an absolute path, or something with a scheme. No tag has a colon or a
+    """Whether an argument names a timeout socket: an absolute path, or something with a colon. No tag has a colon or a
     slash (RFC 3261 §25.1), but phones that write base64 have slashes in theirs."""
-    return _SOCKET.match(word) is not None
+    return ":" in word or word.startswith("/")
 
 
 def notice(socket: str, tag: str, host: str, sockets: Iterable[str] = DEFAULT) -> str | None:
