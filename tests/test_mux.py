@@ -134,6 +134,19 @@ def test_it_may_change_with_an_offer() -> None:
     assert not any(flow.rtp_only for flow in bench.flows.values())
 
 
+def test_what_was_asked_once_says_nothing_of_a_later_offer() -> None:
+    talk = Talk(True, False, told_alice=True, told_bob=False)
+    talk.learn()
+    bench = talk.bench
+    assert not bench.side(Side.CALLEE).mux
+    bench.media(bench.alice, bench.bob, (stream(ALICE, rtcp_mux=True),), cseq=2)
+    bench.media(bench.bob, bench.alice, (stream(BOB, rtcp_mux=True),), cseq=2, status=200)
+    assert bench.side(Side.CALLER).mux and bench.side(Side.CALLEE).mux
+    talk.learn()
+    assert talk.send(ALICE, talk.alice, RTCP) == [(talk.bob, BOB)]
+    assert talk.send(BOB, talk.bob, RTCP) == [(talk.alice, ALICE)]
+
+
 def test_a_refused_offer_changes_nothing() -> None:
     talk = Talk(True, False, told_alice=True, told_bob=False)
     talk.learn()

@@ -232,8 +232,7 @@ class Negotiation:
 
     def _known_version(self) -> int:
         """What the receiver's signalling address tells; 0: nothing."""
-        call = self._call
-        party = call.caller if self._sender is Side.CALLEE else call.callee
+        party = self._call.caller if self._sender is Side.CALLEE else self._call.callee
         signalling = party.voucher.signalling
         return 0 if signalling is None else 6 if ":" in signalling else 4
 
@@ -379,10 +378,11 @@ class Negotiation:
 
     def _describe(self, streams: list[Stream | None]) -> None:
         for index, stream in enumerate(streams):
-            if stream is None or index in self._left_alone:
-                continue
-            sdp = self._question.streams[index] if index < len(self._question.streams) else disabled(stream)
-            stream.describe(self._sender, sdp)
+            if stream is not None and index not in self._left_alone:
+                if self._question.wishes is None and self._sender.other in stream.terms:
+                    stream.tell(self._sender.other, stream.terms[self._sender.other].unasked())
+                sdp = self._question.streams[index] if index < len(self._question.streams) else disabled(stream)
+                stream.describe(self._sender, sdp)
 
 
 def _at(streams: list[Stream | None], index: int) -> Stream | None:

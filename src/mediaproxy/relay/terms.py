@@ -19,6 +19,10 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
         mux = wishes.mux[index] if index < len(wishes.mux) else None
         return cls(mux, index < len(wishes.lite) and wishes.lite[index])
 
+    def unasked(self) -> "Terms":
+        """After a further SDP with which nothing was asked: a=rtcp-mux went on as it came."""
+        return self if self.mux is None else Terms(None, self.lite)
+
 
 NONE = Terms()
 "Nothing in particular."
