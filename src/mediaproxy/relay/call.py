@@ -260,8 +260,7 @@ class Call:
 
     def sync(self, now: float) -> list[Effect]:
         """Tell the plane what is news."""
-        retired = self.retire(now) if self.retiring else []
-        return [*retired, *[effect for stream in self.all_streams() for effect in stream.sync(now)]]
+        return [*self.retire(now), *[effect for stream in self.all_streams() for effect in stream.sync(now)]]
 
     def replace(self, streams: list[Stream | None], old: Stream, new: Stream) -> None:
         """Another stream in the place of one, with ports of other IP versions. What is known of the parties stays."""
@@ -271,6 +270,8 @@ class Call:
 
     def retire(self, now: float) -> list[Effect]:
         """The ports of replaced streams cool, if that can no more be refused."""
+        if not self.retiring:
+            return []
         gone = [new for new in self.retiring if not self.offers.hang_on(new)]
         old = [new.succeed(self.retiring.pop(new)) for new in gone]
         return [effect for stream in old for end in stream.ends for effect in self.board.cool(end, now)]

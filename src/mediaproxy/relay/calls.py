@@ -140,9 +140,9 @@ class Calls(Register):
             return MediaReply(error=f"more than {self.settings.max_streams} streams", status=488), []
         if question.wishes is not None and not 0 <= (question.wishes.tos or 0) <= 255:
             return MediaReply(error=f"tos = {question.wishes.tos} is not in 0..255", status=488), []
-        streams = [clean(stream) for stream in question.streams]
-        if [one for one, other in zip(streams, question.streams, strict=True) if one is not other]:
-            question = msgspec.structs.replace(question, streams=tuple(streams))
+        streams = tuple([clean(stream) for stream in question.streams])
+        if streams != question.streams:
+            question = msgspec.structs.replace(question, streams=streams)
         found = self.find(question)
         question, others = widened(question, found[0] if found is not None else None)
         spiral, call_id = self.board.spiral, question.call_id
@@ -244,7 +244,7 @@ def _as_answer(question: MediaRequest, call: Call, side: Side) -> MediaRequest:
 
 def _with_address(reply: MediaReply, call: Call, side: Side) -> MediaReply:
     """If no stream is left that has a port, an SDP may name an address all the same."""
-    if any(port is not None for port in reply.ports):
+    if any(reply.ports):
         return reply
     stream = next(iter(call.all_streams()), None)
     address = "" if stream is None else stream.end(side.other).pair.advertised.address

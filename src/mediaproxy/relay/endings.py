@@ -45,10 +45,11 @@ def _told(
     """The reply, with the reports of these calls if they are wanted: of one that is over as it was at its end."""
     if not question.report:
         return MediaReply()
-    events = [effect.event for effect in effects if isinstance(effect, Report)]
-    over = [event.report for event in events if isinstance(event, CallEnded)]
-    standing = [register.report(call, now) for call in calls if call.reason is None]
-    return MediaReply(reports=tuple(raw(report) for report in (*over, *standing)))
+    told = [
+        effect.event.report for effect in effects if isinstance(effect, Report) and isinstance(effect.event, CallEnded)
+    ]
+    told += [register.report(call, now) for call in calls if call.reason is None]
+    return MediaReply(reports=tuple([raw(report) for report in told]))
 
 
 def _bye(register: Register, call: Call, side: Side, question: EndRequest, now: float) -> _Answer:

@@ -190,9 +190,11 @@ class Latch(msgspec.Struct, eq=False):
     def addresses(self) -> set[str]:
         """All addresses that this party has or could have."""
         expectation = self.expectation
-        named = [] if expectation is None else [expectation.signalling, *expectation.nearby]
-        named += [endpoint.address for endpoint in (self.learned, self._provisional) if endpoint is not None]
-        return {address for address in named if address}
+        named = set() if expectation is None else {expectation.signalling or "", *expectation.nearby}
+        for endpoint in (self.learned, self._provisional):
+            if endpoint is not None:
+                named.add(endpoint.address)
+        return named - {""}
 
     def noted(self, slot: SlotCounters) -> None:
         """What the plane has forwarded from the learned source since."""

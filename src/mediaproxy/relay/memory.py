@@ -188,5 +188,8 @@ class Memory:
 
     def newest(self, sender: Side) -> int:
         """The highest CSeq of a request of that party; -1: none."""
-        own = [cseq for counter, cseq in self._last.items() if counter.requester is sender]
-        return max(own, default=-1)
+        newest = -1
+        for counter, cseq in self._last.items():
+            if counter.requester is sender and cseq > newest:
+                newest = cseq
+        return newest

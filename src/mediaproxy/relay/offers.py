@@ -88,6 +88,8 @@ class Offers:
 
     def last(self, leg: Leg, side: Side, *, shared: bool) -> None:
         """That party has said something lasting: what it said before cannot be restored any more."""
+        if not self._changes:
+            return
         self._keep(
             [
                 change
@@ -98,11 +100,14 @@ class Offers:
 
     def forget(self, leg: Leg | None = None) -> None:
         """Nothing can be undone any more: of a leg that has ended, or of all in a new attempt."""
-        self._keep([change for change in self._changes if leg is not None and change.leg is not leg])
+        if self._changes:
+            self._keep([change for change in self._changes if leg is not None and change.leg is not leg])
 
     def accepted(self, by: Transaction) -> bool:
         """A 2xx: all that hangs on the request lasts, and what it has replaced is gone. False: nothing did."""
         before = len(self._changes)
+        if not before:
+            return False
         kept: list[Change] = []
         for change in self._changes:
             if change.by == by:

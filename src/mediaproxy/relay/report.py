@@ -40,9 +40,9 @@ def party_report(party: Party, branch: str = "") -> PartyReport:
 
 def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
     """All there is to say about a call."""
-    several = any(leg.streams is not None for leg in call.legs)
-    first = next((leg for leg in call.legs if leg.answered and leg.streams is None), None)
-    own = first if several else None
+    own: Leg | None = None
+    if any([leg.streams is not None for leg in call.legs]):
+        own = next((leg for leg in call.legs if leg.answered and leg.streams is None), None)
     streams = [_stream_report(call, stream, own, plane, now) for stream in call.streams if stream is not None]
     for leg in call.legs:
         for stream in leg.streams or ():
@@ -71,7 +71,7 @@ def call_report(call: Call, relay: str, plane: str, now: float) -> CallReport:
 
 
 def _stream_report(call: Call, stream: Stream, leg: Leg | None, plane: str, now: float) -> StreamReport:
-    offloaded = any(port.offloaded for port in stream.ports)
+    offloaded = True in [port.offloaded for port in stream.ports]
     caller, callee = _side_report(call, stream, Side.CALLER, now), _side_report(call, stream, Side.CALLEE, now)
     if stream in call.retiring:
         former = call.retiring[stream]

@@ -245,17 +245,18 @@ class Stream:
         and each look at the call."""
         self._clocks.clear()
         caller, callee = self.sdp.get(Side.CALLER), self.sdp.get(Side.CALLEE)
-        said = [sdp for sdp in (caller, callee) if sdp is not None]
-        described = self.described = said[0] if said else _NOTHING
+        described = self.described = caller or callee or _NOTHING
         self.kind = described.kind
         self.audio = described.kind == "audio" and described.rtp
-        self.enabled = None not in [sdp.endpoint for sdp in said]
-        self.held = True in [sdp.held for sdp in said]
-        self.shakes_hands = True in [sdp.ice or sdp.dtls for sdp in said]
+        self.enabled, self.held, self.shakes_hands = True, False, False
+        for sdp in self.sdp.values():
+            self.enabled &= sdp.endpoint is not None
+            self.held |= sdp.held
+            self.shakes_hands |= sdp.ice or sdp.dtls
         one = self.caller.muxed = _muxed(caller, callee, self.terms.get(Side.CALLER, NONE).mux)
         other = self.callee.muxed = _muxed(callee, caller, self.terms.get(Side.CALLEE, NONE).mux)
-        self.caller.splits = len(said) == 2 and one and not other
-        self.callee.splits = len(said) == 2 and other and not one
+        self.caller.splits = len(self.sdp) == 2 and one and not other
+        self.callee.splits = len(self.sdp) == 2 and other and not one
 
     @property
     def encrypted(self) -> bool:

@@ -96,8 +96,10 @@ class Switchboard:
             del self._ports[port.local]
             known |= port.latch.addresses
         self.pool.cool(end.pair, now, known)
-        deaf: list[Effect] = [Install(Flow(local=port.local, generation=port.generation)) for port in end.ports]
-        return [*deaf, *(effect for other in others for effect in other.sync(now))]
+        effects: list[Effect] = [Install(Flow(local=port.local, generation=port.generation)) for port in end.ports]
+        for other in others:
+            effects += other.sync(now)
+        return effects
 
     def thaw(self, now: float) -> list[Effect]:
         """Give cooled ports back to the plane."""

@@ -56,7 +56,8 @@ class Ties:
     def others(self, ports: Iterable[Port]) -> list[Stream]:
         """The streams that ports are tied to which are about to close; they must be synced then."""
         found = [port.tie.end.stream for port in ports if port.tie is not None]
-        self.changed |= {stream.call_id for stream in found}
+        if found:
+            self.changed |= {stream.call_id for stream in found}
         return list(dict.fromkeys(found))
 
     def _note(self, port: Port, other: Port, changed: dict[Stream, None]) -> None:
