@@ -376,6 +376,23 @@ def _resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+async def test_a_limit_of_processes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may have many cores and few processes; what has begun is ended."""
+    begin = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "media-2":
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    plane = NativePlane(threads=4)
+    with pytest.raises(OSError, match="only 2 of 4 threads can be started: raise the limit of processes"):
+        plane.start(lambda packet: None)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("media-")]
+    plane.close()
+
+
 async def test_many_slots_are_swept_quickly() -> None:
     plane = NativePlane(max_sockets=2000)
     plane.start(lambda packet: None)

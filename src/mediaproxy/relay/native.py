@@ -111,7 +111,7 @@ class NativePlane:
     # -- the Plane protocol
 
     def start(self, receive: Callable[[Packet], None]) -> None:
-        """Begin to pass packets up. Called once, with the event loop running."""
+        """Begin to pass packets up. Called once, with the event loop running. OSError if threads are refused."""
         assert self._loop is None, "started twice"
         self._receive = receive
         most = min(most_sockets(self._max_sockets), _MOST)
@@ -124,7 +124,15 @@ class NativePlane:
         self._loop.add_reader(self._wake, self._readable)
         for number in range(self.threads):
             thread = threading.Thread(target=self._path.run, args=(number,), name=f"media-{number}", daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self.close()
+                raise OSError(
+                    errno.EAGAIN,
+                    f"only {number} of {self.threads} threads can be started: raise the limit of processes (TasksMax=, "
+                    "ulimit -u, --pids-limit), or take fewer cores (CPUAffinity=, --cpuset-cpus)",
+                ) from error
             self._running.append(thread)
 
     def adopt(self) -> Iterable[tuple[Flow, SlotCounters]]:

@@ -4,6 +4,7 @@ A configuration comes in; running parts, and answers for the control socket, go 
 which they need each other and stopped in the reverse one. Nothing about calls is decided here.
 """
 
+import errno
 import os
 import random
 from abc import ABC, abstractmethod
@@ -38,6 +39,9 @@ from mediaproxy.server.planes import Chosen, choose_plane
 from mediaproxy.server.starting import StartError, told
 from mediaproxy.web.figures import Chronicle
 from mediaproxy.web.server import WebServer
+
+_LIMITS = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"Refusals that have nothing to do with addresses."
 
 
 class Station(ABC):
@@ -140,8 +144,12 @@ class Station(ABC):
         assert self._records is not None
         wanted = settings.journal
         self._journal = open_journal(self.places, relay, self._ledger, self._records, wanted=wanted)
-        with told("cannot relay media", advice):
+        try:
             await relay.start(chosen.left())
+        except OSError as error:
+            words = [f"cannot relay media: {error.strerror or error}"]
+            words += [] if error.errno in _LIMITS else [advice]
+            raise StartError("; ".join(words)) from error
         stack.push_async_callback(self._stop_relay, relay)
         self.relay = relay
         self._keeps = wanted
