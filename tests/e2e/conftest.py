@@ -143,11 +143,11 @@ def proven(attempt: Callable[[], _T]) -> _T:
 
 
 def talk_until_full(pairs: Sequence[tuple[Phone, Phone]], seconds: float) -> dict[tuple[Phone, Phone], Call]:
-    """Calls at the same time; those that were not heard in full are made again, three times at most. Other work on the
-    machine only ever adds loss and delay, so one good call of three is proof. The last call of each pair."""
+    """Calls at the same time; those that were not heard in full are made again, five times at most. Other work on the
+    machine only ever adds loss and delay, so one good call of five is proof. The last call of each pair."""
     calls: dict[tuple[Phone, Phone], Call] = {}
     left = list(pairs)
-    for _ in range(3):
+    for _ in range(5):
         calls |= dict(zip(left, talk_at_once(left, seconds), strict=True))
         left = [pair for pair in left if not full(calls[pair])]
         if not left:

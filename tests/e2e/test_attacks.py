@@ -75,7 +75,7 @@ def test_garbage_on_every_socket_stops_nothing_and_delays_little(symmetric: Shar
         shares.append(call.share)
 
     rounds = []
-    for _ in range(3):
+    for _ in range(5):
         quiet, noisy = _probe(site), _probe(site, garbage_too=True)
         assert_alive(server)
         assert quiet["unanswered"] == 0
@@ -83,7 +83,7 @@ def test_garbage_on_every_socket_stops_nothing_and_delays_little(symmetric: Shar
         rounds.append((noisy["p99_ms"], quiet["p99_ms"]))
         if noisy["p99_ms"] <= max(3 * quiet["p99_ms"], 50.0):  # a tenth of what makes a phone repeat itself
             return
-    pytest.fail(f"p99 of SIP answers under fire and quiet, in ms, three times: {rounds}")
+    pytest.fail(f"p99 of SIP answers under fire and quiet, in ms, five times: {rounds}")
 
 
 def _probe(site: Site, *, garbage_too: bool = False) -> dict[str, Any]:
