@@ -401,7 +401,7 @@ def test_datagrams_that_a_virtual_card_hands_over_as_one_are_counted_apart(house
         before = house.kernel.counters.read(index)
         ip = bytearray(Datagram(source=PHONE, destination=A, payload=b"".join(talk)).ip)
         length = len(ip) - 20
-        ip[26:28] = ones_sum(ip[12:20] + struct.pack("!HH", socket.IPPROTO_UDP, length)).to_bytes(2, "big")
+        ip[26:28] = ones_sum(bytes(ip[12:20]) + struct.pack("!HH", socket.IPPROTO_UDP, length)).to_bytes(2, "big")
         # VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4, headers, length of each, where the checksum is
         os.write(fd, struct.pack("=BBHHHH", 1, 5, 28, len(talk[0]), 20, 6) + ip)
         assert [listener.recv(2048) for _ in talk] == talk
