@@ -231,6 +231,8 @@ class Ground:
         place, rtp_place, anchor = rtcp_place(stream), stream.endpoint, rtp.anchor
         if place is None or rtp_place is None or place.address != rtp_place.address or rtp.own is not None:
             return None
+        if not (place.port and rtp_place.port):  # one of the two may be a port of somebody's host
+            return None
         own = self._pool.own(place)
         if own is not None:
             return None
