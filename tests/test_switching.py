@@ -1,10 +1,12 @@
 """relay/switching.py: what a SIP server blocks and silences (control.SwitchRequest)."""
 
+import msgspec
 import pytest
 
 from mediaproxy.control import MediaReply, Switch, SwitchRequest, TotalsRequest, Wishes
 from mediaproxy.endpoint import Endpoint
 from mediaproxy.events import Side, totals_of
+from mediaproxy.relay.gate import Gate
 from mediaproxy.relay.inquiries import inquire
 from tests.relaybench import ALICE, BOB, DTLS, RTCP, STUN, Bench, Phone, rtp, stream
 from tests.restarts import Shelf, keep_all, kept, restart
@@ -60,6 +62,18 @@ def test_who_is_blocked(whom: dict[str, str], heard: tuple[bool, bool]) -> None:
     assert talk.both() == heard
     switch(talk.bench, Switch.UNBLOCK, **whom)
     assert talk.both() == (True, True)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_journal_of_before_tells_stays_until_it_is_taken_back(whole: bool) -> None:
+    """It does not say who was asked about, the party or the whole call."""
+    gate = msgspec.convert([True, False], Gate)
+    gate.turn(Switch.SILENCE, whole=whole)
+    assert (gate.blocked, gate.silenced) == (True, True)
+    gate.turn(Switch.UNSILENCE, whole=whole)
+    assert (gate.blocked, gate.silenced) == (True, False)
+    gate.turn(Switch.UNBLOCK, whole=whole)
+    assert (gate.blocked, gate.silenced) == (False, False)
 
 
 @pytest.mark.parametrize(("shut", "open_"), [(Switch.BLOCK, Switch.UNBLOCK), (Switch.SILENCE, Switch.UNSILENCE)])

@@ -26,8 +26,11 @@ class Gate(msgspec.Struct, array_like=True):
             self.whole = self.whole | mark if shut else self.whole & ~mark
         if not whole or (everybody and not shut):
             self.alone = self.alone | mark if shut else self.alone & ~mark
-        asked = self.alone | self.whole
-        self.blocked, self.silenced = bool(asked & _MARKS[Switch.BLOCK]), bool(asked & _MARKS[Switch.SILENCE])
+        asked = bool((self.alone | self.whole) & mark)
+        if mark == _MARKS[Switch.BLOCK]:  # the other one may be of a journal of before, which tells no more than that
+            self.blocked = asked
+        else:
+            self.silenced = asked
 
     @property
     def name(self) -> str:
