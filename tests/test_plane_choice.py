@@ -119,6 +119,20 @@ def test_what_was_released_is_counted_once(tmp_path: Path) -> None:
     assert fetch(file) == CROP and fetch(file) == [] and not list(tmp_path.iterdir())
 
 
+def test_what_is_kept_is_the_relays_alone(tmp_path: Path) -> None:
+    """Root writes it into a directory that is the relay's user's, who must not lead it elsewhere."""
+    file, elsewhere = tmp_path / "released.counters", tmp_path / "passwd"
+    elsewhere.write_text("root")
+    file.symlink_to(elsewhere)
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65533)
+    store(CROP, file)
+    assert elsewhere.read_text() == "root" and not file.is_symlink()
+    found, above = file.stat(), tmp_path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (above.st_uid, above.st_gid, 0o600)
+    assert fetch(file) == CROP
+
+
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x80", None])
 def test_what_cannot_be_read_is_nothing(tmp_path: Path, data: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "released.counters"

@@ -34,8 +34,12 @@ class _Barn(msgspec.Struct, frozen=True, kw_only=True):
 def store(crop: Crop, path: Path) -> None:
     """Keep a crop for the relay that starts next. OSError."""
     data = msgspec.msgpack.encode(_Barn(boot=boot_id(), names=BRIEF, crop=crop))
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)  # root's may be for another user
+    path.unlink(missing_ok=True)  # the directory may be another user's: root must not write where a link of his leads
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
+        owner = path.parent.stat()
+        if os.geteuid() == 0 != owner.st_uid:
+            os.fchown(fd, owner.st_uid, owner.st_gid)
         file.write(data)
 
 
