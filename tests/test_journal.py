@@ -368,6 +368,20 @@ async def test_a_start_on_a_full_disk_goes_on_with_calls(
     await desk.close()
 
 
+async def test_a_file_that_cannot_be_used_on_a_full_disk(path: Path, full_disk: Callable[..., None]) -> None:
+    """What can be said of its calls is said all the same."""
+    desk = Desk(path)
+    for number in range(2):
+        desk.talk(f"call-{number}")
+    desk.write()
+    await desk.kill()
+    newer(path)
+    full_disk(True, 4096)
+    desk = Desk(path)
+    assert len(desk.saved.calls) == 2 and not desk.write()
+    await desk.close()
+
+
 async def test_a_first_start_on_a_full_disk_keeps_calls_when_there_is_room(
     path: Path, full_disk: Callable[..., None]
 ) -> None:

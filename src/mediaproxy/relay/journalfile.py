@@ -108,7 +108,11 @@ def open_journal(path: Path, now: float) -> tuple[sqlite3.Connection, Left]:
             if isinstance(error, sqlite3.DatabaseError) and _name(error) not in _UNUSABLE:
                 raise
             left = _leave(path, error, now)
-            database, _ = _opened(path, now)
+            try:
+                database, _ = _opened(path, now)
+            except UnwritableError as unwritable:
+                unwritable.left = left
+                raise
             return database, left
     except (sqlite3.Error, OSError) as error:
         raise JournalError(_explain(path, error)) from error
