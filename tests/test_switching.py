@@ -1,6 +1,8 @@
 """relay/switching.py: what a SIP server blocks and silences (control.SwitchRequest)."""
 
 import msgspec
+from typing import Any
+
 import pytest
 
 from mediaproxy.control import MediaReply, Switch, SwitchRequest, TotalsRequest, Wishes
@@ -15,8 +17,8 @@ DESK = Phone("desk", "198.51.100.11", "10.0.0.1:4000", branch="z9hG4bK-desk")
 DESK_MEDIA = "198.51.100.11:33"
 
 
-def switch(bench: Bench, how: Switch, *, call_id: str = "call-1", everybody: bool = False, **whom: str) -> MediaReply:
-    asked = SwitchRequest(call_id=call_id, switch=how, everybody=everybody, **whom)
+def switch(bench: Bench, how: Switch, *, call_id: str = "call-1", **whom: Any) -> MediaReply:
+    asked = SwitchRequest(call_id=call_id, switch=how, **whom)
     reply, effects = inquire(bench.calls, asked, bench.now)
     bench.do(effects)
     return reply
