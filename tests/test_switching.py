@@ -1,8 +1,8 @@
 """relay/switching.py: what a SIP server blocks and silences (control.SwitchRequest)."""
 
-import msgspec
 from typing import Any
 
+import msgspec
 import pytest
 
 from mediaproxy.control import MediaReply, Switch, SwitchRequest, TotalsRequest, Wishes
