@@ -201,6 +201,20 @@ def test_root_in_a_container_may_not_mount(able: None, tmp_path: Path, monkeypat
         assert (f"mount -t bpf bpf {tmp_path}" in found.advice) == (grade is Grade.NOTE)
 
 
+def test_a_place_that_this_user_may_not_look_at(able: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor never raises."""
+    monkeypatch.setattr(doctor, "is_bpffs", lambda path: False)
+    exists = Path.exists
+
+    def refused(path: Path) -> bool:
+        if path == Path("/somewhere/else"):
+            raise PermissionError(13, "Permission denied")
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert finding(examine(settings(bpffs="/somewhere/else")), "restarts").grade in (Grade.NOTE, Grade.GOOD)
+
+
 def test_a_bpf_filesystem_that_is_read_only(able: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "is_bpffs", lambda path: True)
     monkeypatch.setattr("os.access", lambda path, mode: False)

@@ -318,7 +318,7 @@ def _pins(settings: RelaySettings, what: str, instance: str) -> Finding:
 
 def _may_mount(path: Path) -> bool:
     """Whether a BPF filesystem can be mounted there: in many a container root may not."""
-    there = next(one for one in (path, *path.parents) if one.exists())
+    there = next(one for one in (path, *path.parents) if os.access(one, os.F_OK))  # exists() may raise
     return os.geteuid() == 0 and bool(_held() >> _ADMIN & 1) and (there == path or os.access(there, os.W_OK))
 
 
