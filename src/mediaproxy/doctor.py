@@ -138,7 +138,11 @@ def _kernel() -> Iterator[Finding]:
     try:
         kernel = KernelPath.create(Control(ports=_TRIAL))
     except FastPathUnavailable as error:
-        yield _bad("program", _first_line(error.needs), "if the kernel is recent enough, please report this")
+        yield _bad(
+            "program",
+            _first_line(error.needs),
+            "if the kernel is recent enough, please report this, with what the relay says at its start",
+        )
         return
     try:
         yield from _hooks(kernel)
