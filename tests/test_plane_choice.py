@@ -10,6 +10,7 @@ from mediaproxy.endpoint import Endpoint
 from mediaproxy.relay.bpf import FastPathUnavailable, path
 from mediaproxy.relay.flow import Flow
 from mediaproxy.relay.kernel.harvest import Crop, fetch, store
+from mediaproxy.relay.kernel.pins import ForeignPinsError, Instance, folder_of
 from mediaproxy.relay.portmap import Control, PortMap
 from mediaproxy.relay.settings import PlaneChoice, RelayAddress, RelaySettings
 from mediaproxy.relay.slots import BRIEF
@@ -97,6 +98,24 @@ def test_ports_of_another_relay_are_a_reason(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(planes, "_kernel", kernel)
     with pytest.raises(StartError, match="ports belong to another relay"):
         chosen("auto", tmp_path)
+
+
+def test_pins_of_another_user_are_told_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, access = folder_of(tmp_path, "relay-1"), os.access
+    (folder / "1").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+    for _ in range(2):  # nothing is kept locked
+        with pytest.raises(ForeignPinsError, match="who ran this relay before: let .* relay --release` once"):
+            Instance.open(tmp_path, "relay-1", make=False)
+    monkeypatch.setattr(planes, "clear", lambda *_: None)
+    settings = RelaySettings(
+        addresses=(RelayAddress(bind="127.0.0.1"),), plane="user", bpffs=str(tmp_path), instance="relay-1"
+    )
+    places = Places(runtime_dir=tmp_path, state_dir=tmp_path, records=tmp_path / "records")
+    assert planes.choose_plane(settings, places).plane.name == "user"
+    assert "streams of an earlier process stay in the kernel" in caplog.text and (folder / "1").exists()
 
 
 def test_without_sys_there_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
