@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,6 +117,18 @@ def test_pins_of_another_user_are_told_and_left(
     places = Places(runtime_dir=tmp_path, state_dir=tmp_path, records=tmp_path / "records")
     assert planes.choose_plane(settings, places).plane.name == "user"
     assert "streams of an earlier process stay in the kernel" in caplog.text and (folder / "1").exists()
+
+
+def test_pins_in_a_filesystem_that_nobody_may_write_are_not_called_another_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, access = folder_of(tmp_path, "relay-1"), os.access
+    (folder / "1").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(FastPathUnavailable, match="remount,rw") as told:
+        Instance.open(tmp_path, "relay-1", make=False)
+    assert not isinstance(told.value, ForeignPinsError)
 
 
 def test_without_sys_there_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,7 +235,7 @@ class Instance:
             if os.access(folder, os.W_OK | os.X_OK):
                 return instance
             instance.close()
-            raise ForeignPinsError(folder)
+            raise OSError(errno.EROFS, f"{folder} is in a read-only filesystem")
         except BlockingIOError as error:
             needs = (
                 "another relay process works with them: stop it, or give this one a name of its own (relay.instance)"
@@ -297,7 +297,9 @@ def folder_of(bpffs: Path, name: str) -> Path:
 
 def is_foreign(folder: Path) -> bool:
     """Whether the folder of a relay is there, and another user's."""
-    return os.path.lexists(folder) and not os.access(folder, os.W_OK | os.X_OK)
+    if not os.path.lexists(folder) or os.access(folder, os.W_OK | os.X_OK):
+        return False
+    return not os.statvfs(folder).f_flag & os.ST_RDONLY  # there nobody may write
 
 
 def safe(name: str) -> str:
