@@ -4,6 +4,7 @@ the relay, with the media in the kernel; and the record of the call says what pa
 import statistics
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,11 +38,14 @@ def test_both_hear_each_other_at_once_and_all_the_time(
         shared = Shared(site, site.baresip("a"), site.baresip("b"))
         register(shared.alice, shared.bob)
 
-        proven(lambda: talks_at_once_and_all_the_time(shared, server))
+        record, capture = proven(lambda: talks_at_once_and_all_the_time(shared, server))
+        homes = site.internet.homes
+        check_record(record, list(read(capture)), {"caller": homes["a"].wan, "callee": homes["b"].wan})
         assert server.alive
 
 
-def talks_at_once_and_all_the_time(shared: Shared, server: Server) -> None:
+def talks_at_once_and_all_the_time(shared: Shared, server: Server) -> tuple[Any, Path]:
+    """The record of a call, and what passed in it."""
     planes: set[str] = set()
 
     def look(second: float) -> None:
@@ -49,9 +53,7 @@ def talks_at_once_and_all_the_time(shared: Shared, server: Server) -> None:
 
     call, wire = shared.talk(3.0, look)
     record = server.wait("a record", "records", until=lambda records: len(records) == shared.calls)[-1]
-    homes = shared.site.internet.homes
-    wans = {"caller": homes["a"].wan, "callee": homes["b"].wan}
-    check_record(record, list(read(shared.last_capture)), wans)
+    capture = shared.last_capture
     short = [shared.talk(0.6)[1] for _ in range(2)]
 
     assert full(call), call
@@ -62,6 +64,7 @@ def talks_at_once_and_all_the_time(shared: Shared, server: Server) -> None:
         first = [getattr(one, name).first_ms for one in (wire, *short)]
         assert None not in first, f"{name}: {first}"
         assert statistics.median(first) <= 100, f"{name}: {first}"
+    return record, capture
 
 
 def test_a_native_config_of_kamailio_does_the_same(tmp_path: Path) -> None:

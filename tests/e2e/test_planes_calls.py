@@ -24,10 +24,14 @@ def test_a_call(plane: str, tmp_path: Path) -> None:
         server = site.start_server({"relay": {"plane": plane}})
         shared = Shared(site, site.baresip("a"), site.baresip("b"))
         register(shared.alice, shared.bob)
-        proven(lambda: _talk(shared, server, plane))
+        record = proven(lambda: _talk(shared, server, plane))
+        homes = site.internet.homes
+        wans = {"caller": homes["a"].wan, "callee": homes["b"].wan}
+        check_record(record, list(read(shared.last_capture)), wans)
 
 
-def _talk(shared: Shared, server: Server, plane: str) -> None:
+def _talk(shared: Shared, server: Server, plane: str) -> Any:
+    """The record of a call."""
     seen: set[Any] = set()
 
     def look(second: float) -> None:
@@ -36,11 +40,8 @@ def _talk(shared: Shared, server: Server, plane: str) -> None:
     call, wire = shared.talk(4.0, look)
     assert full(call), call
     assert seen - {""} == {plane}
-    record = server.wait("a record", "records", until=lambda records: len(records) == shared.calls)[-1]
-    homes = shared.site.internet.homes
-    wans = {"caller": homes["a"].wan, "callee": homes["b"].wan}
-    check_record(record, list(read(shared.last_capture)), wans)
     assert max(wire.to_callee.lost, wire.to_caller.lost) <= 5
+    return server.wait("a record", "records", until=lambda records: len(records) == shared.calls)[-1]
 
 
 @pytest.mark.parametrize("plane", ALL)
