@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import logging
 import random
-import resource
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -23,6 +22,7 @@ from mediaproxy.relay.callvalue import LAYOUT, decode_call, decode_counters
 from mediaproxy.relay.changes import News
 from mediaproxy.relay.journal import Journal, JournalError
 from mediaproxy.relay.resumption import Saved
+from tests.fulldisk import full_disk
 from tests.relaybench import ALICE, BOB, Bench, rtp
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -301,33 +301,24 @@ async def test_a_file_that_cannot_be_used_is_moved_aside(
 
 
 @pytest.fixture
-def full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """No file may grow beyond 64 KiB, when told so: what is written after that fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk is tried again after 10 s."""
     monkeypatch.setattr(journal_module, "_RETRY", 10.0)
 
-    def fill(full: bool, most: int = 65536) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most if full else soft, hard))
 
-    yield fill
-    fill(False)
-
-
-async def test_a_full_disk_is_told_once_and_kept_again(
-    path: Path, full_disk: Callable[[bool], None], caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.usefixtures("patient")
+async def test_a_full_disk_is_told_once_and_kept_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk(path)
-    full_disk(True)
     written = [True]
-    while written[-1]:
-        desk.talk(f"call-{len(written)}")
-        written.append(desk.write())
     given: list[Callable[[], None]] = []
-    desk.journal.record(b"line\n", given.append)
-    assert len(given) == 1, "records go to their own file at once"
-    assert not desk.write() and not desk.journal.begin_anew()
-    assert len(caplog.records) == 1 and "calls are not kept" in caplog.text
-    full_disk(False)
+    with full_disk():
+        while written[-1]:
+            desk.talk(f"call-{len(written)}")
+            written.append(desk.write())
+        desk.journal.record(b"line\n", given.append)
+        assert len(given) == 1, "records go to their own file at once"
+        assert not desk.write() and not desk.journal.begin_anew()
+        assert len(caplog.records) == 1 and "calls are not kept" in caplog.text
     desk.now += 9.0
     assert not desk.journal.begin_anew()
     desk.now += 2.0
@@ -340,9 +331,8 @@ async def test_a_full_disk_is_told_once_and_kept_again(
     await desk.close()
 
 
-async def test_a_start_on_a_full_disk_goes_on_with_calls(
-    path: Path, full_disk: Callable[..., None], caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.usefixtures("patient")
+async def test_a_start_on_a_full_disk_goes_on_with_calls(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They can be read; only what is new is not kept until there is room."""
     desk = Desk(path)
     for number in range(4):
@@ -350,15 +340,14 @@ async def test_a_start_on_a_full_disk_goes_on_with_calls(
     desk.journal.record(b"line\n", lambda done: None)
     desk.write()
     await desk.kill()
-    full_disk(True, 4096)
-    for _ in range(2):
+    with full_disk(4096):
+        for _ in range(2):
+            desk = Desk(path)
+            assert len(desk.saved.calls) == 4 and list(desk.records.values()) == [b"line\n"]
+            assert not desk.write() and not desk.journal.begin_anew()
+            assert "tried again every 10 s" in caplog.messages[-1]
+            await desk.close()
         desk = Desk(path)
-        assert len(desk.saved.calls) == 4 and list(desk.records.values()) == [b"line\n"]
-        assert not desk.write() and not desk.journal.begin_anew()
-        assert "tried again every 10 s" in caplog.messages[-1]
-        await desk.close()
-    desk = Desk(path)
-    full_disk(False)
     desk.now += 11.0
     assert desk.journal.begin_anew()
     desk.talk("new")
@@ -368,7 +357,8 @@ async def test_a_start_on_a_full_disk_goes_on_with_calls(
     await desk.close()
 
 
-async def test_a_file_that_cannot_be_used_on_a_full_disk(path: Path, full_disk: Callable[..., None]) -> None:
+@pytest.mark.usefixtures("patient")
+async def test_a_file_that_cannot_be_used_on_a_full_disk(path: Path) -> None:
     """What can be said of its calls is said all the same."""
     desk = Desk(path)
     for number in range(2):
@@ -376,19 +366,17 @@ async def test_a_file_that_cannot_be_used_on_a_full_disk(path: Path, full_disk: 
     desk.write()
     await desk.kill()
     newer(path)
-    full_disk(True, 4096)
-    desk = Desk(path)
-    assert len(desk.saved.calls) == 2 and not desk.write()
-    await desk.close()
+    with full_disk(4096):
+        desk = Desk(path)
+        assert len(desk.saved.calls) == 2 and not desk.write()
+        await desk.close()
 
 
-async def test_a_first_start_on_a_full_disk_keeps_calls_when_there_is_room(
-    path: Path, full_disk: Callable[..., None]
-) -> None:
-    full_disk(True, 0)
-    desk = Desk(path)
-    assert desk.saved.calls == () and not desk.write()
-    full_disk(False)
+@pytest.mark.usefixtures("patient")
+async def test_a_first_start_on_a_full_disk_keeps_calls_when_there_is_room(path: Path) -> None:
+    with full_disk(0):
+        desk = Desk(path)
+        assert desk.saved.calls == () and not desk.write()
     desk.now += 11.0
     assert desk.journal.begin_anew()
     desk.talk()

@@ -2,9 +2,8 @@
 
 import asyncio
 import random
-import resource
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mediaproxy.relay.service import RelayService
 from mediaproxy.relay.settings import RelayAddress, RelaySettings
 from mediaproxy.relay.userspace import UserPlane
 from tests.asking import Phone, ack, answer, bye, offer, ports, sockets, worker
+from tests.fulldisk import full_disk
 from tests.relayhouse import PORTS
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.both_loops]
@@ -143,23 +143,15 @@ async def test_what_packets_have_taught_is_written_soon(path: Path, monkeypatch:
             assert report.learned == Endpoint("127.0.0.2", alice.ports[0])
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40960, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("full_disk")
 async def test_a_relay_whose_disk_is_full_serves_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with relaying(path) as kept:
-        for number in range(20):
-            ports(await kept.relay.ask(offer(ALICE, BOB, f"call-{number}")))
-        assert isinstance(kept.relay.answer(offer(ALICE, BOB, "at once")), MediaReply)
-        end = EndRequest(call_id="call-0", sender=Party(), receiver=Party(), cause=EndCause.ADMIN)
-        assert not (await kept.relay.ask(end)).error
-        assert kept.ended == [EndReason.ADMIN]
+    with full_disk(40960):
+        async with relaying(path) as kept:
+            for number in range(20):
+                ports(await kept.relay.ask(offer(ALICE, BOB, f"call-{number}")))
+            assert isinstance(kept.relay.answer(offer(ALICE, BOB, "at once")), MediaReply)
+            end = EndRequest(call_id="call-0", sender=Party(), receiver=Party(), cause=EndCause.ADMIN)
+            assert not (await kept.relay.ask(end)).error
+            assert kept.ended == [EndReason.ADMIN]
     assert caplog.text.count("calls are not kept") == 1
     assert kept.ended.count(EndReason.SHUTDOWN) == 20, "they cannot be kept, so they end with their records"
 
