@@ -11,6 +11,10 @@ TEST_PACKAGES := $(DEMO_PACKAGES) sip-tester openssl coturn kamailio-xml-modules
 KAMAILIO_PACKAGES := kamailio kamailio-python3-modules kamailio-extra-modules python3-venv
 BENCH_PACKAGES := kamailio rtpengine-daemon sip-tester
 
+# Tests with real processes share a machine with whatever runs beside them: three of a run may have a second try, and what
+# failed in the first is shown.
+SECOND_TRY := --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks
+
 # The Python inside Kamailio is Debian's, whatever $(PYTHON) is, so it has an environment of its own.
 KAMAILIO_VENV := .venv-kamailio
 
@@ -81,12 +85,11 @@ docs: dev
 	$(BIN)/python -m docs.diagrams --check
 
 unit: dev
-	$(BIN)/pytest -q -m 'not e2e' --durations=15
+	$(BIN)/pytest -q -m 'not e2e' --durations=15 $(SECOND_TRY)
 
-# Real phones on a shared machine: three tests of a run may have a second try, and what failed in the first is shown.
 e2e: dev kamailio-venv
 	tools/debian-packages $(TEST_PACKAGES)
-	$(BIN)/pytest -q -m 'e2e and not soak' --durations=15 --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks
+	$(BIN)/pytest -q -m 'e2e and not soak' --durations=15 $(SECOND_TRY)
 
 # A shortcut: the part of e2e that is about the kernel plane and restarts.
 kernel: dev

@@ -65,7 +65,12 @@ class House:
         )
 
     def dispatcher(self, relays: Sequence[RelayEntry], *, tls: bool = True, **settings: Any) -> Server:
-        common: dict[str, Any] = {"health_interval": 0.1, "tls": self.files if tls else TlsFiles()}
+        # A busy host is no relay that does not answer: who wants that says how long it may take.
+        common: dict[str, Any] = {
+            "health_interval": 0.1,
+            "relay_timeout": 5.0,
+            "tls": self.files if tls else TlsFiles(),
+        }
         return Server(
             Config(
                 edge=EdgeSettings(enabled=False),

@@ -36,6 +36,7 @@ edge.enabled = false
 [dispatcher]
 mediaproxy_socket = "module.sock"
 health_interval = 0.2
+relay_timeout = 5.0  # a busy host is no relay that does not answer
 [[dispatcher.relays]]
 name = "one"
 address = "unix:one/run/relay.sock"
