@@ -1,12 +1,13 @@
 """The check at the end of the run sees what tests leave behind, and nothing else."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from lab.netns import Namespaces
+from lab.netns import Namespaces, wait_until
 from mediaproxy.config import Config
 from mediaproxy.relay.kernel.pins import Instance
 from mediaproxy.server.places import Places
@@ -24,19 +25,29 @@ def left(tmp_path: Path) -> Left:
     return lambda *bpffs: [line for line in leftovers(tmp_path, *bpffs) if line not in before]
 
 
+@contextmanager
+def sleeping(*command: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs; between two of a process, as with ``setsid``, it has no environment for a moment."""
+    with subprocess.Popen(command, env=env) as process:
+        try:
+            words = Path(f"/proc/{process.pid}/cmdline")
+            wait_until("it sleeps", lambda: words.read_bytes().startswith(b"sleep"))
+            yield process
+        finally:
+            process.kill()
+
+
 def test_a_program(left: Left) -> None:
-    with subprocess.Popen(["setsid", "sleep", "600"]) as process:
+    with sleeping("setsid", "sleep", "600") as process:
         (line,) = left()
-        process.kill()
     assert line.startswith(f"program {process.pid} of tests/e2e/test_leftovers.py::test_a_program (call): ")
     assert line.endswith("sleep 600 ")
     assert left() == []
 
 
 def test_a_program_that_somebody_else_has_started(left: Left) -> None:
-    with subprocess.Popen(["sleep", "600"], env={"TESTS_OF_MEDIAPROXY": "1"}) as process:
+    with sleeping("sleep", "600", env={"TESTS_OF_MEDIAPROXY": "1"}):
         assert left() == []
-        process.kill()
 
 
 def test_a_namespace(left: Left) -> None:
