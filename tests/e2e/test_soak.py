@@ -14,7 +14,7 @@ from lab.hosts import Host
 from lab.site import Site as Homes
 from tests.e2e.conftest import need, register
 from tests.e2e.restartsite import Attack, Site, Talks, talking
-from tests.e2e.test_hold import passes
+from tests.e2e.test_hold import assert_both_pass
 from tests.e2e.test_restart import ATTACK, CALLS, end, lost
 from tests.e2e.test_stock_phones import HOSTS as STOCK_HOSTS
 
@@ -86,15 +86,7 @@ def on_hold(host: Host, plane: str, folder: Path) -> None:
             assert server.ask("calls")[-1]["state"] == state
             holder.resume()
             server.wait("resume", "calls", until=lambda calls: calls[-1]["state"] == "talking")
-            for number in range(5):  # other work on the machine only adds loss and delay
-                capture = folder / f"resumed by {holder.account.user} {number}.pcap"
-                with homes.capture(capture):
-                    time.sleep(3)
-                wire = homes.wire(capture, "a", "b")
-                both = passes(wire.to_callee, alice.tone), passes(wire.to_caller, bob.tone)
-                if all(both):
-                    break
-            assert all(both), [(way.sent, way.relayed) for way in (wire.to_callee, wire.to_caller)]
+            assert_both_pass(homes, (alice, bob), f"resumed by {holder.account.user}", 3.0)
         alice.hang_up()
         alice.wait_closed()
         bob.wait_closed()
